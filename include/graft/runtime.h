@@ -1,0 +1,77 @@
+/* graft/runtime.h: where work is done: threads, processor tier, memory, log.
+ *
+ * A runtime is made by the host and passed to every open call. Several may live in one process;
+ * making one changes nothing process-wide (no signal, locale, environment or floating-point state).
+ * It must outlive what was opened with it. All functions may be called from any thread.
+ */
+#ifndef GRAFT_RUNTIME_H
+#define GRAFT_RUNTIME_H
+
+#include <graft/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct graft_runtime graft_runtime;
+
+typedef enum graft_log_level {
+    GRAFT_LOG_ERROR = 0,
+    GRAFT_LOG_WARN = 1,
+    GRAFT_LOG_INFO = 2,
+    GRAFT_LOG_DEBUG = 3
+} graft_log_level;
+
+/* One line, no newline at its end. May be called from any thread; must not call graft. */
+typedef void (*graft_log_fn)(void *user, graft_log_level level, const char *line);
+
+/* Called from any thread. `alloc` and `resize` return NULL when there is no memory; blocks need the
+ * alignment of malloc. Libraries that graft uses (JSON, regular expressions) keep using malloc. */
+typedef struct graft_allocator {
+    void *(*alloc)(void *user, size_t bytes);
+    void *(*resize)(void *user, void *block, size_t bytes);
+    void (*release)(void *user, void *block);
+    void *user;
+} graft_allocator;
+
+typedef struct graft_runtime_options {
+    size_t struct_size;
+    int threads;               /* workers, the caller included; 0 (default): one per core */
+    const char *tier;          /* "scalar", "avx2", …; NULL (default): GRAFT_TIER or the best */
+    graft_allocator allocator; /* all NULL (default): malloc */
+    graft_log_fn log;          /* NULL (default): silent */
+    void *log_user;            /* handed to log */
+    graft_log_level log_level; /* default GRAFT_LOG_WARN */
+} graft_runtime_options;
+
+GRAFT_API graft_runtime_options graft_runtime_options_default(void);
+
+/* Make a runtime. `options` NULL means the defaults. *out is written only on success. A tier that
+ * this processor cannot run, or a name that is no tier, is GRAFT_UNSUPPORTED. */
+GRAFT_API graft_status graft_runtime_open(const graft_runtime_options *options, graft_runtime **out,
+                                          graft_error *error);
+
+/* Stops the workers and sets *runtime to NULL. Everything opened with it must be closed before. */
+GRAFT_API void graft_runtime_close(graft_runtime **runtime);
+
+/* Facts about a runtime. Strings live as long as the runtime. */
+typedef struct graft_runtime_info {
+    int threads;           /* workers, the caller included */
+    int cores;             /* processors this process may run on */
+    const char *tier;      /* the tier in use */
+    const char *tiers;     /* all that this binary has and this processor runs, "scalar avx2" */
+    const char *processor; /* its own name for itself, "" where unknown */
+    size_t bytes_in_use;   /* through the allocator, now */
+} graft_runtime_info;
+
+GRAFT_API graft_status graft_runtime_describe(const graft_runtime *runtime, graft_runtime_info *out,
+                                              graft_error *error);
+
+/* Releases memory that a graft function returned and its contract says to release so. NULL is
+ * allowed. */
+GRAFT_API void graft_free(graft_runtime *runtime, void *block);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

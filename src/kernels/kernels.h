@@ -1,0 +1,154 @@
+/* kernels.h: the arithmetic, as raw pointers and dimensions.
+ *
+ * Owns every inner loop: quantised and plain matrix products, attention, norms, rotary embedding,
+ * activations, block quantisation. Knows no files, no models, no threads: whoever calls splits the
+ * outputs among workers. The scalar tier is the specification; a faster tier overrides entries of
+ * the table below and is compared with it by tests/kernels.
+ *
+ * Dimensions, everywhere in the tree:
+ *   n_tok    rows of activations in this call        n_layer  transformer blocks
+ *   d_model  width of the residual stream            d_ff     width of the MLP
+ *   n_head   query heads    n_kv  key/value heads    d_head   width of one head
+ *   n_vocab  rows of the head                        rank     of an adapter
+ *   n_out, n_in  rows and columns of a weight [n_out, n_in], row-major
+ *
+ * Arithmetic rule: the value of one output depends on (weight type, tier, role) and its own inputs,
+ * never on n_tok, on which rows share the call, or on how outputs are split among threads. Hence the
+ * order of every reduction over K is fixed, and every entry must give bit-equal results for a row
+ * alone and in company.
+ */
+#ifndef GRAFT_KERNELS_H
+#define GRAFT_KERNELS_H
+
+#include "base/base.h"
+
+/* What a row is for. Decode rows (one token per step, and verification of drafts) use integer dot
+ * products on quantised weights; prefill rows use dequantised panels. */
+enum role { ROLE_DECODE, ROLE_PREFILL, ROLE_COUNT };
+
+/* A weight matrix [n_out, n_in] as it lies in its file. */
+struct matrix {
+    graft_type type; /* F32 F16 BF16 Q* MLX4 MLX8 */
+    int64_t n_out, n_in;
+    const void *data; /* rows of row_bytes */
+    size_t row_bytes;
+    const void *scales;    /* MLX only: [n_out, n_in / group] of scale_type */
+    const void *biases;    /* MLX only: same shape */
+    graft_type scale_type; /* F32 F16 BF16 */
+    int group;             /* MLX only: 32, 64 or 128 */
+};
+
+/* How a row of activations is held for a product. */
+enum act_format {
+    ACT_F32, /* n_in floats */
+    ACT_Q8,  /* blocks of 32: {float scale; int32 sum; int8 q[32]}, the tail block zero-padded */
+    ACT_Q8K, /* blocks of 256: {float scale; int16 sums[16] of 16 values each; int8 q[256]} */
+    ACT_COUNT
+};
+
+struct act_q8 {
+    float scale;
+    int32_t sum; /* of q */
+    int8_t q[32];
+};
+struct act_q8k {
+    float scale;
+    int16_t sums[16];
+    int8_t q[256];
+};
+
+/* Bytes of one row in a format, a multiple of 4. */
+size_t act_row_bytes(enum act_format format, int64_t n_in);
+/* The format that the product of a weight type takes in a role, the same on every tier: ACT_F32 for
+ * ROLE_PREFILL and for F32/F16/BF16; else ACT_Q8K for the K types and ACT_Q8 for the others. */
+enum act_format act_format_for(graft_type type, enum role role);
+/* True when there are products and dequantisers for the type. */
+bool kernels_have_type(graft_type type);
+
+enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPE_COUNT };
+enum { KV_BLOCK = 64 }; /* positions in a KV block */
+
+/* Bytes of one position of one head. KV_Q8: blocks of 32 {f16 scale, int8 q[32]}, d_head rounded up
+ * to 32 and zero-padded. */
+size_t kv_head_bytes(enum kv_type type, int d_head);
+
+/* One query row against the cached keys and values of its sequence, for the n_head / n_kv query
+ * heads that share one KV head.
+ *   out[h] = softmax_p(q[h]·k_p · scale) · v_p over positions first..last (inclusive)
+ * Blocks are visited in order of absolute position, each as a whole, so the result does not depend
+ * on batch-mates. */
+struct attention_args {
+    const float *q; /* [n_group, d_head] */
+    float *out;     /* [n_group, d_head] */
+    int n_group, d_head;
+    float scale;
+    int64_t first, last; /* visible positions */
+    enum kv_type k_type, v_type;
+    const void *const
+        *k_blocks; /* by position / KV_BLOCK: this KV head's [KV_BLOCK, kv_head_bytes] */
+    const void *const *v_blocks;
+    float *scratch; /* attention_scratch_floats(n_group, d_head) */
+};
+size_t attention_scratch_floats(int n_group, int d_head);
+
+/* Scratch of linear_prefill for one worker, in bytes. */
+size_t prefill_scratch_bytes(int64_t n_in);
+
+/* The dispatch table of a tier. */
+struct kernels {
+    const char *tier;
+
+    /* y[k] = W[row, first + k] for k < n. `first` and n are multiples of the type's block (32 or 256;
+     * MLX: of the group) except that the last block of a row may be met through n. */
+    void (*dequantize[GRAFT_TYPE_COUNT])(const struct matrix *w, int64_t row, int64_t first,
+                                         int64_t n, float *y);
+
+    /* One row of activations into its format. Rounding: q = round-half-away(x / scale), scale =
+     * max|x| / 127; scale 0 gives q 0. */
+    void (*act_quantize[ACT_COUNT])(const float *x, int64_t n_in, void *out);
+
+    /* y[t * y_stride + o] = Σ_k W[o, k] · x[t, k] for o in [o_begin, o_end), t < n_tok. x rows are
+     * act_row_bytes(act_format_for(type, ROLE_DECODE)) apart. y is indexed by absolute o. */
+    void (*linear_decode[GRAFT_TYPE_COUNT])(const struct matrix *w, const void *x, int n_tok,
+                                            int64_t o_begin, int64_t o_end, float *y,
+                                            int64_t y_stride);
+
+    /* The same with x as floats [n_tok, n_in], through dequantised panels; every type. */
+    void (*linear_prefill)(const struct kernels *k, const struct matrix *w, const float *x,
+                           int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
+                           void *scratch);
+
+    /* out[i] = x[i] / sqrt(mean(x²) + eps) · weight[i] */
+    void (*rmsnorm)(const float *x, const float *weight, int64_t n, float eps, float *out);
+    /* Rotate-half RoPE in place on one head: plane i is (x[i], x[i + d/2]); cos/sin [d/2]. */
+    void (*rope)(float *x, const float *cos, const float *sin, int d_head);
+    /* Interleaved RoPE (GGUF order of llama): plane i is (x[2i], x[2i+1]). */
+    void (*rope_interleaved)(float *x, const float *cos, const float *sin, int d_head);
+    /* out[i] = silu(gate[i]) · up[i] */
+    void (*silu_mul)(const float *gate, const float *up, int64_t n, float *out);
+    /* x[i] += y[i] */
+    void (*add)(float *x, const float *y, int64_t n);
+    /* Softmax in place; returns log Σ exp(x) (of the input), NaN if any input is NaN. */
+    double (*softmax)(float *x, int64_t n);
+    /* One head of one position into its cache format, and back. */
+    void (*kv_store[KV_TYPE_COUNT])(const float *x, int d_head, void *out);
+    void (*kv_load[KV_TYPE_COUNT])(const void *in, int d_head, float *x);
+    void (*attention)(const struct kernels *k, const struct attention_args *args);
+};
+
+/* The tiers compiled in and runnable on this processor, slowest first; NULL past the end. */
+const struct kernels *kernels_tier(int index);
+/* By name; NULL when unknown or not runnable here. NULL name: the fastest. */
+const struct kernels *kernels_find(const char *name);
+/* Is it the name of a tier that graft has on some processor? (For "avx2: this processor cannot".) */
+bool kernels_is_tier_name(const char *name);
+/* The processor's own name, or "". */
+const char *kernels_processor(void);
+
+/* ---- block quantisation (scalar; used by `graft quantize`) -------------------------------- */
+
+/* Quantises one row of n values into `type` (F32 F16 BF16 Q*). importance may be NULL. Returns false
+ * when n is no multiple of the block, or the type cannot be written (MLX). */
+bool quantize_row(graft_type type, const float *x, int64_t n, void *out);
+
+#endif
