@@ -1,0 +1,10 @@
+/* graft/graft.h: all of graft. */
+#ifndef GRAFT_H
+#define GRAFT_H
+
+#include <graft/model.h>
+#include <graft/runtime.h>
+#include <graft/session.h>
+#include <graft/types.h>
+
+#endif

@@ -1,0 +1,136 @@
+/* graft/model.h: open a base model, ask what it is, tokenise, render chats, convert.
+ *
+ * A model is immutable after open; any number of threads may use it and open sessions on it. Close
+ * it after its sessions. Paths may be a Hugging Face directory (safetensors), an MLX quantised
+ * directory or a GGUF file.
+ */
+#ifndef GRAFT_PUBLIC_MODEL_H
+#define GRAFT_PUBLIC_MODEL_H
+
+#include <graft/runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct graft_model graft_model;
+typedef struct graft_tokenizer graft_tokenizer;
+
+typedef enum graft_load { GRAFT_LOAD_MAP = 0, GRAFT_LOAD_COPY = 1 } graft_load;
+
+typedef struct graft_model_options {
+    size_t struct_size;
+    graft_load
+        load; /* MAP (default): weights stay in the file's pages; COPY: for files that may change */
+} graft_model_options;
+
+GRAFT_API graft_model_options graft_model_options_default(void);
+
+/* Opens a directory, a file, or a name "org/name" that lies in the local Hugging Face cache (a miss
+ * is GRAFT_NOT_FOUND and says how to download it). Nothing is visible unless all of it is valid. */
+GRAFT_API graft_status graft_model_open(graft_runtime *runtime, const char *path,
+                                        const graft_model_options *options, graft_model **out,
+                                        graft_error *error);
+/* Sets *model to NULL; NULL is allowed. */
+GRAFT_API void graft_model_close(graft_model **model);
+
+/* Strings live as long as the model. */
+typedef struct graft_model_info {
+    const char *architecture; /* "Qwen2ForCausalLM" */
+    const char *path;
+    int n_layer, d_model, d_ff, n_head, n_kv, d_head, n_vocab;
+    int n_ctx;    /* positions the model was made for */
+    int n_labels; /* classes of a classifier, else 0 */
+    bool has_tokenizer, has_chat_template;
+    uint64_t n_params;     /* weights, shared ones once */
+    uint64_t weight_bytes; /* as stored */
+} graft_model_info;
+
+GRAFT_API graft_status graft_model_describe(const graft_model *model, graft_model_info *out,
+                                            graft_error *error);
+/* Name of class `label` of a classifier; "LABEL_n" where the model names none; NULL out of range. */
+GRAFT_API const char *graft_model_label(const graft_model *model, int label);
+
+/* ---- tokenizer ---- */
+
+/* The model's own (borrowed, do not close); NULL when it has none. */
+GRAFT_API const graft_tokenizer *graft_model_tokenizer(const graft_model *model);
+/* A tokenizer alone, from a directory or a GGUF file (a vocabulary-only one will do). */
+GRAFT_API graft_status graft_tokenizer_open(graft_runtime *runtime, const char *path,
+                                            graft_tokenizer **out, graft_error *error);
+GRAFT_API void graft_tokenizer_close(graft_tokenizer **tokenizer);
+
+enum {
+    GRAFT_TOKENIZE_BOS = 1,    /* put BOS first, where there is one */
+    GRAFT_TOKENIZE_SPECIAL = 2 /* special tokens written in the text become themselves */
+};
+
+/* Ids of `size` bytes of text: *ids is an array of *n; release it with graft_free. */
+GRAFT_API graft_status graft_tokenize(const graft_tokenizer *tokenizer, const char *text,
+                                      size_t size, int flags, graft_token_id **ids, size_t *n,
+                                      graft_error *error);
+/* Exact text of ids, NUL-terminated at *size; release with graft_free. */
+GRAFT_API graft_status graft_detokenize(const graft_tokenizer *tokenizer, const graft_token_id *ids,
+                                        size_t n, bool with_special, char **text, size_t *size,
+                                        graft_error *error);
+
+typedef struct graft_tokenizer_info {
+    const char *kind; /* "byte-level BPE", "SentencePiece BPE", "unigram" */
+    int32_t size;
+    graft_token_id bos, eos, pad; /* -1: none */
+    bool adds_bos;                /* its own configuration begins texts with BOS */
+} graft_tokenizer_info;
+GRAFT_API graft_status graft_tokenizer_describe(const graft_tokenizer *tokenizer,
+                                                graft_tokenizer_info *out, graft_error *error);
+
+/* ---- chat ---- */
+
+typedef struct graft_message {
+    const char *role;    /* "system", "user", "assistant", "tool" */
+    const char *content; /* UTF-8 */
+} graft_message;
+
+/* The prompt text that the model's chat template makes of the messages, with the opening of the
+ * assistant's answer when `add_generation_prompt`. Tokenise it with GRAFT_TOKENIZE_SPECIAL and without BOS
+ * (the template writes it). GRAFT_NOT_FOUND: the model has no template. Release with graft_free. */
+GRAFT_API graft_status graft_chat_render(const graft_model *model, const graft_message *messages,
+                                         size_t n_messages, bool add_generation_prompt, char **text,
+                                         size_t *size, graft_error *error);
+/* The same from JSON: an object of template variables with at least "messages"; "tools", "documents"
+ * and others are passed on. */
+GRAFT_API graft_status graft_chat_render_json(const graft_model *model, const char *variables,
+                                              char **text, size_t *size, graft_error *error);
+
+/* ---- inspection and conversion ---- */
+
+/* A JSON description (docs/inspect.md has the schema) of a model directory, a safetensors or a GGUF file, also
+ * one that graft could not run: config, metadata, tensors (name, type, shape, bytes, file), totals by
+ * type, tokenizer, template. Release with graft_free. */
+GRAFT_API graft_status graft_inspect(graft_runtime *runtime, const char *path, char **json,
+                                     graft_error *error);
+
+/* Progress of a long call: return false to cancel it. Called on the calling thread. */
+typedef bool (*graft_progress_fn)(void *user, uint64_t done, uint64_t total, const char *what);
+
+typedef enum graft_format { GRAFT_FORMAT_GGUF = 0, GRAFT_FORMAT_HF = 1 } graft_format;
+
+typedef struct graft_convert_options {
+    size_t struct_size;
+    graft_format format; /* GGUF (default) or an HF directory */
+    const char
+        *type; /* "q8_0" (default), "q4_0", "q4_k_m", "f16", "bf16", "f32", …; HF: f32 f16 bf16 */
+    graft_progress_fn progress; /* NULL: none */
+    void *progress_user;
+} graft_convert_options;
+GRAFT_API graft_convert_options graft_convert_options_default(void);
+
+/* Writes a complete model (weights, config, tokenizer, template) in another format or type. An
+ * existing output is replaced only when all is written. */
+GRAFT_API graft_status graft_convert(graft_runtime *runtime, const char *model_path,
+                                     const char *out_path, const graft_convert_options *options,
+                                     graft_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,166 @@
+/* model.h: an open base model: configuration, weights, tokenizer, template, KV cache, forward pass.
+ *
+ * A model is immutable after open and may be shared by any number of threads; a workspace and a KV
+ * sequence belong to one caller at a time. Nothing here knows sampling or sessions. The forward pass is
+ * batch-shaped: every use (one token, a prompt, many sequences, verification of drafts) is a list of
+ * rows given to model_forward.
+ */
+#ifndef GRAFT_MODEL_H
+#define GRAFT_MODEL_H
+
+#include "base/base.h"
+#include "formats/formats.h"
+#include "kernels/kernels.h"
+#include "model/template/template.h"
+#include "model/tokenizer/tokenizer.h"
+
+/* ---- configuration ------------------------------------------------------------------------ */
+
+enum { MAX_EOS = 16 };
+
+enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
+
+struct rope_config {
+    enum rope_kind kind;
+    double theta;
+    double factor;               /* all kinds but PLAIN */
+    double low_freq, high_freq;  /* LLAMA3 */
+    double original_ctx;         /* LLAMA3, YARN */
+    double beta_fast, beta_slow; /* YARN; defaults 32 and 1 */
+    double attention_factor;     /* YARN: multiplies cos and sin; 0: 0.1 ln(factor) + 1 */
+    bool interleaved;            /* GGUF order of llama-family q and k rows */
+};
+
+struct arch; /* arch/arch.h: one vtable per architecture */
+
+struct config {
+    const struct arch *arch;
+    char architecture[64]; /* "Qwen2ForCausalLM" */
+    int n_layer, d_model, d_ff, n_head, n_kv, d_head, n_vocab;
+    int n_ctx; /* positions the model was made for */
+    float norm_eps;
+    struct rope_config rope;
+    bool tied;               /* head shares the embedding */
+    bool qk_norm;            /* Qwen3: RMSNorm on each head of q and k */
+    int32_t *windows;        /* [n_layer]: sliding window, 0 = full attention */
+    int n_labels;            /* classifier: rows of the score head; 0: a language model */
+    char **labels;           /* [n_labels], or NULL */
+    graft_token_id bos, pad; /* -1: none */
+    graft_token_id eos[MAX_EOS];
+    int n_eos;
+    bool has_mlx; /* quantised the MLX way */
+};
+
+/* Sampling defaults of generation_config.json; a negative value: not given. */
+struct generation_defaults {
+    double temperature, top_p, min_p, repetition_penalty;
+    int top_k;
+    bool do_sample_given, do_sample;
+};
+
+/* ---- weights ------------------------------------------------------------------------------ */
+
+struct layer {
+    float *attn_norm, *mlp_norm; /* [d_model] */
+    float *q_norm, *k_norm;      /* [d_head] or NULL */
+    struct matrix q, k, v, o, gate, up, down;
+    float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
+    float *gate_bias, *up_bias, *down_bias;
+};
+
+struct model {
+    graft_runtime *runtime;
+    char *path;
+    struct config config;
+    struct generation_defaults generation;
+    struct tensor_set tensors; /* maps the weights */
+    struct arena arena;        /* norms and biases as floats, names */
+    struct matrix embed, head; /* head: tied, lm_head or the score head */
+    float *final_norm;         /* [d_model] */
+    struct layer *layers;
+    float *rope_freq;            /* [d_head / 2], scaling applied */
+    float rope_mscale;           /* YARN's factor on cos and sin; 1 otherwise */
+    struct tokenizer *tokenizer; /* NULL: the model has none */
+    struct chat_template *chat;  /* NULL: none */
+};
+
+struct model_options {
+    enum map_mode map;
+    bool need_tokenizer; /* a missing tokenizer is then an error */
+};
+
+/* Opens a directory or file. Everything is validated (names, shapes, types) before it returns; SHAPE
+ * errors carry both shapes. `options` NULL: mapped, tokenizer optional. */
+graft_status model_open(graft_runtime *runtime, const char *path,
+                        const struct model_options *options, struct model **out,
+                        graft_error *error);
+void model_close(struct model **model);
+
+/* The configuration alone, without weights, from an HF config.json or GGUF metadata. Pure parsers. */
+graft_status config_parse_hf(struct config *out, struct arena *arena, const json_t *json,
+                             graft_error *error);
+graft_status config_parse_gguf(struct config *out, struct arena *arena, const struct gguf *g,
+                               graft_error *error);
+/* Where a name such as "org/name" lives in the local Hugging Face cache (HF_HOME,
+ * HUGGINGFACE_HUB_CACHE, ~/.cache/huggingface/hub); NOT_FOUND tells how to download it. An existing path
+ * is returned as it is. */
+graft_status model_resolve(struct mem *mem, const char *name, char **path, graft_error *error);
+
+/* ---- KV cache ----------------------------------------------------------------------------- */
+
+/* Keys and values live in blocks of KV_BLOCK positions × all layers × n_kv heads. A pool owns the blocks
+ * and hands them to sequences; blocks are reference counted, so that sequences may share a prefix.
+ * Layout of one block: for each layer, for each KV head, K [KV_BLOCK, kv_head_bytes], then V likewise. */
+struct kv_pool;
+struct kv_pool_options {
+    enum kv_type k_type, v_type;
+    int64_t max_blocks; /* LIMIT past it */
+};
+graft_status kv_pool_open(const struct model *model, const struct kv_pool_options *options,
+                          struct kv_pool **out, graft_error *error);
+void kv_pool_close(struct kv_pool **pool); /* all sequences must be closed */
+size_t kv_pool_block_bytes(const struct kv_pool *pool);
+int64_t kv_pool_blocks_used(const struct kv_pool *pool);
+
+struct kv_seq; /* a block table: the positions 0..length-1 of one timeline */
+graft_status kv_seq_open(struct kv_pool *pool, struct kv_seq **out, graft_error *error);
+void kv_seq_close(struct kv_seq **seq);
+int64_t kv_seq_length(const struct kv_seq *seq);
+/* Forget positions ≥ length; blocks no longer needed go back to the pool. */
+void kv_seq_trim(struct kv_seq *seq, int64_t length);
+/* Make room for positions < length (LIMIT when the pool is full). A shared last block is copied before
+ * it is written. */
+graft_status kv_seq_reserve(struct kv_seq *seq, int64_t length, graft_error *error);
+/* A new sequence that shares the blocks of another. */
+graft_status kv_seq_fork(const struct kv_seq *seq, struct kv_seq **out, graft_error *error);
+
+/* ---- forward ------------------------------------------------------------------------------ */
+
+struct row {
+    graft_token_id token;
+    int32_t pos; /* rows of a sequence come in ascending order, the first at
+                                          kv_seq_length, without gaps */
+    struct kv_seq *seq;
+    enum role role;
+    bool want_logits; /* or the class scores of a classifier */
+    bool want_hidden; /* the final, normed state [d_model] */
+};
+
+/* Scratch for up to max_rows rows, sized at open: a forward pass allocates nothing but KV blocks. */
+struct workspace;
+graft_status workspace_open(const struct model *model, int max_rows, struct workspace **out,
+                            graft_error *error);
+void workspace_close(struct workspace **ws);
+int workspace_max_rows(const struct workspace *ws);
+
+/* Runs the rows. On success each sequence has grown by its rows; on failure none has. Logits of row i
+ * that asked are at workspace_logits(ws, i) [n_vocab] (classifier: [n_labels]), hidden states likewise, valid until the next
+ * call. NaN in wanted logits is NUMERIC. Results of a row do not depend on the other rows (see
+ * kernels.h). Uses the runtime's pool; calls on one runtime are served one after the other. */
+graft_status model_forward(const struct model *model, const struct row *rows, int n_rows,
+                           struct workspace *ws, graft_error *error);
+const float *workspace_logits(const struct workspace *ws, int row); /* NULL: not asked for */
+const float *workspace_hidden(const struct workspace *ws, int row);
+int model_n_logits(const struct model *model); /* n_vocab or n_labels */
+
+#endif
