@@ -71,7 +71,8 @@ typedef struct graft_error {
 GRAFT_API void graft_error_init(graft_error *error);
 
 /* Element types of stored tensors. X(name, text, ggml id or -1, values per block, bytes per block).
- * The MLX types are packed words only; their scales and biases are tensors of their own. */
+ * The MLX types are packed words only; their scales and biases are tensors of their own. The F8
+ * types can be stored and listed; nothing computes with them. */
 #define GRAFT_TYPE_LIST(X)                                                                         \
     X(F32, "F32", 0, 1, 4)                                                                         \
     X(F16, "F16", 1, 1, 2)                                                                         \
@@ -97,7 +98,9 @@ GRAFT_API void graft_error_init(graft_error *error);
     X(U16, "U16", -1, 1, 2)                                                                        \
     X(U32, "U32", -1, 1, 4)                                                                        \
     X(U64, "U64", -1, 1, 8)                                                                        \
-    X(BOOL, "BOOL", -1, 1, 1)
+    X(BOOL, "BOOL", -1, 1, 1)                                                                      \
+    X(F8_E4M3, "F8_E4M3", -1, 1, 1)                                                                \
+    X(F8_E5M2, "F8_E5M2", -1, 1, 1)
 
 typedef enum graft_type {
 #define GRAFT_TYPE_ENUM(name, text, ggml, block, bytes) GRAFT_TYPE_##name,
