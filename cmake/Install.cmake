@@ -1,0 +1,37 @@
+# Installed files: headers, both libraries, graft.pc, the CMake package, the program and what it
+# needs at run time. A subproject installs nothing of graft unless it asks for the targets itself.
+if(NOT PROJECT_IS_TOP_LEVEL)
+    return()
+endif()
+include(CMakePackageConfigHelpers)
+set(GRAFT_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/graft)
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/graft DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        FILES_MATCHING PATTERN "*.h")
+install(TARGETS graft_shared EXPORT graftSharedTargets)
+install(TARGETS graft_static EXPORT graftStaticTargets)
+install(EXPORT graftSharedTargets NAMESPACE graft:: DESTINATION ${GRAFT_CMAKE_DIR})
+install(EXPORT graftStaticTargets NAMESPACE graft:: DESTINATION ${GRAFT_CMAKE_DIR})
+if(TARGET graft_cli)
+    install(TARGETS graft_cli)
+endif()
+
+set(GRAFT_FIND_MODULES "")
+set(GRAFT_PC_REQUIRES "")
+foreach(package IN LISTS GRAFT_PACKAGES)
+    string(APPEND GRAFT_FIND_MODULES
+           "    pkg_check_modules(${package} QUIET IMPORTED_TARGET \"${GRAFT_MODULE_${package}}\")\n"
+           "    if(NOT ${package}_FOUND)\n        set(GRAFT_STATIC_READY FALSE)\n    endif()\n")
+    list(APPEND GRAFT_PC_REQUIRES "${GRAFT_MODULE_${package}}")
+endforeach()
+string(REPLACE ";" ", " GRAFT_PC_REQUIRES "${GRAFT_PC_REQUIRES}")
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/graftConfig.cmake.in
+    ${PROJECT_BINARY_DIR}/graftConfig.cmake INSTALL_DESTINATION ${GRAFT_CMAKE_DIR})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/graftConfigVersion.cmake
+    COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/graftConfig.cmake ${PROJECT_BINARY_DIR}/graftConfigVersion.cmake
+        DESTINATION ${GRAFT_CMAKE_DIR})
+
+configure_file(${PROJECT_SOURCE_DIR}/cmake/graft.pc.in ${PROJECT_BINARY_DIR}/graft.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/graft.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
