@@ -1,0 +1,394 @@
+/* chat.c: `graft chat`: a conversation at the terminal.
+ *
+ * The whole conversation is rendered by the model's own template at each turn; of the tokens that come
+ * out, those the session already holds are kept and only the rest is computed. Lines that begin with "/"
+ * are commands. Ctrl-C ends an answer, Ctrl-D the conversation.
+ */
+#include "generate.h"
+
+#include <editline/readline.h>
+#include <errno.h>
+#include <unistd.h>
+
+enum { MAX_LINE = 1 << 20 };
+
+struct chat {
+    struct cli_session s;
+    struct cli_common common;
+    struct cli_sampling sampling;
+    graft_message *messages; /* role: static text; content: owned, but for the system prompt */
+    size_t n_messages, capacity;
+    bool interactive;
+    bool done;
+    char *history; /* file, or NULL */
+};
+
+static error_t parse_chat(int key, char *arg, struct argp_state *state)
+{
+    struct chat *c = state->input;
+    (void)arg;
+    if (key == ARGP_KEY_INIT) {
+        state->child_inputs[0] = &c->sampling;
+        state->child_inputs[1] = &c->common;
+        return 0;
+    }
+    if (key == ARGP_KEY_END && c->common.json) {
+        argp_error(state, "--json is for `graft run`; a chat is for people");
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp_child chat_children[] = {
+    {&cli_sampling_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp chat_argp = {
+    .parser = parse_chat,
+    .children = chat_children,
+    .doc = "Talk with a model, turn by turn. /help lists the commands. When standard input is no "
+           "terminal, each of its lines is a turn.\v"
+           "Examples:\n"
+           "  graft chat\n"
+           "  graft chat -m Qwen/Qwen2.5-0.5B-Instruct --system-prompt \"Answer briefly.\"\n"};
+
+/* ---- the conversation ---- */
+
+/* Takes over `content`. */
+static int add_message(struct chat *c, const char *role, char *content)
+{
+    if (content == NULL) {
+        return cli_fail_text("out of memory");
+    }
+    if (c->n_messages == c->capacity) {
+        size_t capacity = c->capacity > 0 ? 2 * c->capacity : 16;
+        graft_message *grown = mem_resize(NULL, c->messages, capacity * sizeof *grown);
+        if (grown == NULL) {
+            mem_free(NULL, content);
+            return cli_fail_text("out of memory");
+        }
+        c->messages = grown;
+        c->capacity = capacity;
+    }
+    c->messages[c->n_messages++] = (graft_message){role, content};
+    return CLI_OK;
+}
+
+static void drop_messages(struct chat *c, size_t keep)
+{
+    while (c->n_messages > keep) {
+        mem_free(NULL, (void *)c->messages[--c->n_messages].content);
+    }
+}
+
+static size_t system_messages(const struct chat *c)
+{
+    return c->n_messages > 0 && strcmp(c->messages[0].role, "system") == 0 ? 1 : 0;
+}
+
+/* Makes the session hold exactly the rendered conversation, reusing the common beginning. */
+static int feed_conversation(struct chat *c, struct answer *answer)
+{
+    graft_error error = {0};
+    char *text = NULL;
+    size_t size = 0, n = 0, held = 0, common = 0;
+    graft_token_id *ids = NULL;
+    if (graft_chat_render(c->s.model, c->messages, c->n_messages, true, &text, &size, &error) !=
+            GRAFT_OK ||
+        graft_tokenize(graft_model_tokenizer(c->s.model), text, size, GRAFT_TOKENIZE_SPECIAL, &ids,
+                       &n, &error) != GRAFT_OK) {
+        graft_free(c->s.runtime, text);
+        return cli_fail(&error);
+    }
+    graft_free(c->s.runtime, text);
+    const graft_token_id *have = graft_session_tokens(c->s.session, &held);
+    while (common < held && common + 1 < n && have[common] == ids[common]) {
+        common++;
+    }
+    graft_session_resume(c->s.session);
+    int status = CLI_OK;
+    if (graft_session_trim(c->s.session, common, &error) != GRAFT_OK) {
+        status = cli_fail(&error);
+    } else {
+        status = generate_prompt(&c->s, ids + common, n - common, c->common.quiet, answer);
+    }
+    graft_free(c->s.runtime, ids);
+    return status;
+}
+
+/* The model's turn. On failure the conversation stays as it was before the user's message. */
+static int take_turn(struct chat *c)
+{
+    struct answer answer;
+    answer_init(&answer);
+    int status = feed_conversation(c, &answer);
+    if (status == CLI_OK) {
+        status = generate_answer(&c->s, c->sampling.max_tokens, false, &answer);
+    }
+    if (status == CLI_OK) {
+        putchar('\n');
+        fflush(stdout);
+        if (c->common.verbose) {
+            generate_print_speed(&answer);
+        }
+        const char *said = answer.text.size > 0 ? answer.text.data : "";
+        status = add_message(c, "assistant", mem_strdup(NULL, said));
+    } else {
+        drop_messages(c, c->n_messages - 1);
+    }
+    cli_clear_interrupt();
+    answer_free(&answer);
+    return status;
+}
+
+static int say(struct chat *c, const char *text)
+{
+    int status = add_message(c, "user", mem_strdup(NULL, text));
+    return status == CLI_OK ? take_turn(c) : status;
+}
+
+/* ---- commands ---- */
+
+struct command {
+    const char *name, *argument, *summary;
+    int (*run)(struct chat *c, const char *argument);
+};
+extern const struct command commands[];
+
+static int command_help(struct chat *c, const char *argument)
+{
+    (void)c;
+    (void)argument;
+    for (const struct command *k = commands; k->name != NULL; k++) {
+        printf("  %-7s %-6s %s\n", k->name, k->argument, k->summary);
+    }
+    puts("  A line that ends with \\ goes on in the next one. Ctrl-C ends an answer.");
+    return CLI_OK;
+}
+
+static int command_exit(struct chat *c, const char *argument)
+{
+    (void)argument;
+    c->done = true;
+    return CLI_OK;
+}
+
+static int command_reset(struct chat *c, const char *argument)
+{
+    (void)argument;
+    drop_messages(c, system_messages(c));
+    puts("(a new conversation)");
+    return CLI_OK;
+}
+
+static int command_system(struct chat *c, const char *argument)
+{
+    drop_messages(c, 0);
+    puts("(a new conversation)");
+    return argument[0] == '\0' ? CLI_OK : add_message(c, "system", mem_strdup(NULL, argument));
+}
+
+static int command_again(struct chat *c, const char *argument)
+{
+    (void)argument;
+    if (c->n_messages < system_messages(c) + 2) {
+        return cli_fail_text("nothing was answered yet");
+    }
+    drop_messages(c, c->n_messages - 1);
+    graft_sampling sampling = c->sampling.session.sampling;
+    graft_error error = {0};
+    sampling.seed = ++c->sampling.session.sampling.seed;
+    if (graft_session_set_sampling(c->s.session, &sampling, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    return take_turn(c);
+}
+
+static int command_temp(struct chat *c, const char *argument)
+{
+    char *end;
+    double value = strtod(argument, &end);
+    if (end == argument || *end != '\0' || !(value >= 0 && value <= 100)) {
+        return cli_fail_text("/temp wants a number from 0 to 100, as in /temp 0.7");
+    }
+    graft_error error = {0};
+    c->sampling.session.sampling.temperature = (float)value;
+    if (graft_session_set_sampling(c->s.session, &c->sampling.session.sampling, &error) !=
+        GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    return CLI_OK;
+}
+
+static int command_stats(struct chat *c, const char *argument)
+{
+    (void)argument;
+    printf("  %zu of %d tokens, %.1f MB of keys and values, seed %llu\n",
+           graft_session_length(c->s.session), graft_session_context(c->s.session),
+           (double)graft_session_kv_bytes(c->s.session) / 1e6,
+           (unsigned long long)c->sampling.session.sampling.seed);
+    return CLI_OK;
+}
+
+const struct command commands[] = {
+    {"/help", "", "this list", command_help},
+    {"/again", "", "answer the last message anew", command_again},
+    {"/reset", "", "forget the conversation, keep the system prompt", command_reset},
+    {"/system", "[TEXT]", "begin anew with this system prompt", command_system},
+    {"/temp", "T", "set the temperature; 0 is greedy", command_temp},
+    {"/stats", "", "how full the context is", command_stats},
+    {"/exit", "", "leave (Ctrl-D too)", command_exit},
+    {NULL, NULL, NULL, NULL},
+};
+
+static int run_command(struct chat *c, const char *line)
+{
+    size_t length = strcspn(line, " \t");
+    const char *argument = line + length + strspn(line + length, " \t");
+    for (const struct command *k = commands; k->name != NULL; k++) {
+        if (strlen(k->name) == length && strncmp(k->name, line, length) == 0) {
+            return k->run(c, argument);
+        }
+    }
+    return cli_fail_text("no command %.*s; /help lists them", (int)length, line);
+}
+
+/* ---- lines ---- */
+
+/* One line without its newline, malloc'ed by readline or getline; NULL at the end. */
+static char *read_line(struct chat *c, const char *prompt)
+{
+    if (c->interactive) {
+        char *line = readline(prompt);
+        if (line != NULL && line[0] != '\0') {
+            add_history(line);
+        }
+        return line;
+    }
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t n = getline(&line, &capacity, stdin);
+    if (n < 0) {
+        free(line); /* getline's */
+        return NULL;
+    }
+    if (n > 0 && line[n - 1] == '\n') {
+        line[n - 1] = '\0';
+    }
+    return line;
+}
+
+/* Lines joined while they end with a backslash. false: the end of the input. */
+static bool read_turn(struct chat *c, struct buf *turn)
+{
+    const char *prompt = "> ";
+    turn->size = 0;
+    for (;;) {
+        char *line = read_line(c, prompt);
+        if (line == NULL) {
+            return turn->size > 0;
+        }
+        size_t length = strlen(line);
+        bool more = length > 0 && line[length - 1] == '\\';
+        buf_append(turn, line, more ? length - 1 : length);
+        free(line); /* from readline or getline */
+        if (!more) {
+            return turn->status == GRAFT_OK;
+        }
+        buf_putc(turn, '\n');
+        prompt = ". ";
+    }
+}
+
+static int converse(struct chat *c)
+{
+    struct buf turn;
+    int status = CLI_OK;
+    buf_init(&turn, NULL, MAX_LINE);
+    while (!c->done && read_turn(c, &turn)) {
+        if (turn.size == 0) {
+            continue;
+        }
+        /* A failed turn ends a script, but not a conversation with somebody. */
+        int result = turn.data[0] == '/' ? run_command(c, turn.data) : say(c, turn.data);
+        status = c->interactive ? CLI_OK : result;
+        if (status != CLI_OK) {
+            break;
+        }
+    }
+    if (turn.status == GRAFT_LIMIT) {
+        status = cli_fail_text("a turn is longer than %d bytes", MAX_LINE);
+    }
+    buf_free(&turn);
+    return status;
+}
+
+/* ---- beginning and end ---- */
+
+static void open_history(struct chat *c)
+{
+    char *home = c->interactive ? cli_home() : NULL;
+    if (home == NULL) {
+        return;
+    }
+    c->history = path_join(NULL, home, "chat_history");
+    mem_free(NULL, home);
+    using_history();
+    stifle_history(1000);
+    if (c->history != NULL) {
+        read_history(c->history);
+    }
+}
+
+static void greet(const struct chat *c)
+{
+    graft_model_info info;
+    if (c->interactive && !c->common.quiet &&
+        graft_model_describe(c->s.model, &info, NULL) == GRAFT_OK) {
+        printf("%s, %.1f million parameters, context %d. /help lists commands.\n", info.path,
+               (double)info.n_params / 1e6, graft_session_context(c->s.session));
+    }
+}
+
+static int chat_on(struct chat *c)
+{
+    graft_model_info info;
+    graft_error error = {0};
+    if (graft_model_describe(c->s.model, &info, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    if (!info.has_chat_template || !info.has_tokenizer) {
+        return cli_fail_text("%s has no %s: use `graft run --raw`", info.path,
+                             info.has_tokenizer ? "chat template" : "tokenizer");
+    }
+    int status = cli_open_session(&c->s, &c->sampling);
+    if (status == CLI_OK && c->sampling.system_prompt != NULL) {
+        status = add_message(c, "system", mem_strdup(NULL, c->sampling.system_prompt));
+    }
+    if (status != CLI_OK) {
+        return status;
+    }
+    open_history(c);
+    greet(c);
+    status = converse(c);
+    if (c->history != NULL) {
+        write_history(c->history);
+    }
+    return status;
+}
+
+int verb_chat(int argc, char **argv)
+{
+    struct chat chat = {.interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+    cli_sampling_init(&chat.sampling);
+    argp_parse(&chat_argp, argc, argv, 0, NULL, &chat);
+    cli_catch_interrupt();
+    struct cli_session opened;
+    int status = cli_open_model(&chat.common, &opened);
+    if (status == CLI_OK) {
+        chat.s = opened;
+        status = chat_on(&chat);
+        drop_messages(&chat, 0);
+        mem_free(NULL, chat.messages);
+        mem_free(NULL, chat.history);
+        cli_close(&chat.s);
+    }
+    return status;
+}

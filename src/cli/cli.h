@@ -1,0 +1,134 @@
+/* cli.h: what the verbs of the `graft` command share.
+ *
+ * One file per verb, a table of them in main.c. Verbs use the public headers and base only: whatever
+ * they can do, a C program can. Results go to stdout, everything else to stderr. Exit status: 0 done,
+ * 1 failed, 2 wrong use. The command line is single-threaded.
+ */
+#ifndef GRAFT_CLI_H
+#define GRAFT_CLI_H
+
+#include "base/base.h"
+
+#include <graft/graft.h>
+
+#include <argp.h>
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+/* ---- the verbs ---------------------------------------------------------------------------- */
+
+struct cli_verb {
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+};
+extern const struct cli_verb cli_verbs[]; /* ends with a NULL name */
+
+int verb_run(int argc, char **argv);
+int verb_chat(int argc, char **argv);
+int verb_classify(int argc, char **argv);
+int verb_perplexity(int argc, char **argv);
+int verb_logits(int argc, char **argv);
+int verb_tokenize(int argc, char **argv);
+int verb_detokenize(int argc, char **argv);
+int verb_inspect(int argc, char **argv);
+int verb_quantize(int argc, char **argv);
+int verb_version(int argc, char **argv);
+
+/* ---- options (options.c) ------------------------------------------------------------------ */
+
+/* Options of every verb that opens a model: an argp child whose input is this. */
+struct cli_common {
+    const char *model; /* as typed; NULL: the model that ships */
+    int threads;       /* 0: one per core */
+    bool json, verbose, quiet;
+    bool copy; /* --no-mmap */
+};
+extern const struct argp cli_common_argp;
+
+/* Options of the verbs that run a session. Values not given keep the model's defaults. */
+struct cli_sampling {
+    double temperature, top_p, min_p, repeat, presence, frequency; /* NaN: not given */
+    int64_t top_k, window;                                         /* -1: not given */
+    uint64_t seed;
+    bool seed_given;
+    graft_session_options session; /* context size, cache types, stops */
+    const char *stops[16];
+    int64_t max_tokens;        /* -1: until the model ends */
+    const char *system_prompt; /* NULL: none given */
+};
+extern const struct argp cli_sampling_argp;
+void cli_sampling_init(struct cli_sampling *s);
+/* Context and cache options only, for verbs that evaluate. Input: graft_session_options. */
+extern const struct argp cli_context_argp;
+
+/* Checked numbers for argp parsers: wrong text ends the program with status 2. */
+int64_t cli_parse_int(struct argp_state *state, const char *option, const char *arg, int64_t min,
+                      int64_t max);
+double cli_parse_number(struct argp_state *state, const char *option, const char *arg, double min,
+                        double max);
+
+/* ---- opening (open.c) --------------------------------------------------------------------- */
+
+/* Runtime, then model; on failure prints why and returns CLI_FAILED with nothing open. */
+struct cli_session {
+    graft_runtime *runtime;
+    graft_model *model;
+    graft_session *session;
+};
+int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
+int cli_open_model(const struct cli_common *common, struct cli_session *out);
+/* The session with the sampling of the model overlaid by what was typed. */
+int cli_open_session(struct cli_session *s, struct cli_sampling *sampling);
+void cli_close(struct cli_session *s);
+/* What -m means: a path as it is, "tiny" and the like in the folder of shipped models, NULL the default
+ * model; other names are left to the library. Result is owned by the caller (free). NULL: not found,
+ * the reason was printed. */
+char *cli_model_path(const char *name);
+/* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; created when absent. NULL: none. */
+char *cli_home(void);
+
+/* ---- talking to people (report.c) --------------------------------------------------------- */
+
+/* Prints "graft: …" with file, tensor and shapes, in one line; returns CLI_FAILED. */
+int cli_fail(const graft_error *error);
+int cli_fail_text(const char *format, ...) PRINTF_LIKE(1, 2);
+/* Writes JSON on one line to stdout and drops the reference; CLI_FAILED when stdout is broken. */
+int cli_print_json(json_t *value);
+/* Flushes stdout; a full disk or a closed pipe is an error, not silence. */
+int cli_finish_output(int status);
+/* Text that may hold any bytes as a JSON string: malformed UTF-8 becomes U+FFFD. */
+json_t *cli_json_text(const char *text, size_t size);
+
+/* A bar on stderr: only when it is a terminal, only for work that takes longer than half a second. */
+struct cli_progress {
+    const char *what;
+    double begun, drawn;
+    bool enabled, visible;
+};
+void cli_progress_begin(struct cli_progress *p, const char *what, bool quiet);
+/* A graft_progress_fn whose user is a struct cli_progress; false once Ctrl-C was pressed. */
+bool cli_progress_step(void *user, uint64_t done, uint64_t total, const char *what);
+void cli_progress_end(struct cli_progress *p);
+
+/* Ctrl-C: the first one sets a flag, the second ends the program at once. */
+void cli_catch_interrupt(void);
+bool cli_interrupted(void);
+void cli_clear_interrupt(void);
+
+/* ---- input (input.c) ---------------------------------------------------------------------- */
+
+enum { CLI_INPUT_LIMIT = 1 << 30 };
+/* The text of -p, of -f FILE ("-": stdin), or of a stdin that is no terminal. *out is malloc'ed.
+ * CLI_USAGE when there is none. */
+struct cli_input {
+    const char *prompt; /* -p */
+    const char *file;   /* -f */
+};
+extern const struct argp cli_input_argp;
+int cli_read_input(const struct cli_input *input, char **out, size_t *size);
+
+/* Comma- or space-separated ids. *ids is malloc'ed. */
+int cli_parse_ids(const char *text, graft_token_id **ids, size_t *n);
+
+#endif

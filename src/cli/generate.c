@@ -1,0 +1,141 @@
+/* generate.c: feed a prompt, stream an answer, keep account of both. */
+#include "generate.h"
+
+#include <math.h>
+
+enum { ANSWER_LIMIT = 1 << 28 };
+
+void answer_init(struct answer *a)
+{
+    *a = (struct answer){0};
+    buf_init(&a->text, NULL, ANSWER_LIMIT);
+}
+
+void answer_free(struct answer *a)
+{
+    buf_free(&a->text);
+    json_decref(a->token_records);
+    a->token_records = NULL;
+}
+
+int generate_prompt(struct cli_session *s, const graft_token_id *ids, size_t n, bool quiet,
+                    struct answer *a)
+{
+    struct cli_progress progress;
+    graft_error error = {0};
+    double begun = time_seconds();
+    cli_progress_begin(&progress, "reading", quiet);
+    graft_status status =
+        graft_session_prompt(s->session, ids, n, cli_progress_step, &progress, &error);
+    cli_progress_end(&progress);
+    if (status == GRAFT_CANCELLED) {
+        return cli_fail_text("interrupted");
+    }
+    if (status == GRAFT_LIMIT) {
+        cli_fail(&error);
+        return cli_fail_text("raise the context with -c, or shorten the text");
+    }
+    a->prompt_tokens = n;
+    a->prompt_seconds = time_seconds() - begun;
+    return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
+}
+
+/* {"id", "text", "logprob", "top": [{"id", "logprob"}]} */
+static void record_token(struct cli_session *s, struct answer *a, const graft_token *token)
+{
+    json_t *record = json_object();
+    json_object_set_new(record, "id", json_integer(token->id));
+    json_object_set_new(record, "text", cli_json_text(token->text, token->text_size));
+    json_object_set_new(record, "logprob", json_real((double)token->logprob));
+    graft_token_id ids[64];
+    float logprobs[64];
+    size_t n = (size_t)a->top;
+    if (n > 0 && graft_session_top(s->session, n, ids, logprobs, NULL) == GRAFT_OK) {
+        json_t *top = json_array();
+        for (size_t i = 0; i < n; i++) {
+            json_array_append_new(
+                top, json_pack("{s:i, s:f}", "id", ids[i], "logprob", (double)logprobs[i]));
+        }
+        json_object_set_new(record, "top", top);
+    }
+    json_array_append_new(a->token_records, record);
+}
+
+static int stream_token(struct cli_session *s, struct answer *a, const graft_token *token,
+                        bool silent)
+{
+    buf_append(&a->text, token->text, token->text_size);
+    if (!silent && token->text_size > 0 &&
+        (fwrite(token->text, 1, token->text_size, stdout) != token->text_size ||
+         fflush(stdout) != 0)) {
+        return CLI_FAILED; /* cli_finish_output says so */
+    }
+    if (token->id < 0) {
+        return CLI_OK; /* text held back until the end */
+    }
+    a->tokens++;
+    a->logprob_sum += (double)token->logprob;
+    if (a->token_records != NULL) {
+        record_token(s, a, token);
+    }
+    return CLI_OK;
+}
+
+int generate_answer(struct cli_session *s, int64_t max_tokens, bool silent, struct answer *a)
+{
+    graft_error error = {0};
+    graft_status status = GRAFT_OK;
+    int result = CLI_OK;
+    double begun = time_seconds();
+    while (status == GRAFT_OK && result == CLI_OK) {
+        if (cli_interrupted()) {
+            a->finish = GRAFT_FINISH_CANCELLED;
+            break;
+        }
+        if (max_tokens >= 0 && a->tokens >= (size_t)max_tokens) {
+            a->finish = GRAFT_FINISH_LENGTH;
+            break;
+        }
+        graft_token token = {0};
+        status = graft_session_next(s->session, &token, &error);
+        if (status == GRAFT_OK || (status == GRAFT_END && token.text_size > 0)) {
+            result = stream_token(s, a, &token, silent);
+        }
+    }
+    a->seconds = time_seconds() - begun;
+    if (status == GRAFT_END) {
+        a->finish = graft_session_finish(s->session);
+    } else if (status != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    return result;
+}
+
+static double per_second(size_t n, double seconds)
+{
+    return seconds > 0 ? (double)n / seconds : 0;
+}
+
+void generate_print_speed(const struct answer *a)
+{
+    fprintf(stderr, "[%zu tokens read, %.0f/s; %zu generated, %.1f/s; %s]\n", a->prompt_tokens,
+            per_second(a->prompt_tokens, a->prompt_seconds), a->tokens,
+            per_second(a->tokens, a->seconds), graft_finish_name(a->finish));
+}
+
+json_t *generate_json(const struct answer *a)
+{
+    json_t *json = json_object();
+    json_object_set_new(json, "text",
+                        cli_json_text(a->text.size > 0 ? a->text.data : "", a->text.size));
+    json_object_set_new(json, "finish", json_string(graft_finish_name(a->finish)));
+    json_object_set_new(json, "prompt_tokens", json_integer((json_int_t)a->prompt_tokens));
+    json_object_set_new(json, "tokens", json_integer((json_int_t)a->tokens));
+    json_object_set_new(json, "logprob", json_real(a->logprob_sum));
+    json_object_set_new(json, "prompt_seconds", json_real(a->prompt_seconds));
+    json_object_set_new(json, "seconds", json_real(a->seconds));
+    if (a->token_records != NULL) {
+        json_object_set(json, "records", a->token_records);
+    }
+    return json;
+}

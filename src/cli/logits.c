@@ -1,0 +1,215 @@
+/* logits.c: `graft logits`: what the model says about every position, as numbers.
+ *
+ * For tests and for people who compare runtimes: the exact float32 logits in a NumPy file, or the best
+ * tokens after the last position as a table.
+ */
+#include "cli.h"
+
+enum { KEY_TOKENS = 0x200, KEY_OUT, KEY_DECODE, KEY_TOP, MAX_TOP = 1000 };
+
+struct logits_args {
+    struct cli_common common;
+    struct cli_input input;
+    graft_session_options session;
+    const char *tokens, *out;
+    graft_row_role role;
+    int top;
+};
+
+static error_t parse_logits(int key, char *arg, struct argp_state *state)
+{
+    struct logits_args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->input;
+        state->child_inputs[1] = &a->session;
+        state->child_inputs[2] = &a->common;
+        return 0;
+    case KEY_TOKENS:
+        a->tokens = arg;
+        return 0;
+    case 'o':
+        a->out = arg;
+        return 0;
+    case KEY_DECODE:
+        a->role = GRAFT_ROLE_DECODE;
+        return 0;
+    case KEY_TOP:
+        a->top = (int)cli_parse_int(state, "--top", arg, 1, MAX_TOP);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option logits_options[] = {
+    {"tokens", KEY_TOKENS, "IDS", 0, "Token ids, separated by commas, instead of text", 1},
+    {"out", 'o', "FILE.npy", 0, "Write all logits as float32 [tokens, vocabulary]", 2},
+    {"top", KEY_TOP, "N", 0, "Print the N best tokens after the last position; default 10", 2},
+    {"decode", KEY_DECODE, NULL, 0, "Compute each token as a decode step, not as a prompt", 2},
+    {0},
+};
+static const struct argp_child logits_children[] = {{&cli_input_argp, 0, NULL, 0},
+                                                    {&cli_context_argp, 0, NULL, 0},
+                                                    {&cli_common_argp, 0, NULL, 0},
+                                                    {0}};
+static const struct argp logits_argp = {
+    .options = logits_options,
+    .parser = parse_logits,
+    .children = logits_children,
+    .doc =
+        "Print or save the logits that the model gives for each token of the input. Text gets no "
+        "BOS and no chat template.\v"
+        "Examples:\n"
+        "  graft logits -m DIR --tokens 1,2,3 --out x.npy\n"
+        "  graft logits -m DIR -p \"The capital of\" --top 5\n"};
+
+/* NumPy's format, version 1.0: magic, header length, a Python dict padded to 64 bytes, the data. */
+static graft_status write_npy(const char *path, const float *data, size_t rows, size_t columns,
+                              graft_error *error)
+{
+    char header[128];
+    int n =
+        snprintf(header, sizeof header,
+                 "%cNUMPY%c%c%c%c{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }",
+                 0x93, 1, 0, (int)sizeof header - 10, 0, rows, columns);
+    memset(header + n, ' ', sizeof header - (size_t)n);
+    header[sizeof header - 1] = '\n';
+    struct file_writer writer;
+    graft_status status = file_writer_open(&writer, NULL, path, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    status = file_writer_write(&writer, header, sizeof header, error);
+    if (status == GRAFT_OK) {
+        status = file_writer_write(&writer, data, rows * columns * sizeof *data, error);
+    }
+    if (status == GRAFT_OK) {
+        status = file_writer_commit(&writer, error);
+    }
+    file_writer_abort(&writer);
+    return status;
+}
+
+/* The `top` best of the last row, by repeated selection: top is small. */
+static int print_best(struct cli_session *s, const float *logits, int n_vocab, int top, bool json)
+{
+    const graft_tokenizer *t = graft_model_tokenizer(s->model);
+    bool *taken = mem_calloc(NULL, (size_t)n_vocab, sizeof *taken);
+    if (taken == NULL) {
+        return cli_fail_text("out of memory");
+    }
+    json_t *list = json_array();
+    for (int k = 0; k < top && k < n_vocab; k++) {
+        int best = -1;
+        for (int i = 0; i < n_vocab; i++) {
+            if (!taken[i] && (best < 0 || logits[i] > logits[best])) {
+                best = i;
+            }
+        }
+        taken[best] = true;
+        char *text = NULL;
+        size_t size = 0;
+        graft_token_id id = best;
+        if (t == NULL || graft_detokenize(t, &id, 1, true, &text, &size, NULL) != GRAFT_OK) {
+            size = 0;
+        }
+        json_t *piece = cli_json_text(text, size);
+        if (json) {
+            json_array_append_new(list, json_pack("{s:i, s:O, s:f}", "id", best, "text", piece,
+                                                  "logit", (double)logits[best]));
+        } else {
+            char *quoted = json_dumps(piece, JSON_ENCODE_ANY);
+            printf("%8d  %12.6f  %s\n", best, (double)logits[best], quoted != NULL ? quoted : "");
+            free(quoted); /* jansson's */
+        }
+        json_decref(piece);
+        graft_free(s->runtime, text);
+    }
+    mem_free(NULL, taken);
+    if (!json) {
+        json_decref(list);
+        return CLI_OK;
+    }
+    return cli_print_json(json_pack("{s:o}", "top", list));
+}
+
+static int input_ids(struct cli_session *s, const struct logits_args *a, const char *text,
+                     size_t size, graft_token_id **ids, size_t *n)
+{
+    if (a->tokens != NULL) {
+        return cli_parse_ids(a->tokens, ids, n);
+    }
+    graft_error error = {0};
+    const graft_tokenizer *t = graft_model_tokenizer(s->model);
+    if (t == NULL) {
+        return cli_fail_text("this model has no tokenizer: give --tokens");
+    }
+    graft_token_id *found = NULL;
+    if (graft_tokenize(t, text, size, 0, &found, n, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    *ids = mem_alloc(NULL, *n * sizeof **ids);
+    if (*ids != NULL && *n > 0) {
+        memcpy(*ids, found, *n * sizeof **ids);
+    }
+    graft_free(s->runtime, found);
+    return *ids != NULL ? CLI_OK : cli_fail_text("out of memory");
+}
+
+static int logits_on(struct cli_session *s, const struct logits_args *a, const graft_token_id *ids,
+                     size_t n)
+{
+    graft_model_info info;
+    graft_error error = {0};
+    if (graft_model_describe(s->model, &info, &error) != GRAFT_OK ||
+        graft_session_open(s->model, &a->session, &s->session, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    if (info.n_labels > 0) {
+        return cli_fail_text("%s is a classifier: use `graft classify`", info.path);
+    }
+    if (n == 0) {
+        return cli_fail_text("no tokens given");
+    }
+    float *logits = mem_calloc(NULL, n * (size_t)info.n_vocab, sizeof *logits);
+    if (logits == NULL) {
+        return cli_fail_text("out of memory for %zu rows of %d logits", n, info.n_vocab);
+    }
+    int status = CLI_OK;
+    if (graft_session_logits(s->session, ids, n, a->role, logits, &error) != GRAFT_OK ||
+        (a->out != NULL &&
+         write_npy(a->out, logits, n, (size_t)info.n_vocab, &error) != GRAFT_OK)) {
+        status = cli_fail(&error);
+    } else if (a->out == NULL || a->top > 0) {
+        status = print_best(s, logits + (n - 1) * (size_t)info.n_vocab, info.n_vocab,
+                            a->top > 0 ? a->top : 10, a->common.json);
+    }
+    mem_free(NULL, logits);
+    return status;
+}
+
+int verb_logits(int argc, char **argv)
+{
+    struct logits_args args = {.session = graft_session_options_default()};
+    argp_parse(&logits_argp, argc, argv, 0, NULL, &args);
+    char *text = NULL;
+    size_t size = 0, n = 0;
+    int status = args.tokens != NULL ? CLI_OK : cli_read_input(&args.input, &text, &size);
+    if (status != CLI_OK) {
+        return status;
+    }
+    struct cli_session session;
+    graft_token_id *ids = NULL;
+    status = cli_open_model(&args.common, &session);
+    if (status == CLI_OK) {
+        status = input_ids(&session, &args, text, size, &ids, &n);
+        if (status == CLI_OK) {
+            status = logits_on(&session, &args, ids, n);
+        }
+        cli_close(&session);
+    }
+    mem_free(NULL, ids);
+    mem_free(NULL, text);
+    return status;
+}

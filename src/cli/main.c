@@ -1,0 +1,95 @@
+/* main.c: the table of verbs, and what `graft` says without one.
+ *
+ * Each verb parses its own options with argp; argv[0] becomes "graft VERB" so that help and errors
+ * name the command as it is typed.
+ */
+#include "cli.h"
+
+#include <signal.h>
+
+const struct cli_verb cli_verbs[] = {
+    {"run", "answer one prompt", verb_run},
+    {"chat", "talk with a model, turn by turn", verb_chat},
+    {"classify", "score texts with a classifier", verb_classify},
+    {"perplexity", "how well a model predicts a text", verb_perplexity},
+    {"logits", "raw scores of the next token", verb_logits},
+    {"tokenize", "text to token ids", verb_tokenize},
+    {"detokenize", "token ids to text", verb_detokenize},
+    {"inspect", "what is in a model, a safetensors or a GGUF file", verb_inspect},
+    {"quantize", "write a model in another type or format", verb_quantize},
+    {"version", "build, processor tiers, cores", verb_version},
+    {NULL, NULL, NULL},
+};
+
+static void print_help(FILE *out)
+{
+    fputs("Usage: graft VERB [OPTION...]\n"
+          "The runtime for low-rank adapters: run, inspect and convert language models on CPUs.\n\n"
+          "Verbs:\n",
+          out);
+    for (const struct cli_verb *v = cli_verbs; v->name != NULL; v++) {
+        fprintf(out, "  %-12s %s\n", v->name, v->summary);
+    }
+    fputs(
+        "\nExamples:\n"
+        "  graft run -p \"Tell me a story about a cat.\"     the model that ships\n"
+        "  graft chat -m Qwen/Qwen2.5-0.5B-Instruct        from the local Hugging Face cache\n"
+        "  graft quantize -m DIR -o model.gguf --type q8_0\n\n"
+        "`graft VERB --help` tells a verb's options. Exit status: 0 done, 1 failed, 2 wrong use.\n",
+        out);
+}
+
+static const struct cli_verb *find_verb(const char *name)
+{
+    for (const struct cli_verb *v = cli_verbs; v->name != NULL; v++) {
+        if (strcmp(v->name, name) == 0) {
+            return v;
+        }
+    }
+    return NULL;
+}
+
+/* `graft help VERB` is `graft VERB --help`. */
+static int run_help(int argc, char **argv)
+{
+    if (argc < 3) {
+        print_help(stdout);
+        return cli_finish_output(CLI_OK);
+    }
+    const struct cli_verb *verb = find_verb(argv[2]);
+    if (verb == NULL) {
+        fprintf(stderr, "graft: no verb \"%s\"; `graft --help` lists them\n", argv[2]);
+        return CLI_USAGE;
+    }
+    char name[64];
+    snprintf(name, sizeof name, "graft %s", verb->name);
+    char *help[] = {name, "--help", NULL};
+    return verb->run(2, help);
+}
+
+int main(int argc, char **argv)
+{
+    argp_err_exit_status = CLI_USAGE;
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported by cli_finish_output */
+    if (argc < 2) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    const char *first = argv[1];
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "-?") == 0 ||
+        strcmp(first, "help") == 0) {
+        return run_help(argc, argv);
+    }
+    if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
+        first = "version";
+    }
+    const struct cli_verb *verb = find_verb(first);
+    if (verb == NULL) {
+        fprintf(stderr, "graft: no verb \"%s\"; `graft --help` lists them\n", first);
+        return CLI_USAGE;
+    }
+    char name[64];
+    snprintf(name, sizeof name, "graft %s", verb->name);
+    argv[1] = name;
+    return cli_finish_output(verb->run(argc - 1, argv + 1));
+}

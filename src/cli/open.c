@@ -1,0 +1,181 @@
+/* open.c: from what was typed to an open runtime, model and session. */
+#include "cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void print_log(void *user, graft_log_level level, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "graft: %s%s\n", level == GRAFT_LOG_WARN ? "warning: " : "", line);
+}
+
+int cli_open_runtime(const struct cli_common *common, graft_runtime **out)
+{
+    graft_runtime_options options = graft_runtime_options_default();
+    options.threads = common->threads;
+    options.log = print_log;
+    options.log_level = common->verbose ? GRAFT_LOG_DEBUG : GRAFT_LOG_WARN;
+    graft_error error = {0};
+    if (graft_runtime_open(&options, out, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    return CLI_OK;
+}
+
+/* ---- where shipped models are: beside the program in the build tree, or where install put them ---- */
+
+static char *shipped_model(const char *name)
+{
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0) {
+        return NULL;
+    }
+    exe[n] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (slash != NULL) {
+        *slash = '\0';
+    }
+    static const char *const places[] = {"../models", "../share/graft/models", "../../models"};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        struct buf path;
+        buf_init(&path, NULL, PATH_MAX);
+        buf_printf(&path, "%s/%s/%s", exe, places[i], name);
+        char *text = buf_take(&path, NULL);
+        char *real = text != NULL && path_is_dir(text) ? realpath(text, NULL) : NULL;
+        mem_free(NULL, text);
+        if (real != NULL) {
+            char *copy = mem_strdup(NULL, real);
+            free(real); /* from realpath */
+            return copy;
+        }
+    }
+    return NULL;
+}
+
+char *cli_model_path(const char *name)
+{
+    if (name != NULL && (path_exists(name) || strchr(name, '/') != NULL)) {
+        return mem_strdup(NULL, name);
+    }
+    char *shipped = shipped_model(name != NULL ? name : "tiny");
+    if (shipped != NULL) {
+        return shipped;
+    }
+    if (name == NULL) {
+        cli_fail_text("the model that ships (models/tiny) is not installed; name one with -m");
+        return NULL;
+    }
+    return mem_strdup(NULL, name);
+}
+
+int cli_open_model(const struct cli_common *common, struct cli_session *out)
+{
+    *out = (struct cli_session){0};
+    int status = cli_open_runtime(common, &out->runtime);
+    if (status != CLI_OK) {
+        return status;
+    }
+    char *path = cli_model_path(common->model);
+    graft_model_options options = graft_model_options_default();
+    options.load = common->copy ? GRAFT_LOAD_COPY : GRAFT_LOAD_MAP;
+    graft_error error = {0};
+    if (path == NULL) {
+        status = CLI_FAILED;
+    } else if (graft_model_open(out->runtime, path, &options, &out->model, &error) != GRAFT_OK) {
+        status = cli_fail(&error);
+    }
+    mem_free(NULL, path);
+    if (status != CLI_OK) {
+        cli_close(out);
+    }
+    return status;
+}
+
+static void overlay(float *value, double typed)
+{
+    if (!isnan(typed)) {
+        *value = (float)typed;
+    }
+}
+
+/* A new seed each time, unless one was typed: a sampled answer is meant to differ. */
+static uint64_t fresh_seed(void)
+{
+    uint32_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) {
+        seed = (uint32_t)getpid();
+    }
+    return seed;
+}
+
+int cli_open_session(struct cli_session *s, struct cli_sampling *sampling)
+{
+    graft_sampling *p = &sampling->session.sampling;
+    *p = graft_sampling_for(s->model);
+    overlay(&p->temperature, sampling->temperature);
+    overlay(&p->top_p, sampling->top_p);
+    overlay(&p->min_p, sampling->min_p);
+    overlay(&p->repetition_penalty, sampling->repeat);
+    overlay(&p->presence_penalty, sampling->presence);
+    overlay(&p->frequency_penalty, sampling->frequency);
+    p->top_k = sampling->top_k >= 0 ? (int)sampling->top_k : p->top_k;
+    p->penalty_window = sampling->window >= 0 ? (int)sampling->window : p->penalty_window;
+    p->seed = sampling->seed_given ? sampling->seed : fresh_seed();
+    sampling->seed = p->seed;
+    graft_error error = {0};
+    if (graft_session_open(s->model, &sampling->session, &s->session, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    return CLI_OK;
+}
+
+void cli_close(struct cli_session *s)
+{
+    graft_session_close(&s->session);
+    graft_model_close(&s->model);
+    graft_runtime_close(&s->runtime);
+}
+
+/* ---- GRAFT_HOME ---- */
+
+static bool make_dirs(char *path)
+{
+    for (char *p = path + 1; *p != '\0'; p++) {
+        if (*p == '/') {
+            *p = '\0';
+            bool made = mkdir(path, 0700) == 0 || errno == EEXIST;
+            *p = '/';
+            if (!made) {
+                return false;
+            }
+        }
+    }
+    return mkdir(path, 0700) == 0 || errno == EEXIST;
+}
+
+char *cli_home(void)
+{
+    const char *home = getenv("GRAFT_HOME");
+    const char *data = getenv("XDG_DATA_HOME");
+    const char *user = getenv("HOME");
+    char *path = NULL;
+    if (home != NULL && home[0] != '\0') {
+        path = mem_strdup(NULL, home);
+    } else if (data != NULL && data[0] == '/') {
+        path = path_join(NULL, data, "graft");
+    } else if (user != NULL && user[0] == '/') {
+        path = path_join(NULL, user, ".local/share/graft");
+    }
+    if (path != NULL && !make_dirs(path)) {
+        mem_free(NULL, path);
+        path = NULL;
+    }
+    return path;
+}

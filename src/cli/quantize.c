@@ -1,0 +1,95 @@
+/* quantize.c: `graft quantize`: write a complete model in another type or format. */
+#include "cli.h"
+
+enum { KEY_TYPE = 0x200, KEY_FORMAT };
+
+struct quantize_args {
+    struct cli_common common;
+    const char *out, *type, *format;
+};
+
+static error_t parse_quantize(int key, char *arg, struct argp_state *state)
+{
+    struct quantize_args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->common;
+        return 0;
+    case 'o':
+        a->out = arg;
+        return 0;
+    case KEY_TYPE:
+        a->type = arg;
+        return 0;
+    case KEY_FORMAT:
+        if (strcmp(arg, "gguf") != 0 && strcmp(arg, "hf") != 0) {
+            argp_error(state, "--format: \"%s\" is neither gguf nor hf", arg);
+        }
+        a->format = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (a->out == NULL) {
+            argp_error(state, "where to? give -o FILE.gguf or -o DIR");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option quantize_options[] = {
+    {"output", 'o', "OUT", 0, "File (gguf) or directory (hf) to write", 1},
+    {"type", KEY_TYPE, "TYPE", 0,
+     "f32, f16, bf16; for gguf also q8_0 (default), q4_0, q4_1, q5_0, q5_1, q2_k, q3_k_m, q4_k_m, "
+     "q5_k_m, q6_k",
+     1},
+    {"format", KEY_FORMAT, "F", 0, "gguf or hf; default: gguf, or hf when OUT is a directory", 1},
+    {0},
+};
+static const struct argp_child quantize_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp quantize_argp = {
+    .options = quantize_options,
+    .parser = parse_quantize,
+    .children = quantize_children,
+    .doc = "Write a complete model (weights, configuration, tokenizer, chat template) in another "
+           "type or format. OUT appears only when all of it is written.\v"
+           "Examples:\n"
+           "  graft quantize -m Qwen/Qwen2.5-0.5B-Instruct -o qwen.gguf --type q4_k_m\n"
+           "  graft quantize -m model.gguf -o DIR --format hf --type bf16\n"};
+
+int verb_quantize(int argc, char **argv)
+{
+    struct quantize_args args = {0};
+    argp_parse(&quantize_argp, argc, argv, 0, NULL, &args);
+    bool hf = args.format != NULL ? strcmp(args.format, "hf") == 0 : path_is_dir(args.out);
+    graft_convert_options options = graft_convert_options_default();
+    struct cli_progress progress;
+    options.format = hf ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF;
+    options.type = args.type != NULL ? args.type : hf ? "bf16" : "q8_0";
+    options.progress = cli_progress_step;
+    options.progress_user = &progress;
+    graft_runtime *runtime = NULL;
+    int status = cli_open_runtime(&args.common, &runtime);
+    if (status != CLI_OK) {
+        return status;
+    }
+    cli_catch_interrupt();
+    char *path = cli_model_path(args.common.model);
+    graft_error error = {0};
+    cli_progress_begin(&progress, "writing", args.common.quiet);
+    if (path == NULL) {
+        status = CLI_FAILED;
+    } else if (graft_convert(runtime, path, args.out, &options, &error) != GRAFT_OK) {
+        cli_progress_end(&progress);
+        status = error.status == GRAFT_CANCELLED ? cli_fail_text("interrupted, nothing was written")
+                                                 : cli_fail(&error);
+    }
+    cli_progress_end(&progress);
+    if (status == CLI_OK && args.common.json) {
+        status = cli_print_json(json_pack("{s:s, s:s, s:s}", "output", args.out, "format",
+                                          hf ? "hf" : "gguf", "type", options.type));
+    }
+    mem_free(NULL, path);
+    graft_runtime_close(&runtime);
+    return status;
+}

@@ -1,0 +1,176 @@
+/* report.c: everything the command says that is not a result: errors, progress, Ctrl-C; and the JSON
+ * that is one.
+ */
+#include "cli.h"
+
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* ---- errors ---- */
+
+static void print_shape(const char *word, int n_dims, const int64_t *dims)
+{
+    fprintf(stderr, "%s[", word);
+    for (int i = 0; i < n_dims; i++) {
+        fprintf(stderr, "%s%lld", i > 0 ? ", " : "", (long long)dims[i]);
+    }
+    fputs("]", stderr);
+}
+
+int cli_fail(const graft_error *error)
+{
+    fputs("graft: ", stderr);
+    if (error->file[0] != '\0' && strstr(error->message, error->file) == NULL) {
+        fprintf(stderr, "%s: ", error->file);
+    }
+    if (error->tensor[0] != '\0' && strstr(error->message, error->tensor) == NULL) {
+        fprintf(stderr, "tensor \"%s\": ", error->tensor);
+    }
+    fputs(error->message[0] != '\0' ? error->message : graft_status_text(error->status), stderr);
+    if (error->expected_dims > 0 || error->found_dims > 0) {
+        print_shape(": expected ", error->expected_dims, error->expected);
+        print_shape(", found ", error->found_dims, error->found);
+    }
+    fputc('\n', stderr);
+    return CLI_FAILED;
+}
+
+int cli_fail_text(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("graft: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return CLI_FAILED;
+}
+
+/* ---- output ---- */
+
+int cli_finish_output(int status)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fputs("graft: cannot write to standard output\n", stderr);
+        return status == CLI_OK ? CLI_FAILED : status;
+    }
+    return status;
+}
+
+int cli_print_json(json_t *value)
+{
+    if (value == NULL) {
+        return cli_fail_text("out of memory");
+    }
+    int failed = json_dumpf(value, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    json_decref(value);
+    putchar('\n');
+    return failed != 0 ? cli_fail_text("cannot write JSON to standard output") : CLI_OK;
+}
+
+json_t *cli_json_text(const char *text, size_t size)
+{
+    struct buf clean;
+    buf_init(&clean, NULL, SIZE_MAX);
+    for (size_t i = 0; i < size;) {
+        uint32_t code;
+        int n = utf8_decode(text + i, size - i, &code);
+        if (n > 0) {
+            buf_append(&clean, text + i, (size_t)n);
+            i += (size_t)n;
+        } else {
+            buf_puts(&clean, "\xEF\xBF\xBD");
+            i++;
+        }
+    }
+    json_t *value = clean.status == GRAFT_OK
+                        ? json_stringn(clean.size > 0 ? clean.data : "", clean.size)
+                        : NULL;
+    buf_free(&clean);
+    return value;
+}
+
+/* ---- progress ---- */
+
+static const double SHOW_AFTER = 0.5, REDRAW_EVERY = 0.1; /* seconds */
+
+void cli_progress_begin(struct cli_progress *p, const char *what, bool quiet)
+{
+    *p = (struct cli_progress){
+        .what = what, .begun = time_seconds(), .enabled = !quiet && isatty(STDERR_FILENO) != 0};
+}
+
+static int terminal_width(void)
+{
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) {
+        return size.ws_col;
+    }
+    return 80;
+}
+
+bool cli_progress_step(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    struct cli_progress *p = user;
+    double now = time_seconds();
+    if (!p->enabled || total == 0 || now - p->begun < SHOW_AFTER ||
+        (p->visible && done < total && now - p->drawn < REDRAW_EVERY)) {
+        return !cli_interrupted();
+    }
+    double share = (double)done / (double)total;
+    double left = share > 0 ? (now - p->begun) * (1 - share) / share : 0;
+    int width = terminal_width();
+    int bar = width - 60 > 10 ? (width - 60 < 30 ? width - 60 : 30) : 10;
+    int full = (int)(share * bar);
+    char cells[32];
+    for (int i = 0; i < bar; i++) {
+        cells[i] = i < full ? '#' : '.';
+    }
+    fprintf(stderr, "\r\033[K%s [%.*s] %3.0f%%  %.0f s left  %.*s", p->what, bar, cells,
+            share * 100, left, width - bar - 40 > 0 ? width - bar - 40 : 0,
+            what != NULL ? what : "");
+    fflush(stderr);
+    p->drawn = now;
+    p->visible = true;
+    return !cli_interrupted();
+}
+
+void cli_progress_end(struct cli_progress *p)
+{
+    if (p->visible) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+        p->visible = false;
+    }
+}
+
+/* ---- Ctrl-C ---- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    if (interrupted) {
+        _exit(CLI_FAILED); /* the second one: somebody is in a hurry */
+    }
+    interrupted = 1;
+}
+
+void cli_catch_interrupt(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+bool cli_interrupted(void)
+{
+    return interrupted != 0;
+}
+
+void cli_clear_interrupt(void)
+{
+    interrupted = 0;
+}
