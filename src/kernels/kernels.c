@@ -1,0 +1,158 @@
+/* kernels.c: sizes that callers need, and the choice of a tier.
+ *
+ * The tables are constants; which of them this processor can run is asked of the processor each
+ * time, so there is no state here. A tier is offered only when all of its instructions are there and
+ * the system keeps the registers that they use.
+ */
+#include "kernels/kernels_internal.h"
+
+#include <pthread.h>
+
+size_t act_row_bytes(enum act_format format, int64_t n_in)
+{
+    switch (format) {
+    case ACT_Q8:
+        return (size_t)blocks_of(n_in, Q8_BLOCK) * sizeof(struct act_q8);
+    case ACT_Q8K:
+        return (size_t)blocks_of(n_in, Q8K_BLOCK) * sizeof(struct act_q8k);
+    default:
+        return (size_t)n_in * sizeof(float);
+    }
+}
+
+enum act_format act_format_for(graft_type type, enum role role)
+{
+    if (role == ROLE_PREFILL)
+        return ACT_F32;
+    switch (type) {
+#define CASE(TYPE, name) case GRAFT_TYPE_##TYPE:
+        KERNEL_Q8_TYPES(CASE)
+        return ACT_Q8;
+        KERNEL_Q8K_TYPES(CASE)
+        return ACT_Q8K;
+    default:
+        return ACT_F32;
+    }
+}
+
+bool kernels_have_type(graft_type type)
+{
+    switch (type) {
+        KERNEL_TYPES(CASE)
+        return true;
+    default:
+        return false;
+    }
+}
+
+size_t kv_head_bytes(enum kv_type type, int d_head)
+{
+    switch (type) {
+    case KV_F16:
+        return (size_t)d_head * 2;
+    case KV_Q8:
+        return (size_t)blocks_of(d_head, Q8_BLOCK) * KV_Q8_BYTES;
+    default:
+        return (size_t)d_head * 4;
+    }
+}
+
+/* Per query head: maximum, sum and the weights of a block. Then a tile of keys or values, its rows
+ * padded to whole vectors, and the room to align it. */
+size_t attention_scratch_floats(int n_group, int d_head)
+{
+    return (size_t)n_group * (KV_BLOCK + 2) +
+           (size_t)ATTENTION_TILE * (size_t)blocks_of(d_head, Q8_BLOCK) * Q8_BLOCK + 32;
+}
+
+/* A panel of rows, once as it is dequantised and once in the order of the product, and the room to
+ * align them. It does not grow with n_in: panels are a chunk wide. */
+size_t prefill_scratch_bytes(int64_t n_in)
+{
+    (void)n_in;
+    return (size_t)2 * PREFILL_PANEL * (PREFILL_CHUNK + 16) * sizeof(float) + 64;
+}
+
+/* log x = e · ln 2 + 2 atanh(f), f = (m − 1) / (m + 1), with m in [√½, √2) so that |f| ≤ 0.172 */
+double kernel_log(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int exponent = (int)(bits >> 52) - 1022;
+    bits = (bits & 0xfffffffffffff) | (uint64_t)1022 << 52; /* m in [½, 1) */
+    double m;
+    memcpy(&m, &bits, sizeof m);
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        exponent--;
+    }
+    double f = (m - 1) / (m + 1), square = f * f, series = 0;
+    for (int i = 21; i >= 1; i -= 2)
+        series = series * square + 1.0 / i;
+    return exponent * 0.69314718055994531 + 2 * f * series;
+}
+
+/* ---- tiers -------------------------------------------------------------------------------- */
+
+static bool runs_always(void)
+{
+    return true;
+}
+
+static const struct {
+    const struct kernels *kernels;
+    bool (*runs)(void);
+} tiers[] = {
+    /* slowest first */
+    {&scalar_kernels, runs_always},
+#if defined(__x86_64__)
+
+#endif
+};
+
+const struct kernels *kernels_tier(int index)
+{
+    for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
+        if (tiers[i].runs() && index-- == 0)
+            return tiers[i].kernels;
+    return NULL;
+}
+
+const struct kernels *kernels_find(const char *name)
+{
+    const struct kernels *found = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
+        if ((!name || strcmp(name, tiers[i].kernels->tier) == 0) && tiers[i].runs())
+            found = tiers[i].kernels;
+    return found;
+}
+
+bool kernels_is_tier_name(const char *name)
+{
+    static const char *const names[] = {"scalar", "avx2"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+#if defined(__x86_64__)
+static char brand[49];
+static pthread_once_t brand_once = PTHREAD_ONCE_INIT;
+
+static void brand_read(void)
+{
+    cpu_brand(brand);
+}
+
+const char *kernels_processor(void)
+{
+    pthread_once(&brand_once, brand_read);
+    return brand;
+}
+#else
+const char *kernels_processor(void)
+{
+    return "";
+}
+#endif

@@ -1,0 +1,127 @@
+/* kernels_internal.h: what the files of src/kernels share.
+ *
+ * Owns: the list of types a kernel knows, the names under which a tier defines its entries, the
+ * initialiser of a tier's table, and small loads. A tier defines every entry as TIER_entry
+ * (scalar_add, avx2_add, ...); the macros below turn the type lists into prototypes and tables, so
+ * that an entry that is missing is a link error and not a null pointer.
+ */
+#ifndef GRAFT_KERNELS_INTERNAL_H
+#define GRAFT_KERNELS_INTERNAL_H
+
+#include "kernels/kernels.h"
+
+/* X(TYPE, name): the types with products and dequantisers, by the format of activations that their
+ * decode product takes. */
+#define KERNEL_FLOAT_TYPES(X) X(F32, f32) X(F16, f16) X(BF16, bf16)
+#define KERNEL_Q8_TYPES(X)                                                                         \
+    X(Q4_0, q4_0)                                                                                  \
+    X(Q4_1, q4_1) X(Q5_0, q5_0) X(Q5_1, q5_1) X(Q8_0, q8_0) X(MLX4, mlx4) X(MLX8, mlx8)
+#define KERNEL_Q8K_TYPES(X) X(Q2_K, q2_k) X(Q3_K, q3_k) X(Q4_K, q4_k) X(Q5_K, q5_k) X(Q6_K, q6_k)
+#define KERNEL_TYPES(X) KERNEL_FLOAT_TYPES(X) KERNEL_Q8_TYPES(X) KERNEL_Q8K_TYPES(X)
+
+#define KERNEL_CAT_(a, b) a##b
+#define KERNEL_CAT(a, b) KERNEL_CAT_(a, b)
+
+enum { Q8_BLOCK = 32, Q8K_BLOCK = 256, KV_Q8_BYTES = 34 };
+
+/* Longest run of a row that linear_prefill dequantises at once: a multiple of every block. */
+enum { PREFILL_CHUNK = 256 };
+/* Rows of W that a tier may hold dequantised at once. */
+enum { PREFILL_PANEL = 32 };
+
+/* Positions whose keys or values attention holds as floats at once. */
+enum { ATTENTION_TILE = 8 };
+
+static inline uint16_t load_u16(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline uint32_t load_u32(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline float load_f32(const void *p)
+{
+    float v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline int64_t blocks_of(int64_t n, int64_t block)
+{
+    return (n + block - 1) / block;
+}
+
+/* log(x) for finite x > 0, to 2 ulp; libm's differs by processor. */
+double kernel_log(double x);
+
+#define KERNEL_PROTO_TYPE(tier, name)                                                              \
+    void KERNEL_CAT(tier, _dequantize_##name)(const struct matrix *w, int64_t row, int64_t first,  \
+                                              int64_t n, float *y);                                \
+    void KERNEL_CAT(tier, _linear_decode_##name)(const struct matrix *w, const void *x, int n_tok, \
+                                                 int64_t o_begin, int64_t o_end, float *y,         \
+                                                 int64_t y_stride);
+
+#define KERNEL_PROTO_ENTRIES(tier)                                                                 \
+    void tier##_act_f32(const float *x, int64_t n_in, void *out);                                  \
+    void tier##_act_q8(const float *x, int64_t n_in, void *out);                                   \
+    void tier##_act_q8k(const float *x, int64_t n_in, void *out);                                  \
+    void tier##_linear_prefill(const struct kernels *k, const struct matrix *w, const float *x,    \
+                               int n_tok, int64_t o_begin, int64_t o_end, float *y,                \
+                               int64_t y_stride, void *scratch);                                   \
+    void tier##_rmsnorm(const float *x, const float *weight, int64_t n, float eps, float *out);    \
+    void tier##_rope(float *x, const float *cos, const float *sin, int d_head);                    \
+    void tier##_rope_interleaved(float *x, const float *cos, const float *sin, int d_head);        \
+    void tier##_silu_mul(const float *gate, const float *up, int64_t n, float *out);               \
+    void tier##_add(float *x, const float *y, int64_t n);                                          \
+    double tier##_softmax(float *x, int64_t n);                                                    \
+    void tier##_kv_store_f32(const float *x, int d_head, void *out);                               \
+    void tier##_kv_store_f16(const float *x, int d_head, void *out);                               \
+    void tier##_kv_store_q8(const float *x, int d_head, void *out);                                \
+    void tier##_kv_load_f32(const void *in, int d_head, float *x);                                 \
+    void tier##_kv_load_f16(const void *in, int d_head, float *x);                                 \
+    void tier##_kv_load_q8(const void *in, int d_head, float *x);                                  \
+    void tier##_attention(const struct kernels *k, const struct attention_args *args);             \
+    extern const struct kernels tier##_kernels;
+
+#define SCALAR_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(scalar, name)
+KERNEL_TYPES(SCALAR_PROTO_TYPE)
+KERNEL_PROTO_ENTRIES(scalar)
+
+/* The table of a tier: KERNEL_TABLE(scalar, SCALAR_DEQUANTIZE, SCALAR_DECODE), where the last two
+ * are X(TYPE, name) macros giving the rows of the per-type families. */
+#define KERNEL_TABLE(tier_, DEQUANTIZE, DECODE)                                                    \
+    {                                                                                              \
+        .tier = #tier_, .dequantize = {KERNEL_TYPES(DEQUANTIZE)},                                  \
+        .act_quantize =                                                                            \
+            {[ACT_F32] = tier_##_act_f32, [ACT_Q8] = tier_##_act_q8, [ACT_Q8K] = tier_##_act_q8k}, \
+        .linear_decode = {KERNEL_TYPES(DECODE)}, .linear_prefill = tier_##_linear_prefill,         \
+        .rmsnorm = tier_##_rmsnorm, .rope = tier_##_rope,                                          \
+        .rope_interleaved = tier_##_rope_interleaved, .silu_mul = tier_##_silu_mul,                \
+        .add = tier_##_add, .softmax = tier_##_softmax,                                            \
+        .kv_store = {[KV_F32] = tier_##_kv_store_f32,                                              \
+                     [KV_F16] = tier_##_kv_store_f16,                                              \
+                     [KV_Q8] = tier_##_kv_store_q8},                                               \
+        .kv_load = {[KV_F32] = tier_##_kv_load_f32,                                                \
+                    [KV_F16] = tier_##_kv_load_f16,                                                \
+                    [KV_Q8] = tier_##_kv_load_q8},                                                 \
+        .attention = tier_##_attention,                                                            \
+    }
+
+#if defined(__x86_64__)
+#define AVX2_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(avx2, name)
+KERNEL_TYPES(AVX2_PROTO_TYPE)
+KERNEL_PROTO_ENTRIES(avx2)
+/* Does the processor have AVX2, FMA and F16C, and does the system keep the wide registers? */
+bool cpu_runs_avx2(void);
+/* The processor's brand string into out; "" when it has none. */
+void cpu_brand(char out[49]);
+#endif
+
+#endif

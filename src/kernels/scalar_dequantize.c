@@ -1,0 +1,5 @@
+/* scalar_dequantize.c: the scalar tier's dequantisers and activation quantisers. The code is the
+ * shared body: its results are the same on every tier.
+ */
+#define TIER scalar
+#include "kernels/dequantize_body.h"

@@ -1,0 +1,41 @@
+/* cpu.c: what this x86 processor can run, and what it calls itself. Compiled for the baseline
+ * processor, since it decides whether anything else may run.
+ */
+#include "kernels/kernels_internal.h"
+
+#include <cpuid.h>
+
+/* The register states that the system saves: bit 1 SSE, bit 2 AVX. Needs OSXSAVE. */
+static uint64_t saved_states(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low | (uint64_t)high << 32;
+}
+
+bool cpu_runs_avx2(void)
+{
+    unsigned a, b, c, d;
+    const unsigned needed = bit_FMA | bit_OSXSAVE | bit_AVX | bit_F16C;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & needed) != needed)
+        return false;
+    if ((saved_states() & 6) != 6)
+        return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+
+void cpu_brand(char out[49])
+{
+    unsigned words[12] = {0}, highest = __get_cpuid_max(0x80000000, NULL);
+    for (unsigned i = 0; highest >= 0x80000004 && i < 3; i++)
+        __get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2],
+                    &words[4 * i + 3]);
+    char text[49] = {0};
+    memcpy(text, words, sizeof words);
+    const char *start = text + strspn(text, " "); /* some are padded in front */
+    size_t length = strlen(start);
+    while (length && start[length - 1] == ' ')
+        length--;
+    memcpy(out, start, length);
+    out[length] = 0;
+}
