@@ -156,7 +156,7 @@ void runtime_log(const graft_runtime *runtime, graft_log_level level, const char
  * restored on return. Not reentrant: work must not call pool_run on the same pool. */
 struct pool;
 typedef void (*pool_work)(void *context, int worker, int n_workers);
-struct pool_hooks { /* run on each worker around its life in the pool; NULL allowed */
+struct pool_hooks { /* run on each worker, the caller too, around every region; NULL allowed */
     void (*region_begin)(void *user);
     void (*region_end)(void *user);
     void *user;
@@ -221,6 +221,7 @@ struct str_map {
     struct mem *mem;
     struct str_map_slot *slots;
     size_t count, capacity;
+    uint64_t seed; /* of the hash: keys come from hostile files */
 };
 void str_map_init(struct str_map *map, struct mem *mem);
 bool str_map_reserve(struct str_map *map, size_t count);

@@ -1,0 +1,31 @@
+/* base_internal.h: what the files of base share among themselves. */
+#ifndef GRAFT_BASE_INTERNAL_H
+#define GRAFT_BASE_INTERNAL_H
+
+#include "base/base.h"
+
+/* "cannot VERB: reason of errno_value", with the file named. NOT_FOUND, NO_MEMORY or IO. */
+graft_status error_set_errno(graft_error *error, int errno_value, const char *verb,
+                             const char *path);
+/* NO_MEMORY with the size that was not there. */
+graft_status error_no_memory(graft_error *error, size_t bytes);
+
+/* Under AddressSanitizer the padding of our own allocators is as forbidden as malloc's is. */
+#if defined(__SANITIZE_ADDRESS__)
+#define BASE_HAS_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define BASE_HAS_ASAN 1
+#endif
+#endif
+
+#ifdef BASE_HAS_ASAN
+#include <sanitizer/asan_interface.h>
+#define MEMORY_FORBID(at, bytes) ASAN_POISON_MEMORY_REGION(at, bytes)
+#define MEMORY_PERMIT(at, bytes) ASAN_UNPOISON_MEMORY_REGION(at, bytes)
+#else
+#define MEMORY_FORBID(at, bytes) ((void)(at), (void)(bytes))
+#define MEMORY_PERMIT(at, bytes) ((void)(at), (void)(bytes))
+#endif
+
+#endif

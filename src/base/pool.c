@@ -1,0 +1,254 @@
+/* pool.c: the threads that share one piece of work.
+ *
+ * A region is published by bumping `generation`; each worker runs the work once and lowers
+ * `remaining`; the caller is worker 0 and returns when that is zero. Whoever waits spins for a short
+ * while (regions follow each other within microseconds in a forward pass) and then sleeps on a
+ * futex. Nobody spins when the pool has more threads than processors: that would take the time from
+ * the one waited for.
+ *
+ * Sleeping is a handshake: the sleeper says so, then looks again; the waker changes the word, then
+ * looks for sleepers. Both in one total order (seq_cst), so one of the two sees the other.
+ */
+#include "base_internal.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+enum { THREADS_MAX = 1024, SPIN_TURNS = 2000, CACHE_LINE = 64 };
+
+/* A word that one side waits on until it changes. */
+struct signal_word {
+    _Alignas(CACHE_LINE) atomic_uint value;
+    atomic_uint sleepers;
+};
+
+struct worker {
+    struct pool *pool;
+    pthread_t thread;
+    int index;
+};
+
+struct pool {
+    struct signal_word generation; /* of the region that runs or ran last */
+    struct signal_word remaining;  /* workers that have not finished it */
+    pool_work work;
+    void *context;
+    bool stop;
+    int threads, spin_turns, started, pid;
+    struct pool_hooks hooks;
+    struct mem *mem;
+    pthread_mutex_t lock; /* held during a region */
+    struct worker workers[];
+};
+
+/* ---- waiting ------------------------------------------------------------------------------ */
+
+static void spin_pause(void)
+{
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+static void word_sleep(struct signal_word *word, unsigned seen)
+{
+    atomic_fetch_add(&word->sleepers, 1);
+    while (atomic_load(&word->value) == seen)
+        syscall(SYS_futex, &word->value, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    atomic_fetch_sub(&word->sleepers, 1);
+}
+
+static void word_wake(struct signal_word *word)
+{
+    if (atomic_load(&word->sleepers))
+        syscall(SYS_futex, &word->value, FUTEX_WAKE_PRIVATE, THREADS_MAX, NULL, NULL, 0);
+}
+
+/* Returns the first value other than `seen`. */
+static unsigned word_await_change(struct signal_word *word, unsigned seen, int turns)
+{
+    for (int turn = 0; turn < turns; turn++) {
+        unsigned value = atomic_load_explicit(&word->value, memory_order_acquire);
+        if (value != seen)
+            return value;
+        spin_pause();
+    }
+    word_sleep(word, seen);
+    return atomic_load(&word->value);
+}
+
+/* ---- floating-point state ----------------------------------------------------------------- */
+
+/* Round to nearest, exceptions masked, denormals flushed; returns what was there before. */
+static uint64_t fp_enter(void)
+{
+#if defined(__x86_64__)
+    unsigned before = _mm_getcsr();
+    _mm_setcsr(0x1F80 | 0x8040);
+    return before;
+#elif defined(__aarch64__)
+    uint64_t before, flush = (uint64_t)1 << 24 | (uint64_t)1 << 19; /* FZ, FZ16 */
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" ::"r"(flush));
+    return before;
+#else
+    return 0;
+#endif
+}
+
+static void fp_leave(uint64_t before)
+{
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)before);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" ::"r"(before));
+#else
+    (void)before;
+#endif
+}
+
+static void run_region(struct pool *pool, int worker)
+{
+    uint64_t before = fp_enter();
+    if (pool->hooks.region_begin)
+        pool->hooks.region_begin(pool->hooks.user);
+    pool->work(pool->context, worker, pool->threads);
+    if (pool->hooks.region_end)
+        pool->hooks.region_end(pool->hooks.user);
+    fp_leave(before);
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+static void *worker_main(void *argument)
+{
+    struct worker *self = argument;
+    struct pool *pool = self->pool;
+    unsigned seen = 0;
+    for (;;) {
+        seen = word_await_change(&pool->generation, seen, pool->spin_turns);
+        if (pool->stop)
+            return NULL;
+        run_region(pool, self->index);
+        if (atomic_fetch_sub(&pool->remaining.value, 1) == 1)
+            word_wake(&pool->remaining);
+    }
+}
+
+static int processors_allowed(void)
+{
+    cpu_set_t set;
+    int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
+    return count > 0 ? count : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* The host's signals are the host's business: workers are made with all of them blocked. */
+static int start_workers(struct pool *pool)
+{
+    sigset_t all, before;
+    int failure = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (pool->started < pool->threads - 1 && !failure) {
+        struct worker *worker = &pool->workers[pool->started];
+        worker->pool = pool;
+        worker->index = pool->started + 1;
+        failure = pthread_create(&worker->thread, NULL, worker_main, worker);
+        if (!failure)
+            pool->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failure;
+}
+
+graft_status pool_open(struct pool **out, struct mem *mem, int threads,
+                       const struct pool_hooks *hooks, graft_error *error)
+{
+    if (threads < 1 || threads > THREADS_MAX)
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "%d threads: not between 1 and %d", threads,
+                         THREADS_MAX);
+    size_t bytes = sizeof(struct pool) + (size_t)(threads - 1) * sizeof(struct worker);
+    struct pool *pool = mem_calloc(mem, 1, bytes);
+    if (!pool)
+        return error_no_memory(error, bytes);
+    pool->mem = mem;
+    pool->threads = threads;
+    pool->spin_turns = threads <= processors_allowed() ? SPIN_TURNS : 0;
+    pool->pid = (int)getpid();
+    if (hooks)
+        pool->hooks = *hooks;
+    pthread_mutex_init(&pool->lock, NULL);
+    int failure = start_workers(pool);
+    if (failure) {
+        int got = pool->started + 1;
+        pool_close(&pool);
+        return error_set(error, GRAFT_LIMIT, "%d threads asked for, the system gave %d", threads,
+                         got);
+    }
+    *out = pool;
+    return GRAFT_OK;
+}
+
+void pool_close(struct pool **pool_at)
+{
+    struct pool *pool = *pool_at;
+    *pool_at = NULL;
+    if (!pool)
+        return;
+    /* In a child made by fork there are no workers to wait for. */
+    if (pool->pid == (int)getpid()) {
+        pool->stop = true;
+        atomic_fetch_add(&pool->generation.value, 1);
+        word_wake(&pool->generation);
+        for (int i = 0; i < pool->started; i++)
+            pthread_join(pool->workers[i].thread, NULL);
+        pthread_mutex_destroy(&pool->lock);
+    }
+    mem_free(pool->mem, pool);
+}
+
+int pool_threads(const struct pool *pool)
+{
+    return pool->threads;
+}
+
+void pool_run(struct pool *pool, pool_work work, void *context)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->work = work;
+    pool->context = context;
+    unsigned others = (unsigned)pool->threads - 1;
+    if (others) {
+        atomic_store_explicit(&pool->remaining.value, others, memory_order_relaxed);
+        atomic_fetch_add(&pool->generation.value, 1);
+        word_wake(&pool->generation);
+    }
+    run_region(pool, 0);
+    unsigned left = atomic_load_explicit(&pool->remaining.value, memory_order_acquire);
+    while (left)
+        left = word_await_change(&pool->remaining, left, pool->spin_turns);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_split(int64_t n, int64_t grain, int worker, int n_workers, int64_t *begin, int64_t *end)
+{
+    if (grain < 1)
+        grain = 1;
+    int64_t units = n > 0 ? (n - 1) / grain + 1 : 0;
+    int64_t each = units / n_workers, extra = units % n_workers;
+    int64_t first = each * worker + (worker < extra ? worker : extra);
+    int64_t last = first + each + (worker < extra);
+    *begin = first < units ? first * grain : (n > 0 ? n : 0);
+    *end = last < units ? last * grain : (n > 0 ? n : 0);
+}
