@@ -1,7 +1,9 @@
 /* generate.h: from logits to text: sampler and session.
  *
- * A session is one timeline: tokens, KV cache, sampler state, stop conditions, detokeniser. It belongs
- * to one thread at a time. It knows the model only through model_forward.
+ * A session is one timeline: tokens, KV cache, sampler, stop conditions, detokeniser. It belongs to
+ * one thread at a time. It knows the model only through model_forward. struct graft_session of the
+ * public header is the one here; api/ checks arguments and calls the functions below, whose contracts
+ * are those of <graft/session.h> unless a comment adds to them.
  */
 #ifndef GRAFT_GENERATE_H
 #define GRAFT_GENERATE_H
@@ -13,25 +15,71 @@
 
 /* ---- sampler ------------------------------------------------------------------------------ */
 
-/* Order of operations: penalties on raw logits (repetition: negative logits multiplied, positive divided,
- * once per distinct token; then presence and frequency), temperature (0: greedy, ties to the lowest id),
- * top-k, top-p, min-p on the softmax, then one draw from a counter-based generator keyed by (seed, step). */
+/* A pick is a function of (options, logits, history) and of nothing else, so that trimming a session
+ * and going on gives what it gave before. Order of operations: penalties on raw logits over the last
+ * penalty_window tokens of the history (repetition: negative logits multiplied, positive divided,
+ * once per distinct token; then presence and frequency), temperature (0: greedy, ties to the lowest
+ * id), top-k, top-p, min-p on the softmax, then one draw from a counter-based generator keyed by
+ * (seed, length of the history). Among equal logits the lowest id ranks first. */
 struct sampler;
-graft_status sampler_open(struct mem *mem, int n_vocab, const graft_sampling *options,
-                          struct sampler **out, graft_error *error);
-void sampler_close(struct sampler **sampler);
-/* A token of the prompt or of the answer, for the penalties. */
-void sampler_accept(struct sampler *s, graft_token_id token);
-void sampler_reset(struct sampler *s);
-/* Picks from logits [n_vocab] (read only). logprob is the log-probability of the pick under the model's
- * own distribution (softmax of the raw logits, before penalties and temperature). NUMERIC on NaN. */
-graft_status sampler_pick(struct sampler *s, const float *logits, graft_token_id *token,
-                          float *logprob, graft_error *error);
+struct pick {
+    graft_token_id id;
+    float logprob;     /* log softmax of the raw logits, before penalties and temperature */
+    float probability; /* softmax of the same */
+};
+/* OK, or INVALID_ARGUMENT naming the field. */
+graft_status sampling_check(const graft_sampling *options, graft_error *error);
+/* All scratch is allocated here; the functions below allocate nothing. */
+graft_status sampler_open(struct mem *mem, const struct kernels *kernels, int n_vocab,
+                          const graft_sampling *options, struct sampler **out, graft_error *error);
+void sampler_close(struct sampler **sampler); /* NULL allowed */
+graft_status sampler_set(struct sampler *s, const graft_sampling *options, graft_error *error);
+/* Picks from logits [n_vocab] (read only) after n_history tokens. NUMERIC on NaN, on +infinity, and
+ * when no logit is finite; *out is untouched then. */
+graft_status sampler_pick(struct sampler *s, const float *logits, const graft_token_id *history,
+                          size_t n_history, struct pick *out, graft_error *error);
+/* The n best of logits, best first, with their log-probabilities; n in 1..n_vocab. */
+void sampler_top(struct sampler *s, const float *logits, size_t n, graft_token_id *ids,
+                 float *logprobs);
 
-/* ---- session: struct graft_session of the public header is this one ------------------------ */
+/* ---- session ------------------------------------------------------------------------------ */
 
+/* The defaults overlaid with what generation_config.json says; values out of range are passed over. */
+graft_sampling sampling_for_model(const struct model *model);
+
+/* `options` must be whole (struct_size handled). The model must outlive the session. */
 graft_status session_open(const struct model *model, const graft_session_options *options,
                           struct graft_session **out, graft_error *error);
 void session_close(struct graft_session **session);
+const struct model *session_model(const struct graft_session *s);
+
+graft_status session_prompt(struct graft_session *s, const graft_token_id *ids, size_t n,
+                            graft_progress_fn progress, void *user, graft_error *error);
+graft_status session_prompt_text(struct graft_session *s, const char *text, size_t size,
+                                 graft_error *error);
+graft_status session_next(struct graft_session *s, graft_token *out, graft_error *error);
+graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_token_fn callback,
+                              void *user, graft_error *error);
+graft_finish session_finish(const struct graft_session *s);
+void session_resume(struct graft_session *s);
+graft_status session_trim(struct graft_session *s, size_t n, graft_error *error);
+const graft_token_id *session_tokens(const struct graft_session *s, size_t *n);
+int session_context(const struct graft_session *s);
+size_t session_kv_bytes(const struct graft_session *s);
+graft_status session_set_sampling(struct graft_session *s, const graft_sampling *sampling,
+                                  graft_error *error);
+graft_status session_top(const struct graft_session *s, size_t n, graft_token_id *ids,
+                         float *logprobs, graft_error *error);
+
+/* ---- evaluation --------------------------------------------------------------------------- */
+
+graft_status session_logits(struct graft_session *s, const graft_token_id *ids, size_t n,
+                            enum role role, float *out, graft_error *error);
+graft_status session_score(struct graft_session *s, const graft_token_id *ids, size_t n, float *out,
+                           graft_error *error);
+graft_status session_embedding(struct graft_session *s, const graft_token_id *ids, size_t n,
+                               graft_pooling pooling, float *out, graft_error *error);
+graft_status session_classify(struct graft_session *s, const graft_token_id *ids, size_t n,
+                              float *out, graft_error *error);
 
 #endif

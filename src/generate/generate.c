@@ -1,0 +1,83 @@
+/* generate.c: on top of a session: an answer by callback, the sampling in force, what else could have
+ * been said. Nothing here touches the cache.
+ */
+#include "generate/generate_internal.h"
+
+graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_token_fn callback,
+                              void *user, graft_error *error)
+{
+    graft_token token;
+    if (s->finish == GRAFT_FINISH_LENGTH || s->finish == GRAFT_FINISH_CANCELLED) {
+        s->finish = GRAFT_FINISH_NONE; /* how the last call ended, not the answer */
+    }
+    for (size_t n = 0; s->finish == GRAFT_FINISH_NONE && (max_tokens == 0 || n < max_tokens); n++) {
+        graft_status status = session_next(s, &token, error);
+        if (status == GRAFT_END) {
+            if (token.text_size > 0 && callback != NULL) {
+                callback(user, &token);
+            }
+            return GRAFT_OK;
+        }
+        if (status != GRAFT_OK) {
+            return status;
+        }
+        if (callback != NULL && !callback(user, &token)) {
+            s->finish = s->finish == GRAFT_FINISH_NONE ? GRAFT_FINISH_CANCELLED : s->finish;
+            return GRAFT_OK;
+        }
+    }
+    graft_status status = session_end_record(s, &token, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    if (s->finish == GRAFT_FINISH_NONE) {
+        s->finish = GRAFT_FINISH_LENGTH;
+    }
+    if (token.text_size > 0 && callback != NULL) {
+        callback(user, &token);
+    }
+    return GRAFT_OK;
+}
+
+graft_sampling sampling_for_model(const struct model *model)
+{
+    const struct generation_defaults *g = &model->generation;
+    graft_sampling base = graft_sampling_default();
+    graft_sampling with = base;
+    with.temperature = g->temperature >= 0 ? (float)g->temperature : base.temperature;
+    with.top_k = g->top_k >= 0 ? g->top_k : base.top_k;
+    with.top_p = g->top_p >= 0 ? (float)g->top_p : base.top_p;
+    with.min_p = g->min_p >= 0 ? (float)g->min_p : base.min_p;
+    with.repetition_penalty =
+        g->repetition_penalty >= 0 ? (float)g->repetition_penalty : base.repetition_penalty;
+    if (sampling_check(&with, NULL) != GRAFT_OK) {
+        with = base; /* nonsense in the file: none of it */
+    }
+    if (g->do_sample_given && !g->do_sample) {
+        with.temperature = 0;
+    }
+    return with;
+}
+
+graft_status session_set_sampling(struct graft_session *s, const graft_sampling *sampling,
+                                  graft_error *error)
+{
+    if (s->sampler == NULL) {
+        return error_set(error, GRAFT_UNSUPPORTED, "the model is a classifier: it samples nothing");
+    }
+    return sampler_set(s->sampler, sampling, error);
+}
+
+graft_status session_top(const struct graft_session *s, size_t n, graft_token_id *ids,
+                         float *logprobs, graft_error *error)
+{
+    if (s->sampler == NULL || s->logits_row < 0) {
+        return error_set(error, GRAFT_STATE, "no distribution: nothing was evaluated yet");
+    }
+    if (n < 1 || n > (size_t)s->model->config.n_vocab) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "the number of tokens must be from 1 to %d",
+                         s->model->config.n_vocab);
+    }
+    sampler_top(s->sampler, workspace_logits(s->workspace, s->logits_row), n, ids, logprobs);
+    return GRAFT_OK;
+}
