@@ -28,7 +28,29 @@ struct rope_config {
     double original_ctx;         /* LLAMA3, YARN */
     double beta_fast, beta_slow; /* YARN; defaults 32 and 1 */
     double attention_factor;     /* YARN: multiplies cos and sin; 0: 0.1 ln(factor) + 1 */
+    bool fractional_bounds;      /* YARN: the correction range is not rounded ("truncate": false) */
     bool interleaved;            /* GGUF order of llama-family q and k rows */
+};
+
+/* The linear layers of a block, in the order in which they are applied. */
+enum linear_id {
+    LINEAR_Q,
+    LINEAR_K,
+    LINEAR_V,
+    LINEAR_O,
+    LINEAR_GATE,
+    LINEAR_UP,
+    LINEAR_DOWN,
+    LINEAR_COUNT
+};
+
+/* How MLX quantised a module: bits 4 or 8, group 32, 64 or 128; bits 0: not at all. */
+struct mlx_quant {
+    int bits, group;
+};
+struct mlx_override {
+    const char *module; /* "model.layers.3.mlp.down_proj" */
+    struct mlx_quant quant;
 };
 
 struct arch; /* arch/arch.h: one vtable per architecture */
@@ -42,13 +64,17 @@ struct config {
     struct rope_config rope;
     bool tied;               /* head shares the embedding */
     bool qk_norm;            /* Qwen3: RMSNorm on each head of q and k */
+    unsigned biases;         /* bit 1 << linear_id: that linear has a bias in every block */
     int32_t *windows;        /* [n_layer]: sliding window, 0 = full attention */
     int n_labels;            /* classifier: rows of the score head; 0: a language model */
     char **labels;           /* [n_labels], or NULL */
     graft_token_id bos, pad; /* -1: none */
     graft_token_id eos[MAX_EOS];
     int n_eos;
-    bool has_mlx; /* quantised the MLX way */
+    bool has_mlx; /* quantised the MLX way: */
+    struct mlx_quant mlx;
+    struct mlx_override *mlx_overrides; /* [n_mlx_overrides], sorted by module */
+    size_t n_mlx_overrides;
 };
 
 /* Sampling defaults of generation_config.json; a negative value: not given. */
@@ -101,6 +127,9 @@ graft_status config_parse_hf(struct config *out, struct arena *arena, const json
                              graft_error *error);
 graft_status config_parse_gguf(struct config *out, struct arena *arena, const struct gguf *g,
                                graft_error *error);
+/* Angle per position of each rotation plane, scaling applied: freq is [d_head / 2], *mscale multiplies
+ * cos and sin (1 but for YARN). A model divides further by the tensor rope_freqs.weight of a GGUF. */
+void config_rope_frequencies(const struct config *config, double *freq, double *mscale);
 /* Where a name such as "org/name" lives in the local Hugging Face cache (HF_HOME,
  * HUGGINGFACE_HUB_CACHE, ~/.cache/huggingface/hub); NOT_FOUND tells how to download it. An existing path
  * is returned as it is. */
