@@ -147,8 +147,9 @@ const char *kernels_processor(void);
 
 /* ---- block quantisation (scalar; used by `graft quantize`) -------------------------------- */
 
-/* Quantises one row of n values into `type` (F32 F16 BF16 Q*). importance may be NULL. Returns false
- * when n is no multiple of the block, or the type cannot be written (MLX). */
+/* Quantises one row of n values into `type` (F32 F16 BF16 Q*), the same bytes on every tier. Returns
+ * false, with *out undefined, when n is no multiple of the block, when the type cannot be written
+ * (MLX), or when a value for a Q type is not finite or beyond 65504, the range of its scales. */
 bool quantize_row(graft_type type, const float *x, int64_t n, void *out);
 
 #endif
