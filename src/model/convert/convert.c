@@ -1,0 +1,36 @@
+/* convert.c: opens the source, chooses the recipe, and hands over to the writer of the container. */
+#include "convert_internal.h"
+
+static graft_status check(const struct conversion *c, graft_error *error)
+{
+    char known[256];
+    if (!c->recipe) {
+        recipe_list(known, sizeof known);
+        return error_set(error, GRAFT_UNSUPPORTED, "no type \"%s\"; known are %s", c->type_name,
+                         known);
+    }
+    if (c->naming == NAMING_HF && !recipe_is_plain(c->recipe))
+        return error_set(error, GRAFT_UNSUPPORTED,
+                         "a Hugging Face directory holds f32, f16 or bf16, not %s", c->type_name);
+    return GRAFT_OK;
+}
+
+graft_status model_convert(graft_runtime *runtime, const char *in, const char *out,
+                           const graft_convert_options *options, graft_error *error)
+{
+    struct conversion c = {.runtime = runtime, .options = options, .out = out};
+    c.naming = options->format == GRAFT_FORMAT_HF ? NAMING_HF : NAMING_GGUF;
+    c.type_name = options->type ? options->type : c.naming == NAMING_HF ? "bf16" : "q8_0";
+    c.recipe = recipe_find(c.type_name);
+    graft_status status = check(&c, error);
+    if (status == GRAFT_OK)
+        status = model_open(runtime, in, NULL, &c.model, error);
+    if (status == GRAFT_OK)
+        status = plan_build(&c, error);
+    if (status == GRAFT_OK)
+        status = c.naming == NAMING_HF ? convert_to_hf(&c, error) : convert_to_gguf(&c, error);
+    mem_free(&runtime->mem, c.rope_factors);
+    plan_free(&c.plan);
+    model_close(&c.model);
+    return status;
+}

@@ -1,0 +1,221 @@
+/* hf.c: a conversion into a Hugging Face directory.
+ *
+ * All files are written into a folder beside the target, which is then renamed: the target appears whole
+ * or not at all. It must not exist, or be empty.
+ */
+#include "convert_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What a directory may hold beside weights and config.json; copied where the source has it. */
+static const char *const SIDE_FILES[] = {
+    "tokenizer.json",  "tokenizer_config.json",   "vocab.json",
+    "merges.txt",      "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.model", "chat_template.jinja",     "generation_config.json"};
+enum { MAX_SIDE_FILE = 256 << 20 };
+
+static graft_status write_in(struct conversion *c, const char *dir, const char *name,
+                             const void *bytes, size_t size, graft_error *error)
+{
+    char *path = path_join(&c->runtime->mem, dir, name);
+    if (!path)
+        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    graft_status status = file_write_atomic(&c->runtime->mem, path, bytes, size, error);
+    mem_free(&c->runtime->mem, path);
+    return status;
+}
+
+/* Takes over the value. */
+static graft_status write_json(struct conversion *c, const char *dir, const char *name,
+                               json_t *value, graft_error *error)
+{
+    char *text = value ? json_dumps(value, JSON_INDENT(2)) : NULL;
+    json_decref(value);
+    if (!text)
+        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    graft_status status = write_in(c, dir, name, text, strlen(text), error);
+    free(text); /* jansson's */
+    return status;
+}
+
+static graft_status copy_side_file(struct conversion *c, const char *dir, const char *name,
+                                   graft_error *error)
+{
+    struct mem *mem = &c->runtime->mem;
+    char *from = path_join(mem, c->model->path, name), *bytes = NULL;
+    size_t size;
+    graft_status status = from ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    if (from && path_exists(from)) {
+        status = file_read(mem, from, MAX_SIDE_FILE, &bytes, &size, error);
+        if (status == GRAFT_OK)
+            status = write_in(c, dir, name, bytes, size, error);
+    }
+    mem_free(mem, bytes);
+    mem_free(mem, from);
+    return status;
+}
+
+static void set_special(json_t *json, const struct tokenizer *t, const char *role)
+{
+    const char *text = tokenizer_special_text(t, role);
+    if (text)
+        json_object_set_new(json, role, json_string(text));
+}
+
+/* tokenizer.json, tokenizer_config.json and generation_config.json of a GGUF's tokenizer. */
+static graft_status write_tokenizer(struct conversion *c, const char *dir, graft_error *error)
+{
+    const struct tokenizer *t = c->model->tokenizer;
+    char *text = NULL;
+    size_t size;
+    if (!t)
+        return GRAFT_OK;
+    graft_status status = tokenizer_write_json(t, &c->runtime->mem, &text, &size, error);
+    if (status == GRAFT_OK)
+        status = write_in(c, dir, "tokenizer.json", text, size, error);
+    mem_free(&c->runtime->mem, text);
+    if (status != GRAFT_OK)
+        return status;
+    json_t *json = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
+                             "add_bos_token", tokenizer_adds_bos(t));
+    set_special(json, t, "bos_token");
+    set_special(json, t, "eos_token");
+    set_special(json, t, "pad_token");
+    set_special(json, t, "unk_token");
+    if (tokenizer_chat_template(t))
+        json_object_set_new(json, "chat_template", json_string(tokenizer_chat_template(t)));
+    return write_json(c, dir, "tokenizer_config.json", json, error);
+}
+
+static graft_status write_side_files(struct conversion *c, const char *dir, graft_error *error)
+{
+    json_t *config = NULL;
+    graft_status status = config_write_json(c, &config, error);
+    if (status == GRAFT_OK)
+        status = write_json(c, dir, "config.json", config, error);
+    if (status != GRAFT_OK)
+        return status;
+    if (c->model->tensors.gguf)
+        return write_tokenizer(c, dir, error);
+    for (size_t i = 0; i < ARRAY_LEN(SIDE_FILES) && status == GRAFT_OK; i++)
+        status = copy_side_file(c, dir, SIDE_FILES[i], error);
+    return status;
+}
+
+static graft_status write_weights_into(struct conversion *c, struct file_writer *file,
+                                       graft_error *error)
+{
+    struct tensor_decl *decls = mem_calloc(&c->runtime->mem, c->plan.count, sizeof *decls);
+    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    graft_status status =
+        decls && metadata ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < c->plan.count && status == GRAFT_OK; i++) {
+        const struct item *item = &c->plan.items[i];
+        decls[i] = (struct tensor_decl){.name = item->name, .type = item->type, .n_dims = 1};
+        decls[i].shape[0] = item->matrix ? item->matrix->n_out : item->n;
+        if (item->matrix) {
+            decls[i].n_dims = 2;
+            decls[i].shape[1] = item->matrix->n_in;
+        }
+    }
+    if (status == GRAFT_OK)
+        status = safetensors_write_header(file, decls, c->plan.count, metadata, error);
+    for (size_t i = 0; i < c->plan.count && status == GRAFT_OK; i++)
+        status = item_write(c, &c->plan.items[i], file, error);
+    json_decref(metadata);
+    mem_free(&c->runtime->mem, decls);
+    return status;
+}
+
+static graft_status write_weights(struct conversion *c, const char *dir, graft_error *error)
+{
+    struct file_writer file = {0};
+    char *path = path_join(&c->runtime->mem, dir, "model.safetensors");
+    if (!path)
+        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    graft_status status = file_writer_open(&file, &c->runtime->mem, path, error);
+    mem_free(&c->runtime->mem, path);
+    if (status != GRAFT_OK)
+        return status;
+    status = write_weights_into(c, &file, error);
+    if (status == GRAFT_OK)
+        status = file_writer_commit(&file, error);
+    file_writer_abort(&file);
+    return status;
+}
+
+/* ---- the folder ---- */
+
+static bool is_free(const char *path)
+{
+    DIR *dir = opendir(path);
+    bool empty = true;
+    if (!dir)
+        return errno == ENOENT;
+    for (struct dirent *e; (e = readdir(dir)) != NULL;)
+        empty = empty && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."));
+    closedir(dir);
+    return empty;
+}
+
+/* Removes the working folder; only files that this conversion can have written are in it. */
+static void remove_folder(const char *path)
+{
+    DIR *dir = opendir(path);
+    if (!dir)
+        return;
+    for (struct dirent *e; (e = readdir(dir)) != NULL;)
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+            unlinkat(dirfd(dir), e->d_name, 0);
+    closedir(dir);
+    rmdir(path);
+}
+
+static graft_status publish(const char *from, const char *to, graft_error *error)
+{
+    char parent[PATH_MAX];
+    snprintf(parent, sizeof parent, "%s", to);
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        slash[slash == parent] = '\0';
+    if (rename(from, to))
+        return error_set(error, GRAFT_IO, "%s: %s", to, strerror(errno));
+    int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = fd >= 0 && fsync(fd) == 0;
+    int reason = errno;
+    if (fd >= 0)
+        close(fd);
+    return synced ? GRAFT_OK : error_set(error, GRAFT_IO, "%s: %s", parent, strerror(reason));
+}
+
+graft_status convert_to_hf(struct conversion *c, graft_error *error)
+{
+    char target[PATH_MAX - 16], work[PATH_MAX];
+    size_t length = strlen(c->out);
+    while (length > 1 && c->out[length - 1] == '/')
+        length--;
+    if (length == 0 || length >= sizeof target)
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "output path is empty or too long");
+    memcpy(target, c->out, length);
+    target[length] = '\0';
+    if (!is_free(target))
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "%s exists and is not an empty directory; remove it or choose another",
+                         target);
+    snprintf(work, sizeof work, "%s.tmp-XXXXXX", target);
+    if (!mkdtemp(work) || chmod(work, 0755))
+        return error_set(error, GRAFT_IO, "%s: %s", work, strerror(errno));
+    graft_status status = write_side_files(c, work, error);
+    if (status == GRAFT_OK)
+        status = write_weights(c, work, error);
+    if (status == GRAFT_OK)
+        status = publish(work, target, error);
+    if (status != GRAFT_OK)
+        remove_folder(work);
+    return status;
+}

@@ -1,0 +1,155 @@
+/* plan.c: the tensors that a conversion writes: the open model's modules under the output's names.
+ *
+ * Everything comes from the open (hence validated) model, so a tensor that graft does not use is not
+ * written, and a tied head stays tied.
+ */
+#include "convert_internal.h"
+
+#include <math.h>
+
+static graft_status plan_add(struct plan *plan, struct item **out, graft_error *error)
+{
+    if (plan->count == plan->capacity) {
+        size_t capacity = plan->capacity ? 2 * plan->capacity : 64;
+        struct item *grown = mem_resize(plan->mem, plan->items, capacity * sizeof *grown);
+        if (!grown)
+            return error_set(error, GRAFT_NO_MEMORY, "out of memory");
+        plan->items = grown;
+        plan->capacity = capacity;
+    }
+    *out = &plan->items[plan->count++];
+    **out = (struct item){0};
+    return GRAFT_OK;
+}
+
+/* "module" + ".weight" or ".bias" in the output's naming. */
+static graft_status name_item(const struct conversion *c, int slot, int layer, const char *suffix,
+                              struct item *item, graft_error *error)
+{
+    char module[MODULE_NAME_MAX - 8];
+    if (!arch_module(c->model->config.arch, c->naming, slot, layer, module, sizeof module))
+        return error_set(error, GRAFT_UNSUPPORTED, "%s has no place for module %d in this format",
+                         c->model->config.arch->name, slot);
+    snprintf(item->name, sizeof item->name, "%s%s", module, suffix);
+    return GRAFT_OK;
+}
+
+static bool heads_reorder(const struct conversion *c, int slot)
+{
+    bool interleaved = c->naming == NAMING_GGUF ? c->model->config.arch->gguf_interleaved : false;
+    return (slot == SLOT_LINEAR + LINEAR_Q || slot == SLOT_LINEAR + LINEAR_K) &&
+           interleaved != c->model->config.rope.interleaved;
+}
+
+static int head_rows(const struct conversion *c, int slot)
+{
+    const struct config *config = &c->model->config;
+    if (!heads_reorder(c, slot))
+        return 0;
+    return slot == SLOT_LINEAR + LINEAR_Q ? config->n_head : config->n_kv;
+}
+
+static graft_status add_matrix(struct conversion *c, int slot, int layer, const struct matrix *w,
+                               graft_error *error)
+{
+    struct item *item;
+    size_t row;
+    graft_status status = plan_add(&c->plan, &item, error);
+    if (status != GRAFT_OK)
+        return status;
+    item->matrix = w;
+    item->type = recipe_type(c->recipe, &c->model->config, slot, layer, w->n_in);
+    item->n_head_rows = head_rows(c, slot);
+    if (!type_row_bytes(item->type, w->n_in, &row))
+        return error_set(error, GRAFT_INTERNAL, "rows of %lld values do not fit %s",
+                         (long long)w->n_in, graft_type_name(item->type));
+    c->plan.bytes += row * (uint64_t)w->n_out;
+    return name_item(c, slot, layer, ".weight", item, error);
+}
+
+static graft_status add_vector(struct conversion *c, int slot, int layer, const char *suffix,
+                               const float *values, int64_t n, graft_error *error)
+{
+    struct item *item;
+    if (!values)
+        return GRAFT_OK;
+    graft_status status = plan_add(&c->plan, &item, error);
+    if (status != GRAFT_OK)
+        return status;
+    item->vector = values;
+    item->n = n;
+    item->n_head_rows = head_rows(c, slot);
+    item->type = c->naming == NAMING_HF ? recipe_base(c->recipe) : GRAFT_TYPE_F32;
+    c->plan.bytes += (uint64_t)n * type_traits(item->type)->block_bytes;
+    return name_item(c, slot, layer, suffix, item, error);
+}
+
+static graft_status add_layer(struct conversion *c, int i, graft_error *error)
+{
+    const struct layer *l = &c->model->layers[i];
+    const struct config *config = &c->model->config;
+    graft_status status =
+        add_vector(c, SLOT_ATTN_NORM, i, ".weight", l->attn_norm, config->d_model, error);
+    if (status == GRAFT_OK)
+        status = add_vector(c, SLOT_MLP_NORM, i, ".weight", l->mlp_norm, config->d_model, error);
+    if (status == GRAFT_OK)
+        status = add_vector(c, SLOT_Q_NORM, i, ".weight", l->q_norm, config->d_head, error);
+    if (status == GRAFT_OK)
+        status = add_vector(c, SLOT_K_NORM, i, ".weight", l->k_norm, config->d_head, error);
+    for (int id = 0; id < LINEAR_COUNT && status == GRAFT_OK; id++) {
+        status = add_matrix(c, SLOT_LINEAR + id, i, linears[id], error);
+        if (status == GRAFT_OK)
+            status =
+                add_vector(c, SLOT_LINEAR + id, i, ".bias", biases[id], linears[id]->n_out, error);
+    }
+    return status;
+}
+
+/* GGUF holds the llama3 scaling as divisors of the plain frequencies. */
+static graft_status add_rope_factors(struct conversion *c, graft_error *error)
+{
+    const struct config *config = &c->model->config;
+    const struct tensor_info *stored =
+        c->model->tensors.gguf ? gguf_find_tensor(c->model->tensors.gguf, "rope_freqs.weight")
+                               : NULL;
+    if (c->naming != NAMING_GGUF || (config->rope.kind != ROPE_LLAMA3 && !stored))
+        return GRAFT_OK;
+    int half = config->d_head / 2;
+    struct item *item;
+    graft_status status = plan_add(&c->plan, &item, error);
+    if (status != GRAFT_OK)
+        return status;
+    if (!(c->rope_factors = mem_calloc(&c->runtime->mem, (size_t)half, sizeof(float))))
+        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    for (int i = 0; i < half; i++) {
+        double plain = pow(config->rope.theta, -2.0 * i / config->d_head);
+        c->rope_factors[i] = (float)(plain / (double)c->model->rope_freq[i]);
+    }
+    item->vector = c->rope_factors;
+    item->n = half;
+    item->type = GRAFT_TYPE_F32;
+    snprintf(item->name, sizeof item->name, "rope_freqs.weight");
+    c->plan.bytes += (uint64_t)half * sizeof(float);
+    return GRAFT_OK;
+}
+
+graft_status plan_build(struct conversion *c, graft_error *error)
+{
+    const struct model *m = c->model;
+    c->plan.mem = &c->runtime->mem;
+    graft_status status = add_matrix(c, SLOT_EMBED, 0, &m->embed, error);
+    for (int i = 0; i < m->config.n_layer && status == GRAFT_OK; i++)
+        status = add_layer(c, i, error);
+    if (status == GRAFT_OK)
+        status =
+            add_vector(c, SLOT_FINAL_NORM, 0, ".weight", m->final_norm, m->config.d_model, error);
+    if (status == GRAFT_OK && !m->config.tied)
+        status = add_matrix(c, SLOT_HEAD, 0, &m->head, error);
+    return status == GRAFT_OK ? add_rope_factors(c, error) : status;
+}
+
+void plan_free(struct plan *plan)
+{
+    mem_free(plan->mem, plan->items);
+    *plan = (struct plan){0};
+}
