@@ -24,14 +24,22 @@ typedef struct graft_model_options {
         load; /* MAP (default): weights stay in the file's pages; COPY: for files that may change */
 } graft_model_options;
 
-GRAFT_API graft_model_options graft_model_options_default(void);
+GRAFT_API void graft_model_options_init(graft_model_options *options, size_t struct_size);
+static inline graft_model_options graft_model_options_default(void)
+{
+    graft_model_options options;
+    graft_model_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Opens a directory, a file, or a name "org/name" that lies in the local Hugging Face cache (a miss
- * is GRAFT_NOT_FOUND and says how to download it). Nothing is visible unless all of it is valid. */
+ * is GRAFT_NOT_FOUND and says how to download it). All of it is checked before anything is visible:
+ * FORMAT, SHAPE (with the tensor and both shapes) and UNSUPPORTED name the file. Any thread; the model
+ * is the caller's to close. */
 GRAFT_API graft_status graft_model_open(graft_runtime *runtime, const char *path,
                                         const graft_model_options *options, graft_model **out,
                                         graft_error *error);
-/* Sets *model to NULL; NULL is allowed. */
+/* All its sessions must be closed before. */
 GRAFT_API void graft_model_close(graft_model **model);
 
 /* Strings live as long as the model. */
@@ -48,14 +56,16 @@ typedef struct graft_model_info {
 
 GRAFT_API graft_status graft_model_describe(const graft_model *model, graft_model_info *out,
                                             graft_error *error);
-/* Name of class `label` of a classifier; "LABEL_n" where the model names none; NULL out of range. */
+/* Name of class `label` of a classifier; "LABEL_n" where the model names none; NULL out of range.
+ * Borrowed from the model. */
 GRAFT_API const char *graft_model_label(const graft_model *model, int label);
 
-/* ---- tokenizer ---- */
+/* ---- tokenizer: immutable; any number of threads may use one ---- */
 
 /* The model's own (borrowed, do not close); NULL when it has none. */
 GRAFT_API const graft_tokenizer *graft_model_tokenizer(const graft_model *model);
-/* A tokenizer alone, from a directory or a GGUF file (a vocabulary-only one will do). */
+/* A tokenizer alone: from a directory, a GGUF file (a vocabulary-only one will do), a tokenizer.json,
+ * or a name in the Hugging Face cache. The caller's to close. */
 GRAFT_API graft_status graft_tokenizer_open(graft_runtime *runtime, const char *path,
                                             graft_tokenizer **out, graft_error *error);
 GRAFT_API void graft_tokenizer_close(graft_tokenizer **tokenizer);
@@ -65,11 +75,13 @@ enum {
     GRAFT_TOKENIZE_SPECIAL = 2 /* special tokens written in the text become themselves */
 };
 
-/* Ids of `size` bytes of text: *ids is an array of *n; release it with graft_free. */
+/* Ids of `size` bytes of text (any bytes): *ids is an array of *n, never NULL; release it with
+ * graft_free. */
 GRAFT_API graft_status graft_tokenize(const graft_tokenizer *tokenizer, const char *text,
                                       size_t size, int flags, graft_token_id **ids, size_t *n,
                                       graft_error *error);
-/* Exact text of ids, NUL-terminated at *size; release with graft_free. */
+/* Exact text of ids, NUL-terminated at *size; release with graft_free. An id that is not in the
+ * vocabulary is GRAFT_INVALID_ARGUMENT. */
 GRAFT_API graft_status graft_detokenize(const graft_tokenizer *tokenizer, const graft_token_id *ids,
                                         size_t n, bool with_special, char **text, size_t *size,
                                         graft_error *error);
@@ -92,24 +104,30 @@ typedef struct graft_message {
 
 /* The prompt text that the model's chat template makes of the messages, with the opening of the
  * assistant's answer when `add_generation_prompt`. Tokenise it with GRAFT_TOKENIZE_SPECIAL and without BOS
- * (the template writes it). GRAFT_NOT_FOUND: the model has no template. Release with graft_free. */
+ * (the template writes it). The template sees messages, tools and documents (none), the model's special
+ * tokens by their names (bos_token, …) and the present time in UTC. GRAFT_NOT_FOUND: the model has no
+ * template. GRAFT_INVALID_ARGUMENT: text that is not UTF-8, or the template refused the messages (in its own
+ * words). Any thread. Release with graft_free. */
 GRAFT_API graft_status graft_chat_render(const graft_model *model, const graft_message *messages,
                                          size_t n_messages, bool add_generation_prompt, char **text,
                                          size_t *size, graft_error *error);
-/* The same from JSON: an object of template variables with at least "messages"; "tools", "documents"
- * and others are passed on. */
+/* The same from JSON: an object of template variables with at least the array "messages"; "tools",
+ * "documents", "add_generation_prompt" (default false) and others are passed on, and replace what the
+ * model would give. */
 GRAFT_API graft_status graft_chat_render_json(const graft_model *model, const char *variables,
                                               char **text, size_t *size, graft_error *error);
 
 /* ---- inspection and conversion ---- */
 
-/* A JSON description (docs/inspect.md has the schema) of a model directory, a safetensors or a GGUF file, also
- * one that graft could not run: config, metadata, tensors (name, type, shape, bytes, file), totals by
- * type, tokenizer, template. Release with graft_free. */
+/* A JSON description (docs/inspect.md has the schema) of a model directory, a safetensors or a GGUF
+ * file, also one that graft could not run: config, metadata, tensors (name, type, shape, bytes, file),
+ * totals by type, tokenizer, template. *json is NUL-terminated; release with graft_free. */
 GRAFT_API graft_status graft_inspect(graft_runtime *runtime, const char *path, char **json,
                                      graft_error *error);
 
-/* Progress of a long call: return false to cancel it. Called on the calling thread. */
+/* Progress of a long call, on the calling thread: return false to cancel it (GRAFT_CANCELLED). `what`
+ * names the work in a word or two; units of done and total are the call's own. Must not use the object
+ * that is being worked on. */
 typedef bool (*graft_progress_fn)(void *user, uint64_t done, uint64_t total, const char *what);
 
 typedef enum graft_format { GRAFT_FORMAT_GGUF = 0, GRAFT_FORMAT_HF = 1 } graft_format;
@@ -117,15 +135,22 @@ typedef enum graft_format { GRAFT_FORMAT_GGUF = 0, GRAFT_FORMAT_HF = 1 } graft_f
 typedef struct graft_convert_options {
     size_t struct_size;
     graft_format format; /* GGUF (default) or an HF directory */
-    const char
-        *type; /* "q8_0" (default), "q4_0", "q4_k_m", "f16", "bf16", "f32", …; HF: f32 f16 bf16 */
-    graft_progress_fn progress; /* NULL: none */
+    /* "q8_0", "q4_0", "q4_k_m", "f16", "bf16", "f32", …; HF: "f32", "f16", "bf16". NULL (default):
+     * "q8_0", and "bf16" for HF. */
+    const char *type;
+    graft_progress_fn progress; /* NULL: none; units: tensors */
     void *progress_user;
 } graft_convert_options;
-GRAFT_API graft_convert_options graft_convert_options_default(void);
+GRAFT_API void graft_convert_options_init(graft_convert_options *options, size_t struct_size);
+static inline graft_convert_options graft_convert_options_default(void)
+{
+    graft_convert_options options;
+    graft_convert_options_init(&options, sizeof options);
+    return options;
+}
 
 /* Writes a complete model (weights, config, tokenizer, template) in another format or type. An
- * existing output is replaced only when all is written. */
+ * existing output is replaced only when all is written; a failed or cancelled call leaves it alone. */
 GRAFT_API graft_status graft_convert(graft_runtime *runtime, const char *model_path,
                                      const char *out_path, const graft_convert_options *options,
                                      graft_error *error);

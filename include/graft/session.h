@@ -1,7 +1,12 @@
 /* graft/session.h: generate text: one timeline of tokens on one model.
  *
  * A session holds tokens, KV cache and sampler. It belongs to one thread at a time; different sessions
- * may run on different threads (their forward passes take turns on the runtime's workers).
+ * may run on different threads (their forward passes take turns on the runtime's workers). Close it
+ * before its model. A call that fails leaves the session as it was before the call, ready for another
+ * one: also when memory ran out, a callback cancelled, or the model gave NaN (GRAFT_NUMERIC).
+ *
+ * Same model, tier, sampling (seed included) and tokens give the same text: whatever the number of
+ * threads, the size of prefill_chunk, and what else runs in the process.
  */
 #ifndef GRAFT_SESSION_H
 #define GRAFT_SESSION_H
@@ -25,10 +30,18 @@ typedef struct graft_sampling {
     float presence_penalty;   /* subtracted once per token seen; default 0 */
     float frequency_penalty;  /* subtracted per occurrence; default 0 */
     int penalty_window;       /* last tokens looked at; 0: all; default 64 */
-    uint64_t seed;            /* default 0; same seed, tier and input: same text */
+    uint64_t seed;            /* default 0 */
+    uint32_t reserved[6];     /* 0; later fields come here, so that the size stays */
 } graft_sampling;
-GRAFT_API graft_sampling graft_sampling_default(void);
-/* The defaults overlaid with the model's generation_config.json (do_sample false: temperature 0). */
+GRAFT_API void graft_sampling_init(graft_sampling *sampling, size_t struct_size);
+static inline graft_sampling graft_sampling_default(void)
+{
+    graft_sampling sampling;
+    graft_sampling_init(&sampling, sizeof sampling);
+    return sampling;
+}
+/* The defaults overlaid with the model's generation_config.json (do_sample false: temperature 0);
+ * values there that are out of range are passed over. */
 GRAFT_API graft_sampling graft_sampling_for(const graft_model *model);
 
 typedef enum graft_kv_type { GRAFT_KV_F16 = 0, GRAFT_KV_F32 = 1, GRAFT_KV_Q8 = 2 } graft_kv_type;
@@ -36,30 +49,46 @@ typedef enum graft_kv_type { GRAFT_KV_F16 = 0, GRAFT_KV_F32 = 1, GRAFT_KV_Q8 = 2
 typedef struct graft_session_options {
     size_t struct_size;
     graft_sampling sampling;
-    int n_ctx;                      /* most positions; 0 (default): min(model, 4096) */
+    /* Most tokens, prompts and answers together; 0 (default): min(model, 4096). More than the model was
+     * made for is allowed and logged. */
+    int n_ctx;
     graft_kv_type cache_k, cache_v; /* default F16 */
     int prefill_chunk;              /* rows per forward pass of a prompt; default 256 */
-    const char *const *stops;       /* texts that end generation; they are not given out */
+    /* Texts that end an answer and are not given out: UTF-8, at most 256 of at most 4096 bytes. The
+     * first to be complete counts, wherever the borders of tokens are. */
+    const char *const *stops;
     size_t n_stops;
     const graft_token_id *stop_ids; /* beside the model's own end tokens */
     size_t n_stop_ids;
-    bool ignore_eos;   /* go on past end tokens; default false */
-    bool show_special; /* text of special tokens in pieces; default false */
+    bool ignore_eos;   /* go on past the model's end tokens; default false */
+    bool show_special; /* text of special, end and stop tokens in pieces; default false */
 } graft_session_options;
-GRAFT_API graft_session_options graft_session_options_default(void);
+GRAFT_API void graft_session_options_init(graft_session_options *options, size_t struct_size);
+static inline graft_session_options graft_session_options_default(void)
+{
+    graft_session_options options;
+    graft_session_options_init(&options, sizeof options);
+    return options;
+}
 
-/* Strings and arrays in the options are copied. */
+/* Opens an empty session. Strings and arrays in the options are copied; options NULL: the defaults with
+ * graft_sampling_for(model). Memory for the cache is taken as it fills. On a classifier only
+ * graft_session_classify and graft_session_embedding work (else GRAFT_UNSUPPORTED). */
 GRAFT_API graft_status graft_session_open(const graft_model *model,
                                           const graft_session_options *options, graft_session **out,
                                           graft_error *error);
 GRAFT_API void graft_session_close(graft_session **session);
 
-/* Appends tokens and computes their keys and values. GRAFT_LIMIT when they do not fit n_ctx (nothing is
- * appended then). `progress` may be NULL. */
+/* Appends tokens and computes their keys and values, prefill_chunk at a time; ends the answer that was
+ * going on. GRAFT_LIMIT: they do not fit n_ctx; GRAFT_INVALID_ARGUMENT: an id that is not in the
+ * vocabulary; GRAFT_CANCELLED: by `progress` (may be NULL; units: tokens), called after each chunk. On
+ * failure nothing is appended. n 0 is allowed. */
 GRAFT_API graft_status graft_session_prompt(graft_session *session, const graft_token_id *ids,
                                             size_t n, graft_progress_fn progress,
                                             void *progress_user, graft_error *error);
-/* Tokenises (BOS first when the session is empty and the tokenizer asks for it) and appends. */
+/* Tokenises (BOS first when the session is empty and the tokenizer asks for it; special tokens written
+ * in the text are plain text) and appends. For the output of graft_chat_render use graft_tokenize with
+ * GRAFT_TOKENIZE_SPECIAL and graft_session_prompt. GRAFT_UNSUPPORTED: the model has no tokenizer. */
 GRAFT_API graft_status graft_session_prompt_text(graft_session *session, const char *text,
                                                  size_t size, graft_error *error);
 
@@ -68,16 +97,18 @@ GRAFT_API graft_status graft_session_prompt_text(graft_session *session, const c
  * it is NUL-terminated and valid until the next call on the session. */
 typedef struct graft_token {
     graft_token_id id;
-    const char *text;
+    const char *text; /* never NULL; "" for a model without tokenizer */
     size_t text_size;
-    float logprob;     /* natural log, under the model's own distribution */
-    float probability; /* exp(logprob) */
-    bool is_eos;       /* an end token: the last record */
+    float logprob; /* natural log, under the model's own distribution: raw logits, no penalties */
+    float probability; /* the same, not as a logarithm */
+    bool is_eos;       /* one of the model's end tokens: the last record (never with ignore_eos) */
 } graft_token;
 
-/* Pulls the next token. GRAFT_END when generation is over (end token given out before, stop string or
- * token, context full); graft_session_finish tells why, and *out then carries text that was still held
- * back (id -1). */
+/* Pulls the next token. The token that ends the answer (end token, stop token, the one that completes a
+ * stop text) is a record like the others; graft_session_finish tells at once that it was the last.
+ * The call after it, and any call when the context is full, is GRAFT_END (no failure: *error is
+ * untouched): *out then carries text that was still held back, once, with id -1. GRAFT_STATE: the
+ * session has no tokens. After a failure the same call may be made again. */
 GRAFT_API graft_status graft_session_next(graft_session *session, graft_token *out,
                                           graft_error *error);
 
@@ -88,36 +119,49 @@ typedef enum graft_finish {
     GRAFT_FINISH_LENGTH, /* max_tokens, or the context is full */
     GRAFT_FINISH_CANCELLED
 } graft_finish;
+/* NONE for NULL. */
 GRAFT_API graft_finish graft_session_finish(const graft_session *session);
 GRAFT_API const char *graft_finish_name(graft_finish finish); /* "eos", "stop", "length", … */
 
-/* Called for each token; return false to cancel. */
+/* Called for each token, on the calling thread; return false to cancel. It may read the session (length,
+ * tokens, top), not change it. */
 typedef bool (*graft_token_fn)(void *user, const graft_token *token);
-/* Pulls up to max_tokens tokens (0: until something else ends it). OK also when cancelled. */
+/* Pulls up to max_tokens tokens (0: until something else ends it) and gives each to callback (may be
+ * NULL); text still held back at the end comes as a last record with id -1. OK also when cancelled:
+ * graft_session_finish tells how it ended. After LENGTH by max_tokens or CANCELLED, another call goes on
+ * where this one stopped; after EOS or STOP it does nothing until resume, prompt or trim. */
 GRAFT_API graft_status graft_session_generate(graft_session *session, size_t max_tokens,
                                               graft_token_fn callback, void *user,
                                               graft_error *error);
 
-/* Ends the current answer: clears stop state and held text so that prompt may go on (the next turn). */
+/* Ends the current answer: forgets why it finished, the state of stop texts and held text, so that
+ * generation can go on after an end token. prompt and trim do so by themselves. */
 GRAFT_API void graft_session_resume(graft_session *session);
-/* Forgets tokens from position n on. */
+/* Forgets tokens from position n on and ends the current answer. Going on from there gives what it gave
+ * before. GRAFT_INVALID_ARGUMENT: n is above the length. */
 GRAFT_API graft_status graft_session_trim(graft_session *session, size_t n, graft_error *error);
+/* Tokens so far, prompt included. 0 for NULL. */
 GRAFT_API size_t graft_session_length(const graft_session *session);
-/* The tokens so far, prompt included; borrowed until the next call. */
+/* The same tokens; borrowed until the next call. */
 GRAFT_API const graft_token_id *graft_session_tokens(const graft_session *session, size_t *n);
 GRAFT_API int graft_session_context(const graft_session *session); /* n_ctx in force */
+/* Memory that the cache takes now. */
 GRAFT_API size_t graft_session_kv_bytes(const graft_session *session);
 /* The sampling in force may be changed between tokens. */
 GRAFT_API graft_status graft_session_set_sampling(graft_session *session,
                                                   const graft_sampling *sampling,
                                                   graft_error *error);
 
-/* The n best next tokens by the model's own distribution after the last position, best first, for
- * --logprobs views: ids and logprobs are arrays of n. GRAFT_STATE before any token. */
+/* The n (1 to n_vocab) best tokens by the model's own distribution, best first, for --logprobs views: ids
+ * and logprobs are arrays of n, the caller's. After next, and in the callback of generate: the
+ * distribution that this token was picked from. After prompt: that of the token to come. GRAFT_STATE
+ * when nothing was evaluated yet, or since a trim or a failure. */
 GRAFT_API graft_status graft_session_top(const graft_session *session, size_t n,
                                          graft_token_id *ids, float *logprobs, graft_error *error);
 
-/* ---- evaluation without sampling (the session must be empty; it is left empty) ---- */
+/* ---- evaluation without sampling ----
+ * The session must be empty (else GRAFT_STATE) and is left empty. n is at least 1 and at most n_ctx
+ * (GRAFT_LIMIT). `out` is the caller's; its contents are undefined on failure. */
 
 typedef enum graft_row_role { GRAFT_ROLE_PREFILL = 0, GRAFT_ROLE_DECODE = 1 } graft_row_role;
 

@@ -39,10 +39,21 @@ graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_
     return GRAFT_OK;
 }
 
+graft_sampling sampling_default(void)
+{
+    return (graft_sampling){.struct_size = sizeof(graft_sampling),
+                            .temperature = 0.8f,
+                            .top_k = 40,
+                            .top_p = 0.95f,
+                            .min_p = 0.05f,
+                            .repetition_penalty = 1,
+                            .penalty_window = 64};
+}
+
 graft_sampling sampling_for_model(const struct model *model)
 {
     const struct generation_defaults *g = &model->generation;
-    graft_sampling base = graft_sampling_default();
+    graft_sampling base = sampling_default();
     graft_sampling with = base;
     with.temperature = g->temperature >= 0 ? (float)g->temperature : base.temperature;
     with.top_k = g->top_k >= 0 ? g->top_k : base.top_k;

@@ -44,6 +44,7 @@ void sampler_top(struct sampler *s, const float *logits, size_t n, graft_token_i
 
 /* ---- session ------------------------------------------------------------------------------ */
 
+graft_sampling sampling_default(void);
 /* The defaults overlaid with what generation_config.json says; values out of range are passed over. */
 graft_sampling sampling_for_model(const struct model *model);
 

@@ -1,0 +1,51 @@
+/* api_internal.h: what the files of this folder share: the records behind the opaque types, and the
+ * checks that every entry begins with.
+ */
+#ifndef GRAFT_API_INTERNAL_H
+#define GRAFT_API_INTERNAL_H
+
+#include "base/base.h"
+#include "generate/generate.h"
+#include "model/model.h"
+
+#include <graft/graft.h>
+
+struct graft_tokenizer {
+    graft_runtime *runtime;
+    struct tokenizer *tokenizer;
+};
+
+struct graft_model {
+    graft_runtime *runtime;
+    struct model *model;
+    struct graft_tokenizer tokenizer; /* the model's own, borrowed */
+    char (*labels)[24];               /* [n_labels] made-up names, or NULL */
+    uint64_t n_params, weight_bytes;
+};
+
+/* Leaves the function with INVALID_ARGUMENT when a pointer is NULL. */
+#define REQUIRE(pointer)                                                                           \
+    do {                                                                                           \
+        if ((pointer) == NULL) {                                                                   \
+            return error_set(error, GRAFT_INVALID_ARGUMENT, "%s: %s is NULL", __func__, #pointer); \
+        }                                                                                          \
+    } while (0)
+
+/* Leaves the function when the process is not the one that made the runtime. */
+#define CHECK_RUNTIME(runtime)                                                                     \
+    do {                                                                                           \
+        graft_status fork_status = runtime_check((runtime), error);                                \
+        if (fork_status != GRAFT_OK) {                                                             \
+            return fork_status;                                                                    \
+        }                                                                                          \
+    } while (0)
+
+/* Copies the caller's options, of whatever size its header gave them, over `out`, which holds the
+ * defaults and begins with struct_size like theirs. `options` NULL: nothing to copy. */
+graft_status options_read(void *out, size_t size, const void *options, graft_error *error);
+/* Hands the defaults [size] to a caller whose struct has struct_size bytes. */
+void options_give(void *out, size_t struct_size, const void *defaults, size_t size);
+/* A graft_sampling has one size for ever. */
+graft_status sampling_read(const graft_sampling *sampling, graft_error *error);
+
+#endif

@@ -1,0 +1,161 @@
+/* model.c: the public functions on models: check, call inward, describe. */
+#include "api/api_internal.h"
+
+void graft_model_options_init(graft_model_options *options, size_t struct_size)
+{
+    graft_model_options defaults = {.load = GRAFT_LOAD_MAP};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+/* ---- totals ---- */
+
+static uint64_t matrix_values(const struct matrix *w)
+{
+    return (uint64_t)w->n_out * (uint64_t)w->n_in;
+}
+
+static uint64_t layer_values(const struct config *c, const struct layer *layer)
+{
+    const struct matrix *matrices[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
+                                       &layer->gate, &layer->up, &layer->down};
+    const float *biases[] = {layer->q_bias,    layer->k_bias,  layer->v_bias,   layer->o_bias,
+                             layer->gate_bias, layer->up_bias, layer->down_bias};
+    uint64_t n = 2 * (uint64_t)c->d_model; /* the norms */
+    for (size_t i = 0; i < ARRAY_LEN(matrices); i++) {
+        n += matrix_values(matrices[i]);
+        n += biases[i] != NULL ? (uint64_t)matrices[i]->n_out : 0;
+    }
+    n += layer->q_norm != NULL ? (uint64_t)c->d_head : 0;
+    n += layer->k_norm != NULL ? (uint64_t)c->d_head : 0;
+    return n;
+}
+
+static void count_weights(struct graft_model *m)
+{
+    const struct model *model = m->model;
+    const struct config *c = &model->config;
+    m->n_params = matrix_values(&model->embed) + (uint64_t)c->d_model;
+    m->n_params += c->tied && c->n_labels == 0 ? 0 : matrix_values(&model->head);
+    for (int i = 0; i < c->n_layer; i++) {
+        m->n_params += layer_values(c, &model->layers[i]);
+    }
+    size_t n = tensor_set_count(&model->tensors);
+    for (size_t i = 0; i < n; i++) {
+        m->weight_bytes += tensor_set_at(&model->tensors, i)->size;
+    }
+}
+
+/* ---- open and close ---- */
+
+static graft_status name_labels(struct graft_model *m, graft_error *error)
+{
+    const struct config *c = &m->model->config;
+    if (c->n_labels == 0 || c->labels != NULL) {
+        return GRAFT_OK;
+    }
+    m->labels = mem_calloc(&m->runtime->mem, (size_t)c->n_labels, sizeof *m->labels);
+    if (m->labels == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for the names of %d classes",
+                         c->n_labels);
+    }
+    for (int i = 0; i < c->n_labels; i++) {
+        snprintf(m->labels[i], sizeof m->labels[i], "LABEL_%d", i);
+    }
+    return GRAFT_OK;
+}
+
+graft_status graft_model_open(graft_runtime *runtime, const char *path,
+                              const graft_model_options *options, graft_model **out,
+                              graft_error *error)
+{
+    REQUIRE(runtime);
+    REQUIRE(path);
+    REQUIRE(out);
+    CHECK_RUNTIME(runtime);
+    graft_model_options o = graft_model_options_default();
+    graft_status status = options_read(&o, sizeof o, options, error);
+    if (status == GRAFT_OK && (unsigned)o.load > GRAFT_LOAD_COPY) {
+        status = error_set(error, GRAFT_INVALID_ARGUMENT, "load is neither MAP nor COPY");
+    }
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    struct mem *mem = &runtime->mem;
+    char *found = NULL;
+    struct graft_model *m = mem_calloc(mem, 1, sizeof *m);
+    if (m == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a model");
+    }
+    m->runtime = runtime;
+    struct model_options inner = {.map = o.load == GRAFT_LOAD_COPY ? MAP_COPY : MAP_SHARED_FILE};
+    status = model_resolve(mem, path, &found, error);
+    if (status == GRAFT_OK) {
+        status = model_open(runtime, found, &inner, &m->model, error);
+    }
+    if (status == GRAFT_OK) {
+        status = name_labels(m, error);
+    }
+    mem_free(mem, found);
+    if (status != GRAFT_OK) {
+        graft_model_close(&m);
+        return status;
+    }
+    m->tokenizer = (struct graft_tokenizer){runtime, m->model->tokenizer};
+    count_weights(m);
+    *out = m;
+    return GRAFT_OK;
+}
+
+void graft_model_close(graft_model **model)
+{
+    if (model == NULL || *model == NULL) {
+        return;
+    }
+    graft_model *m = *model;
+    *model = NULL;
+    struct mem *mem = &m->runtime->mem;
+    model_close(&m->model);
+    mem_free(mem, m->labels);
+    mem_free(mem, m);
+}
+
+/* ---- facts ---- */
+
+graft_status graft_model_describe(const graft_model *model, graft_model_info *out,
+                                  graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(out);
+    CHECK_RUNTIME(model->runtime);
+    const struct config *c = &model->model->config;
+    *out = (graft_model_info){.architecture = c->architecture,
+                              .path = model->model->path,
+                              .n_layer = c->n_layer,
+                              .d_model = c->d_model,
+                              .d_ff = c->d_ff,
+                              .n_head = c->n_head,
+                              .n_kv = c->n_kv,
+                              .d_head = c->d_head,
+                              .n_vocab = c->n_vocab,
+                              .n_ctx = c->n_ctx,
+                              .n_labels = c->n_labels,
+                              .has_tokenizer = model->model->tokenizer != NULL,
+                              .has_chat_template = model->model->chat != NULL,
+                              .n_params = model->n_params,
+                              .weight_bytes = model->weight_bytes};
+    return GRAFT_OK;
+}
+
+const char *graft_model_label(const graft_model *model, int label)
+{
+    if (model == NULL || label < 0 || label >= model->model->config.n_labels) {
+        return NULL;
+    }
+    char **names = model->model->config.labels;
+    return names != NULL ? names[label] : model->labels[label];
+}
+
+const graft_tokenizer *graft_model_tokenizer(const graft_model *model)
+{
+    return model != NULL && model->tokenizer.tokenizer != NULL ? &model->tokenizer : NULL;
+}

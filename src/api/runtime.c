@@ -1,0 +1,174 @@
+/* runtime.c: the record that carries threads, kernels, memory and log to every layer.
+ *
+ * Owns the choice of the tier and of the number of threads. The only thing read from the process is
+ * the environment variable GRAFT_TIER and the set of processors, both once at open; nothing is
+ * changed in it.
+ */
+#include "api/api_internal.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { CPUS_MAX = 1 << 16, THREADS_MAX = 1024 };
+
+/* What the layers see comes first; the rest is for graft_runtime_describe. */
+struct runtime_box {
+    struct graft_runtime runtime;
+    int cores;
+    char tiers[256];
+};
+
+void graft_runtime_options_init(graft_runtime_options *options, size_t struct_size)
+{
+    graft_runtime_options defaults = {.log_level = GRAFT_LOG_WARN};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+/* Processors that this process may run on. The kernel's set may be larger than ours: grow and ask again. */
+static int count_processors(void)
+{
+    for (int cpus = 1024; cpus <= CPUS_MAX; cpus *= 4) {
+        cpu_set_t *set = CPU_ALLOC((size_t)cpus);
+        if (set == NULL) {
+            break;
+        }
+        size_t bytes = CPU_ALLOC_SIZE((size_t)cpus);
+        int n = sched_getaffinity(0, bytes, set) == 0 ? CPU_COUNT_S(bytes, set) : 0;
+        CPU_FREE(set);
+        if (n > 0) {
+            return n;
+        }
+    }
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
+static void list_tiers(char *out, size_t size)
+{
+    size_t used = 0;
+    const struct kernels *k;
+    out[0] = '\0';
+    for (int i = 0; (k = kernels_tier(i)) != NULL && used < size; i++) {
+        int n = snprintf(out + used, size - used, "%s%s", i > 0 ? " " : "", k->tier);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static graft_status choose_tier(struct runtime_box *box, const char *wanted, graft_error *error)
+{
+    const char *from = "";
+    if (wanted == NULL && (wanted = getenv("GRAFT_TIER")) != NULL) {
+        from = "GRAFT_TIER: ";
+        wanted = wanted[0] != '\0' ? wanted : NULL;
+    }
+    list_tiers(box->tiers, sizeof box->tiers);
+    box->runtime.kernels = kernels_find(wanted);
+    if (box->runtime.kernels == NULL && wanted != NULL) {
+        return error_set(error, GRAFT_UNSUPPORTED, "%s\"%s\" is %s; this processor runs: %s", from,
+                         wanted,
+                         kernels_is_tier_name(wanted) ? "a tier that this processor cannot run"
+                                                      : "no processor tier",
+                         box->tiers);
+    }
+    return GRAFT_OK;
+}
+
+static graft_status check_options(const graft_runtime_options *o, graft_error *error)
+{
+    const graft_allocator *a = &o->allocator;
+    int given = (a->alloc != NULL) + (a->resize != NULL) + (a->release != NULL);
+    if (given != 0 && given != 3) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "an allocator has all of alloc, resize and release, or none");
+    }
+    if (o->threads < 0 || o->threads > THREADS_MAX) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "threads must be from 0 to %d",
+                         THREADS_MAX);
+    }
+    return GRAFT_OK;
+}
+
+/* The box is the allocator's too, though it cannot be counted by the record that it holds. */
+static void free_box(struct runtime_box *box)
+{
+    struct mem mem;
+    mem_init(&mem, &box->runtime.mem.allocator);
+    mem_free(&mem, box);
+}
+
+graft_status graft_runtime_open(const graft_runtime_options *options, graft_runtime **out,
+                                graft_error *error)
+{
+    REQUIRE(out);
+    graft_runtime_options o = graft_runtime_options_default();
+    graft_status status = options_read(&o, sizeof o, options, error);
+    if (status == GRAFT_OK) {
+        status = check_options(&o, error);
+    }
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    struct mem mem;
+    mem_init(&mem, &o.allocator);
+    struct runtime_box *box = mem_calloc(&mem, 1, sizeof *box);
+    if (box == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a runtime");
+    }
+    graft_runtime *r = &box->runtime;
+    mem_init(&r->mem, &o.allocator);
+    r->log = o.log;
+    r->log_user = o.log_user;
+    r->log_level = o.log_level;
+    r->pid = (int)getpid();
+    box->cores = count_processors();
+    status = choose_tier(box, o.tier, error);
+    if (status == GRAFT_OK) {
+        int threads = o.threads > 0              ? o.threads
+                      : box->cores < THREADS_MAX ? box->cores
+                                                 : THREADS_MAX;
+        status = pool_open(&r->pool, &r->mem, threads, NULL, error);
+    }
+    if (status != GRAFT_OK) {
+        free_box(box);
+        return status;
+    }
+    runtime_log(r, GRAFT_LOG_INFO, "graft %s: tier %s, %d threads", graft_version(),
+                r->kernels->tier, pool_threads(r->pool));
+    *out = r;
+    return GRAFT_OK;
+}
+
+void graft_runtime_close(graft_runtime **runtime)
+{
+    if (runtime == NULL || *runtime == NULL) {
+        return;
+    }
+    graft_runtime *r = *runtime;
+    *runtime = NULL;
+    pool_close(&r->pool);
+    free_box((struct runtime_box *)r);
+}
+
+graft_status graft_runtime_describe(const graft_runtime *runtime, graft_runtime_info *out,
+                                    graft_error *error)
+{
+    REQUIRE(runtime);
+    REQUIRE(out);
+    CHECK_RUNTIME(runtime);
+    const struct runtime_box *box = (const struct runtime_box *)runtime;
+    *out = (graft_runtime_info){.threads = pool_threads(runtime->pool),
+                                .cores = box->cores,
+                                .tier = runtime->kernels->tier,
+                                .tiers = box->tiers,
+                                .processor = kernels_processor(),
+                                .bytes_in_use = atomic_load(&runtime->mem.bytes_in_use)};
+    return GRAFT_OK;
+}
+
+void graft_free(graft_runtime *runtime, void *block)
+{
+    if (runtime != NULL) {
+        mem_free(&runtime->mem, block);
+    }
+}
