@@ -88,6 +88,10 @@ static graft_status add_layer(struct conversion *c, int i, graft_error *error)
 {
     const struct layer *l = &c->model->layers[i];
     const struct config *config = &c->model->config;
+    const struct matrix *const linears[LINEAR_COUNT] = {&l->q,    &l->k,  &l->v,   &l->o,
+                                                        &l->gate, &l->up, &l->down};
+    const float *const biases[LINEAR_COUNT] = {l->q_bias,    l->k_bias,  l->v_bias,   l->o_bias,
+                                               l->gate_bias, l->up_bias, l->down_bias};
     graft_status status =
         add_vector(c, SLOT_ATTN_NORM, i, ".weight", l->attn_norm, config->d_model, error);
     if (status == GRAFT_OK)
