@@ -139,7 +139,8 @@ graft_status model_resolve(struct mem *mem, const char *name, char **path, graft
 
 /* Keys and values live in blocks of KV_BLOCK positions × all layers × n_kv heads. A pool owns the blocks
  * and hands them to sequences; blocks are reference counted, so that sequences may share a prefix.
- * Layout of one block: for each layer, for each KV head, K [KV_BLOCK, kv_head_bytes], then V likewise. */
+ * Layout of one block: for each layer, for each KV head, K [KV_BLOCK, kv_head_bytes], then V likewise.
+ * A pool and its sequences belong to one thread at a time. */
 struct kv_pool;
 struct kv_pool_options {
     enum kv_type k_type, v_type;

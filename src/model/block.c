@@ -1,0 +1,39 @@
+/* block.c: how the parts of a transformer block are wired.
+ *
+ * One function per wiring; an architecture's vtable points at the one it uses. Llama, Mistral, Qwen2 and
+ * Qwen3 share a wiring and differ in which biases and norms are there.
+ */
+#include "model/forward_internal.h"
+
+void block_llama(struct pass *p, int layer)
+{
+    const struct layer *l = &p->model->layers[layer];
+    const struct config *c = &p->model->config;
+    struct workspace *ws = p->ws;
+    p->layer = layer;
+    group_run(p, &(struct linear_group){.x = ws->x,
+                                        .norm = l->attn_norm,
+                                        .n_in = c->d_model,
+                                        .linears = {{&l->q, l->q_bias, ws->q},
+                                                    {&l->k, l->k_bias, ws->k},
+                                                    {&l->v, l->v_bias, ws->v}},
+                                        .n_linears = 3});
+    attention_run(p);
+    group_run(p, &(struct linear_group){.x = ws->att,
+                                        .n_in = (int64_t)c->n_head * c->d_head,
+                                        .linears = {{&l->o, l->o_bias, ws->h}},
+                                        .n_linears = 1,
+                                        .then_add = ws->x});
+    group_run(p, &(struct linear_group){
+                     .x = ws->x,
+                     .norm = l->mlp_norm,
+                     .n_in = c->d_model,
+                     .linears = {{&l->gate, l->gate_bias, ws->gate}, {&l->up, l->up_bias, ws->up}},
+                     .n_linears = 2,
+                     .then_silu = true});
+    group_run(p, &(struct linear_group){.x = ws->gate,
+                                        .n_in = c->d_ff,
+                                        .linears = {{&l->down, l->down_bias, ws->h}},
+                                        .n_linears = 1,
+                                        .then_add = ws->x});
+}

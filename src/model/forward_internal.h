@@ -1,0 +1,117 @@
+/* forward_internal.h: the state of one forward pass, shared by the files that compute it.
+ *
+ * Rows of a pass are reordered once: decode rows first, then prefill rows, each in the caller's order.
+ * All activations are [row, width] in that order. Work is done in regions of the runtime's pool; a
+ * region splits outputs (or whole items) among workers and never a sum, so the thread count cannot be
+ * seen in the results. Everything that computes runs inside a region: there the floating-point state is
+ * graft's own, not the caller's.
+ */
+#ifndef GRAFT_FORWARD_INTERNAL_H
+#define GRAFT_FORWARD_INTERNAL_H
+
+#include "model/arch/arch.h"
+#include "model/kv_internal.h"
+
+enum {
+    FEW_ROWS = 4,     /* up to here every worker prepares the inputs for itself: no extra region */
+    OUTPUT_GRAIN = 16 /* outputs are split at multiples of a cache line */
+};
+
+/* Rows about to meet weights. Prefill rows are read from x, decode rows from act[] in the format that
+ * the weight's type takes (ACT_F32: from x). */
+struct linear_input {
+    const float *x; /* [n_rows, n_in] */
+    int64_t n_in;
+    int n_rows, n_decode;
+    void *act[ACT_COUNT]; /* [n_decode] rows */
+};
+
+/* One weight with its outputs. */
+struct linear {
+    const struct matrix *weight;
+    const float *bias; /* [n_out] or NULL */
+    float *y;          /* [n_rows, n_out] */
+};
+
+/* Bit set of the activation formats that decode rows need for a weight; ACT_F32 needs none. */
+unsigned linear_formats(const struct matrix *weight);
+/* Row `row` of in->x into in->act, for the formats given; prefill rows need nothing. */
+void linear_prepare(const struct kernels *k, const struct linear_input *in, unsigned formats,
+                    int row);
+/* y[:, o_begin..o_end) = W x + bias for the rows of both roles. scratch: prefill_scratch_bytes. */
+void linear_apply(const struct kernels *k, const struct linear *linear,
+                  const struct linear_input *in, int64_t o_begin, int64_t o_end, void *scratch);
+
+/* What a worker needs for itself. */
+struct worker {
+    void *prefill;    /* prefill_scratch_bytes */
+    float *attention; /* attention_scratch_floats */
+    const void **k_blocks, **v_blocks;
+    float *few_x;             /* [FEW_ROWS, widest input] */
+    void *few_act[ACT_COUNT]; /* [FEW_ROWS] rows */
+};
+
+struct pass_row {
+    const struct row *row;
+    int64_t blocks_before; /* of its sequence; -1 but for the first row of a sequence */
+};
+
+struct workspace {
+    const struct model *model;
+    struct mem *mem;
+    struct arena arena;
+    int max_rows, n_workers;
+    int64_t block_capacity;        /* of each worker's block lists */
+    const void **block_lists;      /* [n_workers, 2, block_capacity] */
+    struct worker *workers;        /* [n_workers] */
+    struct pass_row *rows;         /* [max_rows] */
+    int *wanted;                   /* [max_rows] pass rows whose final state is wanted */
+    int *logit_slot, *hidden_slot; /* [max_rows] by the caller's row; -1: not asked for */
+    int n_rows;                    /* of the last pass that succeeded */
+    float *x, *h;                  /* [max_rows, d_model]: residual stream; scratch */
+    float *q, *att;                /* [max_rows, n_head * d_head] */
+    float *k, *v;                  /* [max_rows, n_kv * d_head] */
+    float *gate, *up;              /* [max_rows, d_ff] */
+    float *cos, *sin;              /* [max_rows, d_head / 2] */
+    float *hidden;                 /* [max_rows, d_model] */
+    float *logits;                 /* [max_rows, model_n_logits] */
+    void *act[ACT_COUNT];          /* [max_rows] rows of the widest input */
+};
+/* Room for sequences of n blocks. */
+bool workspace_grow_lists(struct workspace *ws, int64_t n_blocks);
+
+struct pass {
+    const struct model *model;
+    const struct kernels *kernels;
+    struct pool *pool;
+    struct workspace *ws;
+    int n_rows, n_decode;
+    bool lone; /* no sequence has two rows: nobody's keys are needed by another row */
+    int layer;
+    /* the region that runs */
+    const struct linear_group *group;
+    struct linear_input input;
+    int n_wanted, n_logits;
+    atomic_llong next_item;
+    atomic_int nan_slot; /* a row of logits with a NaN, or -1 */
+};
+
+/* Linears that share one input, and what follows on the same outputs. */
+struct linear_group {
+    const float *x;    /* [n_rows, n_in] */
+    const float *norm; /* RMSNorm weight [n_in] applied to x first; NULL: none */
+    int64_t n_in;
+    struct linear linears[3];
+    int n_linears;
+    bool then_silu;  /* linears[0].y = silu(linears[0].y) · linears[1].y */
+    float *then_add; /* += linears[0].y; NULL: no */
+};
+void group_run(struct pass *pass, const struct linear_group *group);
+
+/* Rotates, normalises and stores q, k, v of the pass's rows for its layer and attends: q, k, v → att. */
+void attention_run(struct pass *pass);
+
+/* cos and sin of pos · freq, times mscale, for n planes. */
+void rope_angles(const float *freq, int n, int32_t pos, float mscale, float *cos, float *sin);
+
+#endif
