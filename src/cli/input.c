@@ -83,8 +83,39 @@ int cli_read_input(const struct cli_input *input, char **out, size_t *size)
     return read_stream(stdin, "standard input", out, size);
 }
 
+/* {"ids": [...]} as `tokenize --json` prints it. */
+static int parse_ids_json(const char *text, graft_token_id **ids, size_t *n)
+{
+    graft_error error = {0};
+    json_t *json = NULL;
+    if (json_parse(text, strlen(text), &json, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    const json_t *list = json_object_get(json, "ids");
+    size_t count = json_array_size(list);
+    graft_token_id *found = json_is_array(list) ? mem_calloc(NULL, count + 1, sizeof *found) : NULL;
+    bool good = found != NULL;
+    for (size_t i = 0; good && i < count; i++) {
+        const json_t *id = json_array_get(list, i);
+        json_int_t value = json_integer_value(id);
+        good = json_is_integer(id) && value >= 0 && value <= INT32_MAX;
+        found[i] = (graft_token_id)value;
+    }
+    json_decref(json);
+    if (!good) {
+        mem_free(NULL, found);
+        return cli_fail_text("expected {\"ids\": [...]} with token ids");
+    }
+    *ids = found;
+    *n = count;
+    return CLI_OK;
+}
+
 int cli_parse_ids(const char *text, graft_token_id **ids, size_t *n)
 {
+    if (text[strspn(text, " \t\r\n")] == '{') {
+        return parse_ids_json(text, ids, n);
+    }
     size_t capacity = 0, count = 0;
     graft_token_id *list = NULL;
     for (const char *p = text; *p != '\0';) {

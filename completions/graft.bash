@@ -1,0 +1,47 @@
+# Bash completion for graft: verbs, then the options of the verb, read from its own --help so that the
+# two cannot disagree. Installed as share/bash-completion/completions/graft.
+
+_graft_verbs() {
+    "$1" --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\)  .*/\1/p' | grep -v '^graft$'
+}
+
+_graft_options() {
+    "$1" "$2" --help 2>/dev/null | grep -o -- '--[a-z][a-z-]*' | sort -u
+}
+
+_graft() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} graft=${COMP_WORDS[0]}
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_graft_verbs "$graft") help --help --version" -- "$cur")
+        return
+    fi
+    if [ "${COMP_WORDS[1]}" = help ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_graft_verbs "$graft")" -- "$cur")
+        return
+    fi
+    case $prev in
+    --type)
+        mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k_s \
+            q3_k_m q4_k_s q4_k_m q5_k_s q5_k_m q6_k" -- "$cur")
+        return
+        ;;
+    --format)
+        mapfile -t COMPREPLY < <(compgen -W "gguf hf" -- "$cur")
+        return
+        ;;
+    --cache-type-k | --cache-type-v)
+        mapfile -t COMPREPLY < <(compgen -W "f16 f32 q8" -- "$cur")
+        return
+        ;;
+    esac
+    case $cur in
+    -*)
+        mapfile -t COMPREPLY < <(compgen -W "$(_graft_options "$graft" "${COMP_WORDS[1]}")" -- "$cur")
+        ;;
+    *)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        ;;
+    esac
+}
+complete -o filenames -F _graft graft
