@@ -138,7 +138,7 @@ typedef struct graft_convert_options {
     /* "q8_0", "q4_0", "q4_k_m", "f16", "bf16", "f32", …; HF: "f32", "f16", "bf16". NULL (default):
      * "q8_0", and "bf16" for HF. */
     const char *type;
-    graft_progress_fn progress; /* NULL: none; units: tensors */
+    graft_progress_fn progress; /* NULL: none; units: bytes */
     void *progress_user;
 } graft_convert_options;
 GRAFT_API void graft_convert_options_init(graft_convert_options *options, size_t struct_size);
@@ -149,8 +149,9 @@ static inline graft_convert_options graft_convert_options_default(void)
     return options;
 }
 
-/* Writes a complete model (weights, config, tokenizer, template) in another format or type. An
- * existing output is replaced only when all is written; a failed or cancelled call leaves it alone. */
+/* Writes a complete model (weights, config, tokenizer, template) in another format or type. A GGUF file
+ * that exists is replaced only when all is written; an HF directory must be absent or empty. A failed or
+ * cancelled call leaves nothing behind. */
 GRAFT_API graft_status graft_convert(graft_runtime *runtime, const char *model_path,
                                      const char *out_path, const graft_convert_options *options,
                                      graft_error *error);
