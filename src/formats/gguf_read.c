@@ -121,10 +121,14 @@ static graft_status read_items(struct gguf_value *v, struct reader *r, graft_err
     } else {
         fits = v->count <= left / width && take(r, v->count * width);
     }
+    if (!fits && v->is_array)
+        return error_set(error, GRAFT_FORMAT,
+                         "metadata \"%s\": %llu values end past the file (%zu bytes left)",
+                         key.text, (unsigned long long)v->count, left);
     if (!fits)
         return error_set(error, GRAFT_FORMAT,
-                         "metadata \"%s\": %llu values do not fit into the %zu bytes left",
-                         key.text, (unsigned long long)v->count, left);
+                         "metadata \"%s\": its value ends past the file (%zu bytes left)", key.text,
+                         left);
     v->data = r->bytes + begin;
     v->size = r->at - begin;
     for (size_t i = 0; v->type == GGUF_BOOL && i < v->size; i++)
@@ -173,7 +177,7 @@ static graft_status read_values(struct gguf *g, struct reader *r, graft_error *e
         if (!key || !str_map_put(&g->value_index, key, length, (int32_t)i, &twice))
             return error_set(error, GRAFT_NO_MEMORY, "no memory for metadata keys");
         if (twice)
-            return error_set(error, GRAFT_FORMAT, "metadata \"%s\" is there twice",
+            return error_set(error, GRAFT_FORMAT, "metadata \"%s\" is in the file twice",
                              show_name(key, length).text);
         g->values[i].key = key;
         graft_status status = read_value(&g->values[i], r, i, error);
@@ -250,6 +254,21 @@ static graft_status read_dims(struct tensor_info *tensor, struct reader *r, size
     return GRAFT_OK;
 }
 
+static graft_status size_tensor(struct tensor_info *tensor, graft_error *error)
+{
+    const struct type_traits *traits = type_traits(tensor->type);
+    int64_t row = tensor->n_dims ? tensor->shape[tensor->n_dims - 1] : 1;
+    if (tensor_byte_size(tensor->type, tensor->n_dims, tensor->shape, &tensor->size))
+        return GRAFT_OK;
+    if (row % traits->block_values)
+        return tensor_error(error, GRAFT_FORMAT, tensor->name, strlen(tensor->name),
+                            "rows of %lld values, and %s comes in blocks of %lld", (long long)row,
+                            traits->name, (long long)traits->block_values);
+    return tensor_error(error, GRAFT_FORMAT, tensor->name, strlen(tensor->name),
+                        "%s %s is too large", traits->name,
+                        show_shape(tensor->n_dims, tensor->shape).text);
+}
+
 /* One description. The offset stays relative to the data, whose place is not known yet. */
 static graft_status read_tensor(struct gguf *g, struct reader *r, size_t i, uint64_t *offset,
                                 graft_error *error)
@@ -268,7 +287,7 @@ static graft_status read_tensor(struct gguf *g, struct reader *r, size_t i, uint
     if (!tensor->name || !str_map_put(&g->tensor_index, tensor->name, length, (int32_t)i, &twice))
         return error_set(error, GRAFT_NO_MEMORY, "no memory for the names of tensors");
     if (twice)
-        return tensor_error(error, GRAFT_FORMAT, name, length, "is there twice");
+        return tensor_error(error, GRAFT_FORMAT, name, length, "is in the file twice");
     graft_status status = read_dims(tensor, r, i, error);
     if (status)
         return status;
@@ -277,13 +296,7 @@ static graft_status read_tensor(struct gguf *g, struct reader *r, size_t i, uint
     status = read_type(tensor, type, error);
     if (status)
         return status;
-    if (!tensor_byte_size(tensor->type, tensor->n_dims, tensor->shape, &tensor->size))
-        return tensor_error(error, GRAFT_FORMAT, name, length,
-                            "the shape %s is not possible for %s (blocks of %lld values)",
-                            show_shape(tensor->n_dims, tensor->shape).text,
-                            graft_type_name(tensor->type),
-                            (long long)type_traits(tensor->type)->block_values);
-    return GRAFT_OK;
+    return size_tensor(tensor, error);
 }
 
 static graft_status place_tensor(struct gguf *g, const struct reader *r, uint64_t offset,

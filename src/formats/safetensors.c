@@ -19,6 +19,10 @@ static const graft_type DTYPES[] = {
 
 static const char METADATA[] = "__metadata__";
 
+/* json_parse reads all numbers of a text as doubles where one is beyond 64 bits, so the one that is
+ * complained about need not be the culprit. */
+static const char NO_INTEGER[] = "is no whole number (or another in the header is beyond 64 bits)";
+
 /* ---- reading ------------------------------------------------------------------------------ */
 
 static graft_status header_length(const uint8_t *bytes, size_t size, size_t *out,
@@ -45,6 +49,19 @@ static graft_status header_length(const uint8_t *bytes, size_t size, size_t *out
         return error_set(error, GRAFT_FORMAT, "the header does not begin with '{'");
     *out = (size_t)length;
     return GRAFT_OK;
+}
+
+/* jansson quotes the text it stopped at: hostile, so it is cleaned before it is repeated. */
+static graft_status parse_header(const uint8_t *text, size_t length, json_t **out,
+                                 graft_error *error)
+{
+    graft_error why;
+    graft_error_init(&why);
+    graft_status status = json_parse((const char *)text, length, out, &why);
+    if (!status)
+        return GRAFT_OK;
+    return error_set(error, status, "the header: %s",
+                     show_name(why.message, strlen(why.message)).text);
 }
 
 static graft_status check_metadata(const json_t *metadata, graft_error *error)
@@ -90,8 +107,8 @@ static graft_status read_shape(struct tensor_info *tensor, const json_t *value, 
     for (size_t i = 0; i < n_dims; i++) {
         const json_t *dim = json_array_get(value, i);
         if (!json_is_integer(dim) || json_integer_value(dim) < 0)
-            return tensor_error(error, GRAFT_FORMAT, name, strlen(name),
-                                "dimension %zu is no whole number from 0 up", i);
+            return tensor_error(error, GRAFT_FORMAT, name, strlen(name), "dimension %zu %s", i,
+                                json_is_integer(dim) ? "is negative" : NO_INTEGER);
         tensor->shape[i] = json_integer_value(dim);
     }
     tensor->n_dims = (int)n_dims;
@@ -103,9 +120,11 @@ static graft_status read_offsets(struct tensor_info *tensor, const json_t *value
 {
     const char *name = tensor->name;
     const json_t *first = json_array_get(value, 0), *second = json_array_get(value, 1);
-    if (json_array_size(value) != 2 || !json_is_integer(first) || !json_is_integer(second))
+    if (json_array_size(value) != 2)
         return tensor_error(error, GRAFT_FORMAT, name, strlen(name),
-                            "data_offsets is no pair of whole numbers");
+                            "data_offsets is no array of two");
+    if (!json_is_integer(first) || !json_is_integer(second))
+        return tensor_error(error, GRAFT_FORMAT, name, strlen(name), "an offset %s", NO_INTEGER);
     long long begin = json_integer_value(first), end = json_integer_value(second);
     if (begin < 0 || end < begin)
         return tensor_error(error, GRAFT_FORMAT, name, strlen(name),
@@ -249,7 +268,7 @@ graft_status safetensors_parse(struct safetensors *out, struct mem *mem, const u
         return status;
     arena_init(&st.names, mem, SIZE_MAX); /* what it holds is bounded by the header */
     str_map_init(&st.index, mem);
-    status = json_parse((const char *)bytes + LENGTH_BYTES, length, &header, error);
+    status = parse_header(bytes + LENGTH_BYTES, length, &header, error);
     if (status)
         goto fail;
     const uint8_t *data = bytes + LENGTH_BYTES + length;
