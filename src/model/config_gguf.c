@@ -186,11 +186,16 @@ static graft_status find_windows(struct config *config, const struct gguf *g, gr
     char key[160];
     gguf_key(config, "attention.sliding_window_pattern", key, sizeof(key));
     const struct gguf_value *pattern = gguf_find(g, key);
-    if (pattern && (!pattern->is_array || pattern->count != (uint64_t)config->n_layer ||
-                    pattern->type != GGUF_BOOL))
-        return error_set(error, GRAFT_FORMAT, "%s is no list of %d booleans", key, config->n_layer);
-    for (int i = 0; i < config->n_layer; i++)
-        config->windows[i] = !pattern || pattern->data[i] ? (int32_t)window : 0;
+    if (pattern && (!pattern->is_array || pattern->count != (uint64_t)config->n_layer))
+        return error_set(error, GRAFT_FORMAT, "%s is no list of %d flags", key, config->n_layer);
+    for (int i = 0; i < config->n_layer; i++) {
+        double flag = 1;
+        if (pattern && pattern->type == GGUF_BOOL)
+            flag = pattern->data[i];
+        else if (pattern && !gguf_item_number(pattern, (uint64_t)i, &flag))
+            return error_set(error, GRAFT_FORMAT, "%s is no list of flags", key);
+        config->windows[i] = flag != 0 ? (int32_t)window : 0;
+    }
     return GRAFT_OK;
 }
 

@@ -1,7 +1,7 @@
 /* qwen2.c: Qwen2ForCausalLM: biases on q, k and v, whatever the configuration says; a switched
  * sliding window.
  */
-#include "model/arch/qwen.h"
+#include "model/arch/qwen_internal.h"
 
 graft_status qwen_windows(struct config *config, const json_t *json, graft_error *error)
 {

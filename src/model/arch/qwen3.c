@@ -1,7 +1,7 @@
 /* qwen3.c: Qwen3ForCausalLM: RMSNorm on each head of q and k, a head width of its own, optional
  * attention biases, a switched sliding window.
  */
-#include "model/arch/qwen.h"
+#include "model/arch/qwen_internal.h"
 
 static graft_status qwen3_hf(struct config *config, const json_t *json, graft_error *error)
 {

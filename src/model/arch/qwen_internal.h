@@ -1,10 +1,10 @@
-/* qwen.h: what the Qwen files share. Only for arch/.
+/* qwen_internal.h: what the Qwen files share. Only for arch/.
  *
  * Qwen obeys a switch for its sliding window: use_sliding_window, and then from layer
  * max_window_layers on.
  */
-#ifndef GRAFT_ARCH_QWEN_H
-#define GRAFT_ARCH_QWEN_H
+#ifndef GRAFT_ARCH_QWEN_INTERNAL_H
+#define GRAFT_ARCH_QWEN_INTERNAL_H
 
 #include "model/arch/arch.h"
 
