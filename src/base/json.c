@@ -16,7 +16,8 @@ graft_status json_parse(const char *text, size_t size, json_t **out, graft_error
      * integers beyond 64 bits is read again with all its numbers as doubles. */
     if (!json && json_error_code(&why) == json_error_numeric_overflow)
         json = json_loadb(text, size, flags | JSON_DECODE_INT_AS_REAL, &why);
-    if (!json && json_error_code(&why) == json_error_out_of_memory)
+    /* Without memory jansson often fails without a word. */
+    if (!json && (json_error_code(&why) == json_error_out_of_memory || !why.text[0]))
         return error_no_memory(error, size);
     if (!json)
         return error_set(error, GRAFT_FORMAT, "JSON, line %d, column %d: %s", why.line, why.column,

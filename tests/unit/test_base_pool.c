@@ -1,0 +1,331 @@
+/* The thread pool: who runs, in which state, and what it does to the host. Also run under tsan. */
+#include "test_support.h"
+
+#include "failing_allocator.h"
+
+#include <fenv.h>
+#include <float.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+enum { WORKERS_MAX = 8 };
+
+struct ran {
+    int workers[WORKERS_MAX]; /* times each ran; plain on purpose: tsan watches the hand-over */
+    int n_workers;
+    long total;
+};
+
+static void count_run(void *context, int worker, int n_workers)
+{
+    struct ran *ran = context;
+    ran->workers[worker]++;
+    if (worker == 0)
+        ran->n_workers = n_workers;
+}
+
+static void every_worker_runs_once_per_region(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= WORKERS_MAX; threads += threads < 3 ? 1 : 5) {
+        struct pool *pool;
+        struct ran ran = {{0}, 0, 0};
+        assert_int_equal(pool_open(&pool, NULL, threads, NULL, NULL), GRAFT_OK);
+        assert_int_equal(pool_threads(pool), threads);
+        for (int region = 0; region < 500; region++)
+            pool_run(pool, count_run, &ran);
+        assert_int_equal(ran.n_workers, threads);
+        for (int i = 0; i < threads; i++)
+            assert_int_equal(ran.workers[i], 500);
+        pool_close(&pool);
+        assert_null(pool);
+    }
+}
+
+static void sleeping_workers_wake_up(void **state)
+{
+    (void)state;
+    struct pool *pool;
+    struct ran ran = {{0}, 0, 0};
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    for (int region = 0; region < 20; region++) {
+        usleep(2000); /* far longer than anybody spins */
+        pool_run(pool, count_run, &ran);
+    }
+    assert_int_equal(ran.workers[1], 20);
+    pool_close(&pool);
+    pool_close(&pool);
+}
+
+static void work_slowly(void *context, int worker, int n_workers)
+{
+    struct ran *ran = context;
+    if (worker)
+        usleep(3000);
+    ran->workers[worker]++;
+    (void)n_workers;
+}
+
+static void the_caller_waits_for_the_slowest(void **state)
+{
+    (void)state;
+    struct pool *pool;
+    struct ran ran = {{0}, 0, 0};
+    assert_int_equal(pool_open(&pool, NULL, 3, NULL, NULL), GRAFT_OK);
+    for (int region = 1; region <= 10; region++) {
+        pool_run(pool, work_slowly, &ran);
+        assert_true(ran.workers[1] == region && ran.workers[2] == region);
+    }
+    pool_close(&pool);
+}
+
+struct caller {
+    struct pool *pool;
+    struct ran *ran;
+};
+
+static void add_alone(void *context, int worker, int n_workers)
+{
+    struct ran *ran = context;
+    (void)n_workers;
+    if (worker == 0) {
+        long seen = ran->total;
+        sched_yield();
+        ran->total = seen + 1; /* lost if two regions ran at once */
+    }
+}
+
+static void *call_often(void *argument)
+{
+    struct caller *caller = argument;
+    for (int i = 0; i < 300; i++)
+        pool_run(caller->pool, add_alone, caller->ran);
+    return NULL;
+}
+
+static void calls_from_several_threads_take_turns(void **state)
+{
+    (void)state;
+    struct ran ran = {{0}, 0, 0};
+    struct caller caller = {.ran = &ran};
+    pthread_t threads[3];
+    assert_int_equal(pool_open(&caller.pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, call_often, &caller), 0);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(ran.total, 900);
+    pool_close(&caller.pool);
+}
+
+static void several_pools_live_side_by_side(void **state)
+{
+    (void)state;
+    struct pool *pools[4];
+    struct ran ran = {{0}, 0, 0};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pool_open(&pools[i], NULL, i + 1, NULL, NULL), GRAFT_OK);
+    for (int round = 0; round < 50; round++)
+        for (int i = 0; i < 4; i++)
+            pool_run(pools[i], count_run, &ran);
+    assert_int_equal(ran.workers[0], 200);
+    assert_int_equal(ran.workers[3], 50);
+    for (int i = 0; i < 4; i++)
+        pool_close(&pools[i]);
+}
+
+static volatile float tiny = FLT_MIN;
+
+static void halve_the_smallest(void *context, int worker, int n_workers)
+{
+    float *out = context;
+    (void)n_workers;
+    out[worker] = tiny / 2;
+}
+
+static void denormals_are_flushed_inside_and_the_caller_keeps_its_state(void **state)
+{
+    (void)state;
+#if defined(__x86_64__) || defined(__aarch64__)
+    struct pool *pool;
+    float out[2] = {1, 1};
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(fesetround(FE_UPWARD), 0);
+    pool_run(pool, halve_the_smallest, out);
+    int rounding = fegetround();
+    fesetround(FE_TONEAREST);
+    assert_int_equal(rounding, FE_UPWARD);
+    assert_true(out[0] == 0 && out[1] == 0);
+    assert_true(tiny / 2 > 0); /* not out here */
+    pool_close(&pool);
+#else
+    skip();
+#endif
+}
+
+static atomic_int entered, left;
+
+static void on_enter(void *user)
+{
+    (void)user;
+    atomic_fetch_add(&entered, 1);
+}
+
+static void on_leave(void *user)
+{
+    (void)user;
+    atomic_fetch_add(&left, 1);
+}
+
+static void hooks_surround_the_work_of_every_worker(void **state)
+{
+    (void)state;
+    struct pool_hooks hooks = {on_enter, on_leave, NULL};
+    struct pool *pool;
+    struct ran ran = {{0}, 0, 0};
+    assert_int_equal(pool_open(&pool, NULL, 3, &hooks, NULL), GRAFT_OK);
+    for (int i = 0; i < 10; i++)
+        pool_run(pool, count_run, &ran);
+    assert_int_equal(atomic_load(&entered), 30);
+    assert_int_equal(atomic_load(&left), 30);
+    pool_close(&pool);
+}
+
+static void note_blocked_signals(void *context, int worker, int n_workers)
+{
+    int *blocked = context;
+    sigset_t set;
+    (void)n_workers;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    blocked[worker] = sigismember(&set, SIGTERM);
+}
+
+static void workers_take_no_signals_of_the_host(void **state)
+{
+    (void)state;
+    struct pool *pool;
+    int blocked[2] = {-1, -1};
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    pool_run(pool, note_blocked_signals, blocked);
+    assert_int_equal(blocked[0], 0);
+    assert_int_equal(blocked[1], 1);
+    pool_close(&pool);
+}
+
+static void a_forked_child_can_close_the_pool(void **state)
+{
+    (void)state;
+    struct pool *pool;
+    struct ran ran = {{0}, 0, 0};
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    pid_t child = fork();
+    if (!child) {
+        alarm(20);
+        pool_close(&pool); /* must not wait for workers that do not exist here */
+        _exit(pool ? 1 : 0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    pool_run(pool, count_run, &ran);
+    assert_int_equal(ran.workers[1], 1);
+    pool_close(&pool);
+}
+
+static void impossible_pools_are_refused(void **state)
+{
+    (void)state;
+    struct failing_allocator failing;
+    struct mem mem;
+    struct pool *pool = NULL;
+    graft_error error;
+    assert_int_equal(pool_open(&pool, NULL, 0, NULL, &error), GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(pool_open(&pool, NULL, 100000, NULL, &error), GRAFT_INVALID_ARGUMENT);
+    failing_init(&failing, &mem, 1);
+    assert_int_equal(pool_open(&pool, &mem, 2, NULL, &error), GRAFT_NO_MEMORY);
+    assert_null(pool);
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static void threads_that_the_system_refuses_are_reported(void **state)
+{
+    (void)state;
+    skip(); /* sanitizers need more address space than the limit */
+}
+#else
+/* In a child, because limits stay: no address space is left for the stacks of the workers. */
+static int open_without_threads(void)
+{
+    struct rlimit limit;
+    struct pool *pool = NULL;
+    graft_error error;
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = 200u << 20;
+    if (setrlimit(RLIMIT_AS, &limit) != 0)
+        return 2;
+    graft_status status = pool_open(&pool, NULL, 1000, NULL, &error);
+    return status == GRAFT_LIMIT && !pool && strstr(error.message, "1000 threads asked for") ? 0
+                                                                                             : 1;
+}
+
+static void threads_that_the_system_refuses_are_reported(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    if (!child)
+        exit(open_without_threads());
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+#endif
+
+static void a_split_covers_everything_once_on_grain_boundaries(void **state)
+{
+    (void)state;
+    for (int64_t n = 0; n < 200; n += 7) {
+        for (int64_t grain = 0; grain < 40; grain += 13) {
+            for (int workers = 1; workers < 9; workers++) {
+                int64_t next = 0, largest = 0, smallest = INT64_MAX, step = grain ? grain : 1;
+                for (int w = 0; w < workers; w++) {
+                    int64_t begin, end;
+                    pool_split(n, grain, w, workers, &begin, &end);
+                    assert_int_equal(begin, next);
+                    assert_true(end >= begin && end <= n);
+                    assert_true(end == n || end % step == 0);
+                    int64_t units = (end - begin + step - 1) / step;
+                    largest = units > largest ? units : largest;
+                    smallest = units < smallest ? units : smallest;
+                    next = end;
+                }
+                assert_int_equal(next, n);
+                assert_true(largest - smallest <= 1);
+            }
+        }
+    }
+    int64_t begin = 1, end = 1;
+    pool_split(-5, 1, 0, 2, &begin, &end);
+    assert_true(begin == 0 && end == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_worker_runs_once_per_region),
+        cmocka_unit_test(sleeping_workers_wake_up),
+        cmocka_unit_test(the_caller_waits_for_the_slowest),
+        cmocka_unit_test(calls_from_several_threads_take_turns),
+        cmocka_unit_test(several_pools_live_side_by_side),
+        cmocka_unit_test(denormals_are_flushed_inside_and_the_caller_keeps_its_state),
+        cmocka_unit_test(hooks_surround_the_work_of_every_worker),
+        cmocka_unit_test(workers_take_no_signals_of_the_host),
+        cmocka_unit_test(a_forked_child_can_close_the_pool),
+        cmocka_unit_test(impossible_pools_are_refused),
+        cmocka_unit_test(threads_that_the_system_refuses_are_reported),
+        cmocka_unit_test(a_split_covers_everything_once_on_grain_boundaries),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
