@@ -106,7 +106,7 @@ static const struct {
     /* slowest first */
     {&scalar_kernels, runs_always},
 #if defined(__x86_64__)
-
+    {&avx2_kernels, cpu_runs_avx2},
 #endif
 };
 

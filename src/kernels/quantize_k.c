@@ -147,6 +147,8 @@ static struct line fit_line(const float *x, int n, float inverse, float low, flo
     if (det > 0) {
         line.s = (count * xq - q * sx) / det;
         line.m = (q * xq - qq * sx) / det;
+    } else if (qq > 0) { /* all codes are equal: keep the offset of the first guess */
+        line.s = (xq - low * q) / qq;
     }
     if (line.m < 0) { /* an offset above zero cannot be stored */
         line.m = 0;

@@ -1,4 +1,4 @@
-/* scalar_attention.c: the scalar tier's KV cache formats and attention.
+/* scalar_attention.c: the scalar tier's attention.
  *
  * Attention is the online softmax: a running maximum m, a running sum l and a running output, which
  * are rescaled whenever a block of keys raises the maximum. A block is KV_BLOCK absolute positions,
@@ -9,71 +9,6 @@
 #include "kernels/kernels_internal.h"
 
 #include <math.h>
-
-/* ---- cache formats ------------------------------------------------------------------------ */
-
-void scalar_kv_store_f32(const float *x, int d_head, void *out)
-{
-    memcpy(out, x, (size_t)d_head * sizeof *x);
-}
-
-void scalar_kv_load_f32(const void *in, int d_head, float *x)
-{
-    memcpy(x, in, (size_t)d_head * sizeof *x);
-}
-
-void scalar_kv_store_f16(const float *x, int d_head, void *out)
-{
-    uint8_t *p = out;
-    for (int i = 0; i < d_head; i++) {
-        uint16_t h = f32_to_f16(x[i]);
-        memcpy(p + 2 * i, &h, sizeof h);
-    }
-}
-
-void scalar_kv_load_f16(const void *in, int d_head, float *x)
-{
-    const uint8_t *p = in;
-    for (int i = 0; i < d_head; i++)
-        x[i] = f16_to_f32(load_u16(p + 2 * i));
-}
-
-/* Blocks of 32: f16 scale = max|x| / 127, then q = round-half-away(x / scale) with the scale as
- * stored. What is not finite poisons the scale of its block. */
-void scalar_kv_store_q8(const float *x, int d_head, void *out)
-{
-    uint8_t *p = out;
-    for (int i = 0; i < d_head; i += Q8_BLOCK, p += KV_Q8_BYTES) {
-        int n = d_head - i < Q8_BLOCK ? d_head - i : Q8_BLOCK;
-        float largest = 0, poison = 0;
-        for (int j = 0; j < n; j++) {
-            float a = fabsf(x[i + j]);
-            largest = largest > a ? largest : a;
-            poison += x[i + j] * 0.0f;
-        }
-        uint16_t half = f32_to_f16(poison == 0 ? largest / 127.0f : poison);
-        float scale = f16_to_f32(half);
-        memcpy(p, &half, sizeof half);
-        memset(p + 2, 0, Q8_BLOCK);
-        if (!(scale > 0 && scale <= 65504.0f))
-            continue;
-        for (int j = 0; j < n; j++) {
-            float v = x[i + j] / scale, a = fabsf(v) < 127.0f ? fabsf(v) : 127.0f;
-            int whole = (int)a;
-            whole += a - (float)whole >= 0.5f;
-            p[2 + j] = (uint8_t)(int8_t)(v < 0 ? -whole : whole);
-        }
-    }
-}
-
-void scalar_kv_load_q8(const void *in, int d_head, float *x)
-{
-    const uint8_t *p = in;
-    for (int i = 0; i < d_head; i++) {
-        const uint8_t *block = p + i / Q8_BLOCK * KV_Q8_BYTES;
-        x[i] = f16_to_f32(load_u16(block)) * (float)(int8_t)block[2 + i % Q8_BLOCK];
-    }
-}
 
 /* ---- attention ---------------------------------------------------------------------------- */
 

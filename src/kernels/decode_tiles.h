@@ -1,0 +1,28 @@
+/* decode_tiles.h: the loop around the decode tiles of every tier.
+ *
+ * Rows of W outside, so that each is read from memory once; the tokens inside, while the rows are in
+ * the first cache. TILE(type, w, x, o, y, y_stride, rows, tokens) is inlined with constant rows and
+ * tokens, for whole tiles and for what remains; it computes each output by the same steps whatever
+ * the tile, which is what makes a row's result independent of its company.
+ */
+#ifndef GRAFT_KERNELS_DECODE_TILES_H
+#define GRAFT_KERNELS_DECODE_TILES_H
+
+#define DECODE_TILE_ROWS(TILE, TYPE, ROWS, TOKENS, X, STEP)                                        \
+    do {                                                                                           \
+        int t = 0;                                                                                 \
+        for (; t + (TOKENS) <= n_tok; t += (TOKENS))                                               \
+            TILE(TYPE, w, (const X *)x + t * (STEP), o, y + t * y_stride, y_stride, ROWS, TOKENS); \
+        for (; t < n_tok; t++)                                                                     \
+            TILE(TYPE, w, (const X *)x + t * (STEP), o, y + t * y_stride, y_stride, ROWS, 1);      \
+    } while (0)
+
+/* X is the element of x, STEP how many of them a token has. */
+#define DECODE_TILES(TILE, TYPE, ROWS, TOKENS, X, STEP)                                            \
+    int64_t o = o_begin;                                                                           \
+    for (; o + (ROWS) <= o_end; o += (ROWS))                                                       \
+        DECODE_TILE_ROWS(TILE, TYPE, ROWS, TOKENS, X, STEP);                                       \
+    for (; o < o_end; o++)                                                                         \
+        DECODE_TILE_ROWS(TILE, TYPE, 1, TOKENS, X, STEP);
+
+#endif

@@ -1,0 +1,233 @@
+/* avx2_vec.h: the vector words of the AVX2 tier, in which the shared bodies (../..._body.h) are
+ * written. Another tier provides the same words with its own width.
+ *
+ * vf is VF floats. Loads and stores allow any alignment; v_*_n touch only the first n < VF elements
+ * and read the others as 0. v_sum and v_sums add lanes in one fixed order, the same for both.
+ */
+#ifndef GRAFT_KERNELS_AVX2_VEC_H
+#define GRAFT_KERNELS_AVX2_VEC_H
+
+#include "kernels/expf.h"
+#include "kernels/kernels_internal.h"
+
+#include <immintrin.h>
+
+#define LOAD_F16(p) _cvtsh_ss(load_u16(p))
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef __m256 vf;
+enum { VF = 8 };
+
+ALWAYS_INLINE vf v_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+ALWAYS_INLINE vf v_set1(float f)
+{
+    return _mm256_set1_ps(f);
+}
+
+ALWAYS_INLINE vf v_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+ALWAYS_INLINE void v_store(float *p, vf v)
+{
+    _mm256_storeu_ps(p, v);
+}
+
+/* All ones in the first n lanes. */
+ALWAYS_INLINE __m256i v_mask(int64_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+ALWAYS_INLINE vf v_load_n(const float *p, int64_t n)
+{
+    return _mm256_maskload_ps(p, v_mask(n));
+}
+
+ALWAYS_INLINE void v_store_n(float *p, vf v, int64_t n)
+{
+    _mm256_maskstore_ps(p, v_mask(n), v);
+}
+
+/* For loops whose last step may be a part: the first `left` elements, VF at most. */
+ALWAYS_INLINE vf v_load_some(const float *p, int64_t left)
+{
+    return left >= VF ? v_load(p) : v_load_n(p, left);
+}
+
+ALWAYS_INLINE void v_store_some(float *p, vf v, int64_t left)
+{
+    if (left >= VF)
+        v_store(p, v);
+    else
+        v_store_n(p, v, left);
+}
+
+ALWAYS_INLINE vf v_add(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+ALWAYS_INLINE vf v_sub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
+ALWAYS_INLINE vf v_mul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+ALWAYS_INLINE vf v_div(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+
+ALWAYS_INLINE vf v_max(vf a, vf b)
+{
+    return _mm256_max_ps(a, b);
+}
+
+/* a · b + c, rounded once */
+ALWAYS_INLINE vf v_fma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+ALWAYS_INLINE vf v_load_f16(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+ALWAYS_INLINE vf v_load_bf16(const uint8_t *p)
+{
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+/* int8 to float */
+ALWAYS_INLINE vf v_load_i8(const uint8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+ALWAYS_INLINE void v_store_f16(uint8_t *p, vf v)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+ALWAYS_INLINE float v_sum(vf v)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_hadd_ps(s, s);
+    s = _mm_hadd_ps(s, s);
+    return _mm_cvtss_f32(s);
+}
+
+/* out[i] = v_sum(v[i]) for 8 vectors */
+ALWAYS_INLINE void v_sums(const vf v[8], float *out)
+{
+    __m128 h[8];
+    UNROLL for (int i = 0; i < 8; i++) h[i] =
+        _mm_add_ps(_mm256_castps256_ps128(v[i]), _mm256_extractf128_ps(v[i], 1));
+    _mm_storeu_ps(out, _mm_hadd_ps(_mm_hadd_ps(h[0], h[1]), _mm_hadd_ps(h[2], h[3])));
+    _mm_storeu_ps(out + 4, _mm_hadd_ps(_mm_hadd_ps(h[4], h[5]), _mm_hadd_ps(h[6], h[7])));
+}
+
+ALWAYS_INLINE float v_largest(vf v)
+{
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
+}
+
+/* Sums in double, VF lanes. */
+typedef struct {
+    __m256d low, high;
+} vd;
+
+ALWAYS_INLINE vd vd_zero(void)
+{
+    return (vd){_mm256_setzero_pd(), _mm256_setzero_pd()};
+}
+
+/* sum + a · b, the product exact in double */
+ALWAYS_INLINE vd vd_fma(vf a, vf b, vd sum)
+{
+    __m256d al = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    __m256d ah = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+    __m256d bl = _mm256_cvtps_pd(_mm256_castps256_ps128(b));
+    __m256d bh = _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1));
+    return (vd){_mm256_fmadd_pd(al, bl, sum.low), _mm256_fmadd_pd(ah, bh, sum.high)};
+}
+
+ALWAYS_INLINE double vd_sum(vd v)
+{
+    __m256d s = _mm256_add_pd(v.low, v.high);
+    __m128d h = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
+    return _mm_cvtsd_f64(_mm_hadd_pd(h, h));
+}
+
+/* The steps of expf.h; half of the exponent at a time, since 2^128 is no float. */
+ALWAYS_INLINE vf v_exp(vf x)
+{
+    const __m256 round = _mm256_set1_ps(EXP_ROUND);
+    __m256 n = _mm256_sub_ps(_mm256_fmadd_ps(x, _mm256_set1_ps(EXP_LOG2E), round), round);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(EXP_LN2_HIGH), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(EXP_LN2_LOW), r);
+    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(EXP_P4), r, _mm256_set1_ps(EXP_P3));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_P2));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_P1));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_P0));
+    p = _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(p, r), r, r), _mm256_set1_ps(1.0f));
+    __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1),
+            bias = _mm256_set1_epi32(127);
+    __m256i low = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+    __m256i high = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(i, half), bias), 23);
+    p = _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(low)), _mm256_castsi256_ps(high));
+    __m256 under = _mm256_cmp_ps(x, _mm256_set1_ps(EXP_UNDERFLOW), _CMP_LT_OQ);
+    __m256 over = _mm256_cmp_ps(x, _mm256_set1_ps(EXP_OVERFLOW), _CMP_GT_OQ);
+    p = _mm256_blendv_ps(p, _mm256_set1_ps(INFINITY), over);
+    return _mm256_andnot_ps(under, p);
+}
+
+/* Rows of 8 floats into columns, in place. */
+ALWAYS_INLINE void v_transpose(vf r[8])
+{
+    __m256 a[8], b[8];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        a[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        b[4 * i] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
+        b[4 * i + 1] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0xEE);
+        b[4 * i + 2] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
+        b[4 * i + 3] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xEE);
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
+}
+
+ALWAYS_INLINE void prefetch(const void *p)
+{
+    _mm_prefetch((const char *)p, _MM_HINT_T0);
+}
+
+#endif

@@ -1,0 +1,94 @@
+/* check.c: the kernel check. Without arguments it runs every test; `--bench [--threads N] [FILTER]`
+ * times the products instead (check_bench.c).
+ */
+#include "kernels/check.h"
+
+#include <stdio.h>
+
+static void tiers_are_found_by_index_and_by_name(void **state)
+{
+    (void)state;
+    const struct kernels *last = NULL;
+    int n = 0;
+    for (; kernels_tier(n); n++) {
+        last = kernels_tier(n);
+        assert_ptr_equal(kernels_find(last->tier), last);
+        assert_true(kernels_is_tier_name(last->tier));
+    }
+    assert_true(n >= 1);
+    assert_string_equal(kernels_tier(0)->tier, "scalar");
+    assert_ptr_equal(kernels_find(NULL), last);
+    assert_null(kernels_tier(-1));
+    assert_null(kernels_find("mmx"));
+    assert_false(kernels_is_tier_name("mmx"));
+    assert_true(kernels_is_tier_name("avx2"));
+    assert_non_null(kernels_processor());
+}
+
+static void every_tier_has_every_entry(void **state)
+{
+    (void)state;
+    FOR_EACH_TIER(k)
+    for (int type = 0; type < GRAFT_TYPE_COUNT; type++) {
+        assert_int_equal(k->dequantize[type] != NULL, kernels_have_type(type));
+        assert_int_equal(k->linear_decode[type] != NULL, kernels_have_type(type));
+    }
+}
+
+static void formats_and_sizes_are_as_documented(void **state)
+{
+    (void)state;
+    assert_int_equal(act_format_for(GRAFT_TYPE_Q4_K, ROLE_DECODE), ACT_Q8K);
+    assert_int_equal(act_format_for(GRAFT_TYPE_MLX4, ROLE_DECODE), ACT_Q8);
+    assert_int_equal(act_format_for(GRAFT_TYPE_BF16, ROLE_DECODE), ACT_F32);
+    assert_int_equal(act_format_for(GRAFT_TYPE_Q4_K, ROLE_PREFILL), ACT_F32);
+    assert_int_equal(sizeof(struct act_q8), 40);
+    assert_int_equal(sizeof(struct act_q8k), 292);
+    assert_int_equal(act_row_bytes(ACT_Q8, 33), 80);
+    assert_int_equal(act_row_bytes(ACT_Q8K, 512), 584);
+    assert_int_equal(act_row_bytes(ACT_F32, 5), 20);
+    assert_int_equal(kv_head_bytes(KV_F32, 20), 80);
+    assert_int_equal(kv_head_bytes(KV_F16, 20), 40);
+    assert_int_equal(kv_head_bytes(KV_Q8, 40), 68);
+    assert_false(kernels_have_type(GRAFT_TYPE_I32));
+}
+
+const struct CMUnitTest check_tier_tests[] = {
+    cmocka_unit_test(tiers_are_found_by_index_and_by_name),
+    cmocka_unit_test(every_tier_has_every_entry),
+    cmocka_unit_test(formats_and_sizes_are_as_documented),
+    {0},
+};
+
+static int run(const char *name, const struct CMUnitTest *tests)
+{
+    size_t n = 0;
+    while (tests[n].test_func)
+        n++;
+    return _cmocka_run_group_tests(name, tests, n, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    int threads = 2;
+    const char *filter = "";
+    bool bench = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--bench") == 0)
+            bench = true;
+        else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
+            threads = (int)strtol(argv[++i], NULL, 10);
+        else
+            filter = argv[i];
+    }
+    if (bench)
+        return check_bench(threads, filter);
+    printf("processor: %s\ntiers:", kernels_processor());
+    FOR_EACH_TIER(k)
+    printf(" %s", k->tier);
+    printf("\n");
+    fflush(stdout);
+    return run("tiers", check_tier_tests) + run("dequantize", check_dequantize_tests) +
+           run("ops", check_ops_tests) + run("linear", check_linear_tests) +
+           run("attention", check_attention_tests) + run("quantize", check_quantize_tests);
+}

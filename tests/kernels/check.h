@@ -1,0 +1,88 @@
+/* check.h: what the parts of the kernel check share.
+ *
+ * The check runs every entry of every tier on random input of odd sizes, compares it with the scalar
+ * tier and with double precision under named tolerances, and compares bits where the contract says
+ * so: a row alone and in company, outputs split at odd places. Inputs end at an unreadable page and
+ * outputs are surrounded by a pattern, so reading or writing too far is found without a sanitizer.
+ */
+#ifndef GRAFT_TESTS_KERNELS_CHECK_H
+#define GRAFT_TESTS_KERNELS_CHECK_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "kernels/kernels_internal.h"
+
+/* ---- random numbers: a fixed seed, so that a failure repeats ------------------------------- */
+
+uint32_t check_random(void);
+float check_uniform(void); /* (−1, 1) */
+int check_below(int n);
+void check_fill_uniform(float *x, int64_t n);
+
+/* ---- memory that ends at an unreadable page ----------------------------------------------- */
+
+struct fenced {
+    void *data; /* what is asked for; data + bytes is `slack` bytes before the page */
+    void *base;
+    size_t mapped;
+};
+struct fenced fenced_alloc(size_t bytes, size_t slack);
+void fenced_free(struct fenced *f);
+
+/* ---- outputs with a pattern all around ----------------------------------------------------- */
+
+struct padded {
+    float *data; /* n floats, all of them holding the pattern */
+    float *base;
+    int64_t n;
+};
+struct padded padded_alloc(int64_t n);
+void padded_check(const struct padded *p); /* the floats around are untouched */
+bool padded_is_untouched(const float *p);  /* this float still holds the pattern */
+void padded_free(struct padded *p);
+
+/* ---- random weights ------------------------------------------------------------------------ */
+
+/* Random codes in every bit of a block, with scales of a moderate size; the data lies `slack` bytes
+ * before an unreadable page, so with an odd slack nothing in it is aligned. */
+struct weights {
+    struct matrix matrix;
+    struct fenced data, scales, biases;
+};
+struct weights weights_make(graft_type type, int64_t n_out, int64_t n_in, size_t slack, int group,
+                            graft_type scale_type);
+void weights_free(struct weights *w);
+bool type_is_mlx(graft_type type);
+/* Smallest n_in of a type and step to the next. */
+int64_t type_step(graft_type type, int group);
+
+/* ---- comparison ---------------------------------------------------------------------------- */
+
+/* |got − want| ≤ tolerance · magnitude, else prints both and where, and fails. */
+void check_near(double got, double want, double magnitude, double tolerance, const char *what,
+                const char *tier, int64_t index);
+/* Bits are equal; NaNs of any payload count as equal. */
+void check_same(const float *got, const float *want, int64_t n, const char *what, const char *tier);
+
+/* ---- the parts: arrays of cmocka tests, ended by one without a function -------------------- */
+
+extern const struct CMUnitTest check_dequantize_tests[];
+extern const struct CMUnitTest check_linear_tests[];
+extern const struct CMUnitTest check_ops_tests[];
+extern const struct CMUnitTest check_attention_tests[];
+extern const struct CMUnitTest check_quantize_tests[];
+extern const struct CMUnitTest check_tier_tests[];
+
+/* Times every product of every tier on 1 and on `threads` threads, beside the limits of the
+ * machine; `filter` keeps the lines that contain it. Returns an exit status. */
+int check_bench(int threads, const char *filter);
+
+#define FOR_EACH_TIER(k)                                                                           \
+    for (int tier_ = 0; tier_ < 16; tier_++)                                                       \
+        for (const struct kernels *k = kernels_tier(tier_); k; k = NULL)
+
+#endif
