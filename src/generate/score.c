@@ -6,6 +6,8 @@
  */
 #include "generate/generate_internal.h"
 
+enum { LOGITS_BYTES = 64 << 20 }; /* of one pass that wants every row's */
+
 /* What to ask of the rows, and who takes it: rows first..first + n of the ids are in the workspace. */
 struct evaluation {
     enum role role;
@@ -32,14 +34,26 @@ static graft_status check(const struct graft_session *s, const graft_token_id *i
     return session_check_ids(s, ids, n, error);
 }
 
+/* Rows of one pass. The logits of a pass stay below a bound, since each row of them may be large. */
+static size_t rows_per_pass(const struct graft_session *s, const struct evaluation *e)
+{
+    size_t most = (size_t)s->chunk;
+    if (e->logits && !e->last_only) {
+        size_t fit = LOGITS_BYTES / ((size_t)model_n_logits(s->model) * sizeof(float));
+        most = fit < 1 ? 1 : fit < most ? fit : most;
+    }
+    return most;
+}
+
 static graft_status evaluate(struct graft_session *s, const graft_token_id *ids, size_t n,
                              const struct evaluation *e, graft_error *error)
 {
     graft_status status = GRAFT_OK;
     s->logits_row = -1;
+    size_t most = rows_per_pass(s, e);
     int rows;
     for (size_t at = 0; at < n && status == GRAFT_OK; at += (size_t)rows) {
-        rows = n - at < (size_t)s->chunk ? (int)(n - at) : s->chunk;
+        rows = (int)(n - at < most ? n - at : most);
         for (int i = 0; i < rows; i++) {
             size_t pos = at + (size_t)i;
             bool wanted = !e->last_only || pos + 1 == n;

@@ -279,7 +279,8 @@ static bool is_end_token(const struct graft_session *s, graft_token_id id)
             return true;
         }
     }
-    return s->model->tokenizer != NULL && tokenizer_is_end(s->model->tokenizer, id);
+    const struct tokenizer *tokenizer = s->model->tokenizer;
+    return tokenizer != NULL && id < tokenizer_size(tokenizer) && tokenizer_is_end(tokenizer, id);
 }
 
 static bool is_stop_token(const struct graft_session *s, graft_token_id id)

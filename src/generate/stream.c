@@ -107,12 +107,18 @@ void stream_close(struct stream *st)
 
 /* ---- the text ---- */
 
+/* Many models have more rows in the head than their tokenizer has tokens: those have no text. */
+static bool has_text(const struct stream *st, graft_token_id id)
+{
+    return st->tokenizer != NULL && id < tokenizer_size(st->tokenizer);
+}
+
 void stream_begin(struct stream *st, const graft_token_id *history, size_t n)
 {
     /* Only the very first word of a text loses the space that encoding put before it. */
     bool began = false;
-    for (size_t i = 0; i < n && !began && st->tokenizer != NULL; i++) {
-        began = !tokenizer_is_special(st->tokenizer, history[i]);
+    for (size_t i = 0; i < n && !began; i++) {
+        began = has_text(st, history[i]) && !tokenizer_is_special(st->tokenizer, history[i]);
     }
     st->detokenizer = (struct detokenizer){.started = began};
     st->n_held = 0;
@@ -147,7 +153,9 @@ static size_t release(struct stream *st, size_t from)
         return 0; /* nothing new: what was held stays held */
     }
     st->n_held = longest;
-    memcpy(st->held, st->out.data + st->out.size - longest, longest);
+    if (longest > 0) {
+        memcpy(st->held, st->out.data + st->out.size - longest, longest);
+    }
     return st->out.size - longest;
 }
 
@@ -198,9 +206,9 @@ graft_status stream_push(struct stream *st, graft_token_id id, const char **text
 
 graft_status stream_flush(struct stream *st, const char **text, size_t *size, graft_error *error)
 {
+    *text = "";
+    *size = 0;
     if (st->tokenizer == NULL || st->stopped) {
-        *text = "";
-        *size = 0;
         return GRAFT_OK;
     }
     struct detokenizer before = st->detokenizer;
