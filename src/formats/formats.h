@@ -193,7 +193,8 @@ struct tensor_set {
  * *.gguf. Refused with the reason: shard names that are no plain file names, shards that are missing
  * (all named in one message), a tensor that is in the index but not in its shard, a tensor that is in
  * two shards, one part of a split GGUF, a directory of pickles, several *.gguf. Errors name the file.
- * NOT_FOUND: no such path, or nothing to open there. *out is written only on success. */
+ * What a shard holds beyond the index is part of the set. NOT_FOUND: no such path, or nothing to open
+ * there. *out is written only on success. */
 graft_status tensor_set_open(struct tensor_set *out, struct mem *mem, const char *path,
                              enum map_mode mode, graft_error *error);
 const struct tensor_info *tensor_set_find(const struct tensor_set *set, const char *name);

@@ -141,6 +141,9 @@ static void other_arrays_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(BAD); i++)
         assert_int_equal(parse(BAD[i].name, BAD[i].dictionary, 1, BAD[i].data), BAD[i].status);
+    struct npy_array array;
+    assert_int_equal(npy_parse_f32(&array, (const uint8_t *)"GGUF\3\0\0\0\0\0\0\0", 12, NULL),
+                     GRAFT_FORMAT);
     assert_int_equal(parse("version_3", DICT("(1,)"), 3, 4), GRAFT_UNSUPPORTED);
 }
 

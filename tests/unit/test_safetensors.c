@@ -50,6 +50,12 @@ static const struct fixture REFUSED[] = {
     {"bytes_wrap", ONE("F32", "[4611686018427387904]", 0, 0), 0, GRAFT_FORMAT, "too large", "a"},
     {"empty_wraps", ONE("F32", "[4294967296,4294967296,0]", 0, 0), 0, GRAFT_FORMAT, "too large",
      "a"},
+    {"long_shape",
+     ONE("U8",
+         "[9223372036854775807,9223372036854775807,9223372036854775807,9223372036854775807,"
+         "9223372036854775807,9223372036854775807]",
+         0, 0),
+     0, GRAFT_FORMAT, "9223372036854775807, ...] is too large", "a"},
     {"beyond_64_bits", ONE("U8", "[1]", 0, 18446744073709551617), 1, GRAFT_FORMAT, "beyond 64 bits",
      "a"},
     {"three_offsets", "{\"a\":{\"data_offsets\":[0,1,2]}}", 1, GRAFT_FORMAT, "no array of two",
@@ -460,6 +466,7 @@ static void lack_of_memory_in_the_json_library_is_no_success(void **state)
     char *path = temporary_path();
     (void)state;
     uint8_t *bytes = build(f->name, f->header, f->data, &size);
+    json_t *metadata = json_pack("{s:s}", "format", "pt");
     json_get_alloc_funcs(&old_malloc, &old_free);
     json_set_alloc_funcs(json_failing, free);
     for (json_fail_at = 1;; json_fail_at++) {
@@ -475,13 +482,14 @@ static void lack_of_memory_in_the_json_library_is_no_success(void **state)
     }
     for (json_fail_at = 1;; json_fail_at++) {
         json_calls = 0;
-        graft_status status = write_file(NULL, path, NULL, NULL);
+        graft_status status = write_file(NULL, path, metadata, NULL);
         bool failed = json_calls >= json_fail_at;
         assert_int_equal(status, failed ? GRAFT_NO_MEMORY : GRAFT_OK);
         if (!failed)
             break;
     }
     json_set_alloc_funcs(old_malloc, old_free);
+    json_decref(metadata);
     unlink(path);
     mem_free(NULL, path);
     free(bytes);
