@@ -1,5 +1,5 @@
-/* check.c: the kernel check. Without arguments it runs every test; `--bench [--threads N] [FILTER]`
- * times the products instead (check_bench.c).
+/* check.c: the kernel check. Without arguments it runs every test; `--bench [--threads N] [--tier T]
+ * [TYPE]` times the products instead (check_bench.c).
  */
 #include "kernels/check.h"
 
@@ -71,18 +71,20 @@ static int run(const char *name, const struct CMUnitTest *tests)
 int main(int argc, char **argv)
 {
     int threads = 2;
-    const char *filter = "";
+    const char *filter = "", *tier = NULL;
     bool bench = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--bench") == 0)
             bench = true;
         else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
             threads = (int)strtol(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--tier") == 0 && i + 1 < argc)
+            tier = argv[++i];
         else
             filter = argv[i];
     }
     if (bench)
-        return check_bench(threads, filter);
+        return check_bench(threads < 1 ? 1 : threads > 64 ? 64 : threads, tier, filter);
     printf("processor: %s\ntiers:", kernels_processor());
     FOR_EACH_TIER(k)
     printf(" %s", k->tier);

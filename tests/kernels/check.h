@@ -77,9 +77,9 @@ extern const struct CMUnitTest check_attention_tests[];
 extern const struct CMUnitTest check_quantize_tests[];
 extern const struct CMUnitTest check_tier_tests[];
 
-/* Times every product of every tier on 1 and on `threads` threads, beside the limits of the
- * machine; `filter` keeps the lines that contain it. Returns an exit status. */
-int check_bench(int threads, const char *filter);
+/* Times every product of a tier (NULL: all but scalar) on 1 to `threads` threads, beside the limits
+ * of the machine; only types whose name contains `filter`. Returns an exit status. */
+int check_bench(int threads, const char *tier, const char *filter);
 
 #define FOR_EACH_TIER(k)                                                                           \
     for (int tier_ = 0; tier_ < 16; tier_++)                                                       \

@@ -1,7 +1,459 @@
+/* check_bench.c: times the products and attention of every tier beside the limits of the machine.
+ *
+ * The limits (reading memory, multiply-adds) are measured in the same run, between the samples of
+ * each case, and what is printed is the median of the samples and of their share of the limit at
+ * that moment. Time is the processor time of the worker that used most of it, so that a machine
+ * shared with others does not count what they took. A case is printed only after eight of its rows
+ * agree with the scalar tier. The scalar tier itself is timed only when asked for by name.
+ */
 #include "kernels/check.h"
-int check_bench(int threads, const char *filter)
+
+#include <math.h>
+#include <stdio.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { SAMPLES = 9, N_IN = 2048, BATCH = 16, PREFILL_N_TOK = 512, PREFILL_N_OUT = 2048 };
+static const size_t DECODE_BYTES = (size_t)192 << 20; /* far more than any cache */
+
+struct bench {
+    struct pool *pool;
+    int threads;
+    uint8_t *memory; /* [DECODE_BYTES], read for the limit and holding the weights */
+    float *x, *y;
+    void *acts;
+    uint8_t *scratch; /* per worker */
+};
+
+/* ---- limits ------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+#define WIDE __attribute__((target("avx2,fma")))
+
+WIDE static uint64_t read_memory(const uint8_t *p, size_t bytes)
 {
-    (void)threads;
-    (void)filter;
-    return 0;
+    __m256i sum[4] = {_mm256_setzero_si256()};
+    for (size_t i = 0; i + 256 <= bytes; i += 256) {
+        _mm_prefetch((const char *)p + i + 4096, _MM_HINT_T0);
+        for (int j = 0; j < 4; j++) {
+            __m256i a = _mm256_loadu_si256((const __m256i *)(p + i + 64 * j));
+            __m256i b = _mm256_loadu_si256((const __m256i *)(p + i + 64 * j + 32));
+            sum[j] = _mm256_xor_si256(sum[j], _mm256_xor_si256(a, b));
+        }
+    }
+    sum[0] = _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3]));
+    return (uint64_t)_mm256_extract_epi64(sum[0], 0);
+}
+
+/* Returns the operations done. Ten chains: more than latency times throughput of any processor. */
+WIDE static double multiply_add(int64_t rounds, float *out)
+{
+    __m256 sum[10], a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
+    for (int j = 0; j < 10; j++)
+        sum[j] = _mm256_set1_ps((float)j);
+    for (int64_t i = 0; i < rounds; i++) {
+        sum[0] = _mm256_fmadd_ps(sum[0], a, b);
+        sum[1] = _mm256_fmadd_ps(sum[1], a, b);
+        sum[2] = _mm256_fmadd_ps(sum[2], a, b);
+        sum[3] = _mm256_fmadd_ps(sum[3], a, b);
+        sum[4] = _mm256_fmadd_ps(sum[4], a, b);
+        sum[5] = _mm256_fmadd_ps(sum[5], a, b);
+        sum[6] = _mm256_fmadd_ps(sum[6], a, b);
+        sum[7] = _mm256_fmadd_ps(sum[7], a, b);
+        sum[8] = _mm256_fmadd_ps(sum[8], a, b);
+        sum[9] = _mm256_fmadd_ps(sum[9], a, b);
+    }
+    for (int j = 1; j < 10; j++)
+        sum[0] = _mm256_add_ps(sum[0], sum[j]);
+    _mm256_storeu_ps(out, sum[0]);
+    return (double)rounds * 10 * 8 * 2;
+}
+#else
+static uint64_t read_memory(const uint8_t *p, size_t bytes)
+{
+    uint64_t sum = 0, v;
+    for (size_t i = 0; i + sizeof v <= bytes; i += sizeof v) {
+        memcpy(&v, p + i, sizeof v);
+        sum ^= v;
+    }
+    return sum;
+}
+
+static double multiply_add(int64_t rounds, float *out)
+{
+    float sum[16];
+    for (int j = 0; j < 16; j++)
+        sum[j] = (float)j;
+    for (int64_t i = 0; i < rounds; i++)
+        for (int j = 0; j < 16; j++)
+            sum[j] = sum[j] * 0.999f + 1e-3f;
+    memcpy(out, sum, 8 * sizeof *out);
+    return (double)rounds * 16 * 2;
+}
+#endif
+
+static double thread_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct timed {
+    pool_work work;
+    void *context;
+    double seconds[64]; /* per worker */
+};
+
+static void timed_slice(void *context, int worker, int n_workers)
+{
+    struct timed *t = context;
+    double start = thread_seconds();
+    t->work(t->context, worker, n_workers);
+    t->seconds[worker] = thread_seconds() - start;
+}
+
+/* Runs the work on all workers: processor seconds of the one that took longest. */
+static double run_seconds(const struct bench *b, pool_work work, void *context)
+{
+    struct timed t = {.work = work, .context = context};
+    double longest = 0;
+    pool_run(b->pool, timed_slice, &t);
+    for (int i = 0; i < b->threads; i++)
+        longest = fmax(longest, t.seconds[i]);
+    return longest;
+}
+
+struct limit_work {
+    const struct bench *b;
+    int64_t rounds;
+    _Atomic uint64_t sink; /* keeps the work from being left out */
+    double operations;
+};
+
+static void read_slice(void *context, int worker, int n_workers)
+{
+    struct limit_work *w = context;
+    int64_t begin, end;
+    pool_split((int64_t)DECODE_BYTES, 4096, worker, n_workers, &begin, &end);
+    w->sink ^= read_memory(w->b->memory + begin, (size_t)(end - begin));
+}
+
+static void multiply_slice(void *context, int worker, int n_workers)
+{
+    struct limit_work *w = context;
+    float out[8];
+    double operations = multiply_add(w->rounds, out);
+    w->sink ^= (uint64_t)out[0];
+    if (worker == 0)
+        w->operations = operations * n_workers;
+}
+
+static double read_bandwidth(const struct bench *b) /* bytes/s */
+{
+    struct limit_work w = {.b = b};
+    return (double)DECODE_BYTES / run_seconds(b, read_slice, &w);
+}
+
+static double multiply_peak(const struct bench *b) /* flop/s */
+{
+    struct limit_work w = {.b = b, .rounds = 4000000};
+    double seconds = run_seconds(b, multiply_slice, &w);
+    return w.operations / seconds;
+}
+
+/* ---- cases -------------------------------------------------------------------------------- */
+
+struct bench_case {
+    const struct bench *b;
+    const struct kernels *k;
+    struct matrix w;
+    enum role role;
+    int n_tok;
+};
+
+static void product_slice(void *context, int worker, int n_workers)
+{
+    const struct bench_case *c = context;
+    int64_t begin, end, stride = c->w.n_out;
+    pool_split(c->w.n_out, 16, worker, n_workers, &begin, &end);
+    if (c->role == ROLE_DECODE)
+        c->k->linear_decode[c->w.type](&c->w, c->b->acts, c->n_tok, begin, end, c->b->y, stride);
+    else
+        c->k->linear_prefill(c->k, &c->w, c->b->x, c->n_tok, begin, end, c->b->y, stride,
+                             c->b->scratch + (size_t)worker * prefill_scratch_bytes(N_IN));
+}
+
+static double product_seconds(const struct bench_case *c)
+{
+    return run_seconds(c->b, product_slice, (void *)c);
+}
+
+/* Eight outputs of the last token agree with the scalar tier. */
+static bool product_is_right(const struct bench_case *c)
+{
+    enum { ROWS = 8 };
+    float want[ROWS];
+    int64_t o = c->w.n_out - ROWS;
+    int t = c->n_tok - 1;
+    struct matrix w = c->w;
+    w.data = (const uint8_t *)w.data + (size_t)o * w.row_bytes;
+    w.scales = (const uint8_t *)w.scales + (w.group ? o * w.n_in / w.group * 2 : 0);
+    w.biases = (const uint8_t *)w.biases + (w.group ? o * w.n_in / w.group * 2 : 0);
+    w.n_out = ROWS;
+    if (c->role == ROLE_DECODE) {
+        size_t row = act_row_bytes(act_format_for(w.type, ROLE_DECODE), w.n_in);
+        scalar_kernels.linear_decode[w.type](&w, (uint8_t *)c->b->acts + (size_t)t * row, 1, 0,
+                                             ROWS, want, ROWS);
+    } else {
+        scalar_kernels.linear_prefill(&scalar_kernels, &w, c->b->x + (size_t)t * N_IN, 1, 0, ROWS,
+                                      want, ROWS, c->b->scratch);
+    }
+    for (int i = 0; i < ROWS; i++)
+        if (!(fabsf(want[i] - c->b->y[t * c->w.n_out + o + i]) <= 1e-3f * (1 + fabsf(want[i]))))
+            return false;
+    return true;
+}
+
+/* ---- weights ------------------------------------------------------------------------------ */
+
+/* Fills the memory with copies of some rows of random weights. */
+static struct matrix bench_weights(const struct bench *b, graft_type type, int64_t n_out)
+{
+    enum { ROWS = 64 };
+    struct weights few = weights_make(type, ROWS, N_IN, 0, 64, GRAFT_TYPE_F16);
+    struct matrix w = few.matrix;
+    size_t factors = type_is_mlx(type) ? (size_t)(N_IN / 64 * 2) : 0; /* bytes per row */
+    uint8_t *scales = b->memory + (size_t)n_out * w.row_bytes;
+    uint8_t *biases = scales + (size_t)n_out * factors;
+    for (int64_t o = 0; o < n_out; o += ROWS) {
+        memcpy(b->memory + (size_t)o * w.row_bytes, w.data, ROWS * w.row_bytes);
+        if (factors) {
+            memcpy(scales + (size_t)o * factors, w.scales, ROWS * factors);
+            memcpy(biases + (size_t)o * factors, w.biases, ROWS * factors);
+        }
+    }
+    w.n_out = n_out;
+    w.data = b->memory;
+    w.scales = factors ? scales : NULL;
+    w.biases = factors ? biases : NULL;
+    weights_free(&few);
+    return w;
+}
+
+static size_t weight_row_bytes(graft_type type)
+{
+    const struct type_traits *t = type_traits(type);
+    return (size_t)(N_IN / t->block_values) * t->block_bytes +
+           (type_is_mlx(type) ? N_IN / 64 * 2 * 2 : 0);
+}
+
+/* ---- the table ---------------------------------------------------------------------------- */
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, ascending);
+    return v[n / 2];
+}
+
+struct result {
+    double rate, share, low, high; /* share of the limit: median, least, most */
+};
+
+/* `work` (bytes or flops) per run, next to a limit sampled before each. */
+static bool measure(const struct bench_case *c, double work, double (*limit)(const struct bench *b),
+                    struct result *out)
+{
+    double rates[SAMPLES], shares[SAMPLES];
+    product_seconds(c);
+    if (!product_is_right(c))
+        return false;
+    for (int i = 0; i < SAMPLES; i++) {
+        double before = limit(c->b);
+        rates[i] = work / product_seconds(c);
+        shares[i] = rates[i] / before;
+    }
+    out->rate = median(rates, SAMPLES);
+    out->share = median(shares, SAMPLES);
+    out->low = shares[0];
+    out->high = shares[SAMPLES - 1];
+    return true;
+}
+
+static bool bench_type(const struct bench *b, const struct kernels *k, graft_type type)
+{
+    bool slow = strcmp(k->tier, "scalar") == 0; /* its speed is no concern: keep it short */
+    size_t row = weight_row_bytes(type);
+    int64_t n_out = (int64_t)((slow ? DECODE_BYTES / 64 : DECODE_BYTES) / row) / 64 * 64;
+    struct bench_case c = {.b = b, .k = k, .role = ROLE_DECODE, .n_tok = 1};
+    struct result one, many, prefill;
+    double bytes = (double)n_out * (double)row;
+    c.w = bench_weights(b, type, n_out);
+    if (!measure(&c, bytes, read_bandwidth, &one))
+        return false;
+    /* A batch, on fewer rows: it takes a while. */
+    c.n_tok = BATCH;
+    c.w.n_out = slow ? 64 : n_out / 8 / 64 * 64;
+    if (!measure(&c, (double)c.w.n_out * (double)row * BATCH, read_bandwidth, &many))
+        return false;
+    c.role = ROLE_PREFILL;
+    c.n_tok = slow ? 8 : PREFILL_N_TOK;
+    c.w = bench_weights(b, type, slow ? 64 : PREFILL_N_OUT);
+    if (!measure(&c, 2.0 * (double)c.w.n_out * N_IN * c.n_tok, multiply_peak, &prefill))
+        return false;
+    printf("%-7s %-5s %2d  %7.2f  %4.2f (%4.2f..%4.2f)  %8.2f  %8.1f  %4.2f (%4.2f..%4.2f)\n",
+           k->tier, graft_type_name(type), b->threads, one.rate / 1e9, one.share, one.low, one.high,
+           many.rate / one.rate, prefill.rate / 1e9, prefill.share, prefill.low, prefill.high);
+    fflush(stdout);
+    return true;
+}
+
+/* ---- attention ---------------------------------------------------------------------------- */
+
+struct attention_case {
+    struct bench_case base;
+    enum kv_type type;
+    int d_head, n_group;
+    int64_t positions;
+};
+
+/* Each worker takes every n-th KV head; all of them lie one after the other in memory. */
+static void attention_slice(void *context, int worker, int n_workers)
+{
+    const struct attention_case *c = context;
+    const struct bench *b = c->base.b;
+    size_t block = KV_BLOCK * kv_head_bytes(c->type, c->d_head);
+    int64_t n_block = c->positions / KV_BLOCK, heads = c->base.w.n_out;
+    for (int64_t h = worker; h < heads; h += n_workers) {
+        const void *table[512];
+        for (int64_t i = 0; i < n_block; i++)
+            table[i] = b->memory + (size_t)(h * n_block + i) * block;
+        struct attention_args a = {
+            .q = b->x,
+            .out = b->y + h * c->n_group * c->d_head,
+            .n_group = c->n_group,
+            .d_head = c->d_head,
+            .scale = 0.1f,
+            .last = c->positions - 1,
+            .k_type = c->type,
+            .v_type = c->type,
+            .k_blocks = table,
+            .v_blocks = table,
+            .scratch =
+                (float *)(void *)(b->scratch + (size_t)worker * prefill_scratch_bytes(N_IN))};
+        c->base.k->attention(c->base.k, &a);
+    }
+}
+
+/* Keys and values share their blocks here, so half of the bytes come from memory; the time per
+ * position and head is what counts. */
+static void bench_attention(const struct bench *b, const struct kernels *k, enum kv_type type,
+                            int n_group)
+{
+    static const char *const names[] = {"f32", "f16", "q8"};
+    struct attention_case c = {.base = {.b = b, .k = k},
+                               .type = type,
+                               .d_head = 64,
+                               .n_group = n_group,
+                               .positions = 4096};
+    size_t bytes = (size_t)c.positions * kv_head_bytes(type, c.d_head);
+    double rates[SAMPLES], shares[SAMPLES];
+    c.base.w.n_out = 32;
+    for (size_t i = 0; i < 32 * bytes / KV_Q8_BYTES; i++) {
+        float x[32];
+        check_fill_uniform(x, 32);
+        if (type == KV_Q8)
+            k->kv_store[type](x, 32, b->memory + i * KV_Q8_BYTES);
+        else
+            k->kv_store[type](x, 8, b->memory + i * kv_head_bytes(type, 8));
+    }
+    for (int i = 0; i < SAMPLES; i++) {
+        double limit = read_bandwidth(b);
+        rates[i] = 32 * 2 * (double)bytes / run_seconds(b, attention_slice, &c);
+        shares[i] = rates[i] / limit;
+    }
+    printf("%-7s attention %-3s group %d  %2d  %7.2f GB/s  %4.2f of reading\n", k->tier,
+           names[type], n_group, b->threads, median(rates, SAMPLES) / 1e9, median(shares, SAMPLES));
+}
+
+/* ---- all ---------------------------------------------------------------------------------- */
+
+static bool bench_open(struct bench *b, int threads)
+{
+    *b = (struct bench){.threads = threads};
+    if (pool_open(&b->pool, NULL, threads, NULL, NULL) != GRAFT_OK)
+        return false;
+    b->memory = mem_alloc(NULL, DECODE_BYTES + 4096);
+    b->x = mem_alloc(NULL, (size_t)PREFILL_N_TOK * N_IN * sizeof(float));
+    b->y = mem_alloc(NULL, (size_t)64 << 20);
+    b->acts = mem_alloc(NULL, BATCH * act_row_bytes(ACT_F32, N_IN));
+    b->scratch = mem_alloc(NULL, (size_t)threads * prefill_scratch_bytes(N_IN));
+    if (!b->memory || !b->x || !b->y || !b->acts || !b->scratch)
+        return false;
+    memset(b->memory, 1, DECODE_BYTES + 4096);
+    check_fill_uniform(b->x, (int64_t)PREFILL_N_TOK * N_IN);
+    return true;
+}
+
+static void bench_close(struct bench *b)
+{
+    pool_close(&b->pool);
+    mem_free(NULL, b->memory);
+    mem_free(NULL, b->x);
+    mem_free(NULL, b->y);
+    mem_free(NULL, b->acts);
+    mem_free(NULL, b->scratch);
+}
+
+static bool bench_tier(struct bench *b, const struct kernels *k, const char *filter)
+{
+    for (int type = 0; type < GRAFT_TYPE_COUNT; type++) {
+        if (!kernels_have_type(type) || !strstr(graft_type_name(type), filter))
+            continue;
+        enum act_format format = act_format_for(type, ROLE_DECODE);
+        size_t row = act_row_bytes(format, N_IN);
+        for (int t = 0; t < BATCH; t++)
+            scalar_kernels.act_quantize[format](b->x + t * N_IN, N_IN,
+                                                (uint8_t *)b->acts + (size_t)t * row);
+        if (!bench_type(b, k, type)) {
+            fprintf(stderr, "%s %s: the result is wrong\n", k->tier, graft_type_name(type));
+            return false;
+        }
+    }
+    return true;
+}
+
+int check_bench(int threads, const char *tier, const char *filter)
+{
+    int failed = 0;
+    for (int n = 1; n <= threads && !failed; n++) {
+        struct bench b;
+        if (!bench_open(&b, n)) {
+            bench_close(&b);
+            return 1;
+        }
+        printf("\n%d thread%s: reading %.1f GB/s, multiply-add %.0f GFLOP/s\n", n, n > 1 ? "s" : "",
+               read_bandwidth(&b) / 1e9, multiply_peak(&b) / 1e9);
+        printf("                     decode, one row              x16 rows  prefill of 512\n");
+        printf("tier    type  thr     GB/s  share of reading       speedup   GFLOP/s  share of "
+               "peak\n");
+        FOR_EACH_TIER(k)
+        if (tier ? strcmp(k->tier, tier) == 0 : k != &scalar_kernels || !kernels_tier(1))
+            failed |= !bench_tier(&b, k, filter);
+        for (int type = 0; type < KV_TYPE_COUNT && !*filter && !failed; type++) {
+            bench_attention(&b, kernels_find(NULL), type, 1);
+            bench_attention(&b, kernels_find(NULL), type, 4);
+        }
+        bench_close(&b);
+    }
+    return failed;
 }
