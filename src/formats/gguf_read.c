@@ -348,7 +348,7 @@ static graft_status read_descriptions(struct gguf *g, struct reader *r, struct e
 {
     graft_status status;
     for (size_t i = 0; i < g->n_tensors; i++) {
-        uint64_t offset;
+        uint64_t offset = 0;
         status = read_tensor(g, r, i, &offset, error);
         if (status)
             return status;

@@ -262,7 +262,7 @@ graft_status safetensors_parse(struct safetensors *out, struct mem *mem, const u
 {
     struct safetensors st = {.mem = mem};
     json_t *header = NULL;
-    size_t length;
+    size_t length = 0;
     graft_status status = header_length(bytes, size, &length, error);
     if (status)
         return status;
