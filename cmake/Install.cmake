@@ -14,7 +14,18 @@ install(EXPORT graftSharedTargets NAMESPACE graft:: DESTINATION ${GRAFT_CMAKE_DI
 install(EXPORT graftStaticTargets NAMESPACE graft:: DESTINATION ${GRAFT_CMAKE_DIR})
 if(TARGET graft_cli)
     install(TARGETS graft_cli)
+    file(GLOB GRAFT_MAN_PAGES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/man/*.1)
+    install(FILES ${GRAFT_MAN_PAGES} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+    if(EXISTS ${PROJECT_SOURCE_DIR}/completions/graft.bash)
+        install(FILES ${PROJECT_SOURCE_DIR}/completions/graft.bash RENAME graft
+                DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+    endif()
+    # The program looks for the models that ship in ../share/graft/models from where it lies.
+    if(EXISTS ${PROJECT_SOURCE_DIR}/models)
+        install(DIRECTORY ${PROJECT_SOURCE_DIR}/models DESTINATION ${CMAKE_INSTALL_DATADIR}/graft)
+    endif()
 endif()
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 set(GRAFT_FIND_MODULES "")
 set(GRAFT_PC_REQUIRES "")

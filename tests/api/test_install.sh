@@ -16,6 +16,7 @@ install_it() { cmake --install "$build" --prefix "$prefix"; }
 
 # Names that a file defines for others to see and that do not begin with graft_.
 foreign_names() { # NM_FLAGS FILE
+    [ -f "$2" ] || return 1
     found=$(nm "$1" --defined-only -g "$2" | awk 'NF == 3 && $2 != "A" { print $3 }' |
         sed 's/@.*//' | grep -v '^graft_')
     [ -z "$found" ] || { printf '%s\n' "$found" && return 1; }
