@@ -21,9 +21,9 @@ struct pattern {
     struct mem *mem;
     pcre2_general_context *general;
     pcre2_match_context *context;
-    pcre2_code *code; /* NULL: a literal */
-    char *literal;
-    size_t literal_size;
+    pcre2_code *code; /* NULL: text is a literal */
+    char *text;       /* as written */
+    size_t size;
 };
 
 struct match_state {
@@ -97,15 +97,12 @@ graft_status pattern_open(struct mem *mem, const char *text, size_t length, bool
     if (!p)
         return error_set(error, GRAFT_NO_MEMORY, "out of memory for a pattern");
     p->mem = mem;
-    graft_status status = GRAFT_OK;
-    if (literal) {
-        p->literal = mem_strndup(mem, text, length);
-        p->literal_size = length;
-        if (!p->literal)
-            status = error_set(error, GRAFT_NO_MEMORY, "out of memory for a pattern");
-    } else {
+    p->text = mem_strndup(mem, text, length);
+    p->size = length;
+    graft_status status =
+        p->text ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory for a pattern");
+    if (!status && !literal)
         status = compile(p, text, length, error);
-    }
     if (status)
         pattern_close(&p);
     else
@@ -125,7 +122,7 @@ void pattern_close(struct pattern **pattern)
         pcre2_match_context_free(p->context);
     if (p->general)
         pcre2_general_context_free(p->general);
-    mem_free(p->mem, p->literal);
+    mem_free(p->mem, p->text);
     mem_free(p->mem, p);
 }
 
@@ -134,17 +131,22 @@ bool pattern_is_literal(const struct pattern *pattern)
     return !pattern->code;
 }
 
+const char *pattern_text(const struct pattern *pattern)
+{
+    return pattern->text;
+}
+
 static graft_status find_literal(const struct pattern *p, const char *text, size_t size,
                                  size_t from, size_t *start, size_t *end)
 {
     const char *last = text + size;
-    for (const char *at = text + from; (size_t)(last - at) >= p->literal_size; at++) {
-        at = memchr(at, p->literal[0], (size_t)(last - at) - p->literal_size + 1);
+    for (const char *at = text + from; (size_t)(last - at) >= p->size; at++) {
+        at = memchr(at, p->text[0], (size_t)(last - at) - p->size + 1);
         if (!at)
             break;
-        if (memcmp(at, p->literal, p->literal_size) == 0) {
+        if (memcmp(at, p->text, p->size) == 0) {
             *start = (size_t)(at - text);
-            *end = *start + p->literal_size;
+            *end = *start + p->size;
             return GRAFT_OK;
         }
     }

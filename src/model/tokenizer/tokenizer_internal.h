@@ -89,6 +89,7 @@ graft_status pattern_open(struct mem *mem, const char *text, size_t length, bool
                           struct pattern **out, graft_error *error);
 void pattern_close(struct pattern **pattern);
 bool pattern_is_literal(const struct pattern *pattern);
+const char *pattern_text(const struct pattern *pattern); /* as it was written */
 /* The next match at or after `from`; NOT_FOUND when there is none. text is valid UTF-8 unless the
  * pattern is a literal. LIMIT when the search takes too many steps. */
 graft_status pattern_find(const struct pattern *p, struct match_state **state, const char *text,
@@ -330,6 +331,26 @@ void unigram_free(struct unigram *u);
 /* The pattern of GPT-2, which ByteLevel with use_regex means; and that of Qwen2. */
 extern const char gpt2_pattern[];
 extern const char qwen2_pattern[];
+
+/* ---- GGUF ---------------------------------------------------------------------------------------- */
+
+/* What surrounds the vocabulary, as JSON; beside the keys that llama.cpp knows. */
+#define SPEC_KEY "graft.tokenizer.spec"
+
+enum { PRE_PATTERNS = 6 };
+struct pre_rule {
+    const char *names; /* separated by spaces; the first is the one that is written */
+    const char *patterns[PRE_PATTERNS];
+    bool ignore_merges, adds_bos;
+};
+const struct pre_rule *pre_rule_named(const char *name, size_t length); /* NULL: unknown */
+bool pre_rule_matches(const struct pre_rule *rule, const struct tokenizer *t);
+const struct pre_rule *pre_rule_of(const struct tokenizer *t);
+/* The spec that GGUF metadata implies; a new reference, NULL with the error set. */
+json_t *gguf_spec(const struct tokenizer *t, const struct gguf *g, graft_error *error);
+/* The spec with added tokens, as text. */
+graft_status spec_text(const struct tokenizer *t, struct buf *out, graft_error *error);
+json_t *added_to_json(const struct tokenizer *t); /* NULL: no memory */
 
 /* ---- encoding ---------------------------------------------------------------------------------------- */
 
