@@ -58,6 +58,17 @@ json_t *oracle_config(const char *arch)
     return NULL;
 }
 
+json_t *oracle_config_wide(const char *arch)
+{
+    json_t *config = oracle_config(arch);
+    json_object_set_new(config, "hidden_size", json_integer(256));
+    json_object_set_new(config, "intermediate_size", json_integer(512));
+    json_object_set_new(config, "num_attention_heads", json_integer(4));
+    json_object_set_new(config, "num_key_value_heads", json_integer(2));
+    json_object_del(config, "head_dim");
+    return config;
+}
+
 /* ---- streams ------------------------------------------------------------------------------ */
 
 static void fill_uniform(struct oracle_tensor *t, int seed, double amplitude, double offset)
@@ -178,6 +189,32 @@ void oracle_model_make(struct oracle_model *m, json_t *config, int seed)
         add(m, seed, "score.weight", (int64_t)json_object_size(labels), d_model);
     else if (!json_is_true(json_object_get(config, "tie_word_embeddings")))
         add(m, seed, "lm_head.weight", n_vocab, d_model);
+}
+
+void oracle_model_load(struct oracle_model *m, const char *dir)
+{
+    graft_error error = {0};
+    struct tensor_set set;
+    char path[768];
+    snprintf(path, sizeof(path), "%s/config.json", dir);
+    *m = (struct oracle_model){0};
+    if (json_read(NULL, path, 1 << 20, &m->config, &error) != GRAFT_OK ||
+        tensor_set_open(&set, NULL, dir, MAP_COPY, &error) != GRAFT_OK)
+        fail_msg("%s: %s", dir, error.message);
+    m->tensors = calloc(tensor_set_count(&set), sizeof(*m->tensors));
+    for (; m->n_tensors < tensor_set_count(&set); m->n_tensors++) {
+        const struct tensor_info *from = tensor_set_at(&set, m->n_tensors);
+        struct oracle_tensor *t = &m->tensors[m->n_tensors];
+        assert_int_equal(from->type, GRAFT_TYPE_F32);
+        snprintf(t->name, sizeof(t->name), "%s", from->name);
+        t->n_dims = from->n_dims;
+        t->shape[0] = from->shape[0];
+        t->shape[1] = from->n_dims == 2 ? from->shape[1] : 0;
+        t->count = from->size / sizeof(float);
+        t->values = malloc(from->size);
+        memcpy(t->values, from->data, from->size);
+    }
+    tensor_set_close(&set);
 }
 
 void oracle_model_free(struct oracle_model *m)

@@ -25,8 +25,12 @@ struct oracle_model {
 /* config.json of llama, llama-bias, llama-linear, llama3, mistral, qwen2, qwen3, qwen2-cls; the caller may
  * change it before it makes the tensors. */
 json_t *oracle_config(const char *arch);
+/* The same 256 wide, with an MLP of 512 and 4 heads over 2: rows fit blocks of 256. */
+json_t *oracle_config_wide(const char *arch);
 /* Takes the config over. */
 void oracle_model_make(struct oracle_model *out, json_t *config, int seed);
+/* An existing Hugging Face directory with one file of weights, as floats. */
+void oracle_model_load(struct oracle_model *out, const char *dir);
 void oracle_model_free(struct oracle_model *model);
 struct oracle_tensor *oracle_find(struct oracle_model *model, const char *name);
 
