@@ -67,6 +67,31 @@ const struct merge *merge_table_get(const struct merge_table *m, uint32_t left, 
     return NULL;
 }
 
+static int by_rank(const void *a, const void *b)
+{
+    const struct merge *x = a, *y = b;
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    if (x->result != y->result)
+        return x->result < y->result ? -1 : 1;
+    return x->left < y->left ? -1 : x->left > y->left;
+}
+
+struct merge *merges_in_order(const struct tokenizer *t, size_t *count)
+{
+    const struct merge_table *m = &t->bpe.merges;
+    struct merge *list = mem_calloc(t->mem, m->count + 1, sizeof *list);
+    if (!list)
+        return NULL;
+    *count = 0;
+    for (size_t i = 0; i < m->capacity; i++) {
+        if (m->slots[i].left != UINT32_MAX)
+            list[(*count)++] = m->slots[i];
+    }
+    qsort(list, *count, sizeof *list, by_rank);
+    return list;
+}
+
 graft_status bpe_add_merge(struct tokenizer *t, const char *left, size_t n_left, const char *right,
                            size_t n_right, uint32_t rank, graft_error *error)
 {

@@ -63,7 +63,6 @@ void tokenizer_close(struct tokenizer **tokenizer)
     mem_free(t->mem, t->replace_to);
     mem_free(t->mem, t->chat_template);
     mem_free(t->mem, t->spec);
-    mem_free(t->mem, t->pre_name);
     mem_free(t->mem, t);
 }
 

@@ -195,6 +195,8 @@ struct merge_table {
 bool merge_table_reserve(struct merge_table *m, size_t count);
 bool merge_table_put(struct merge_table *m, uint32_t left, uint32_t right, uint32_t rank,
                      uint32_t result);
+/* All merges by rank; mem_free them with the tokenizer's memory. NULL: no memory. */
+struct merge *merges_in_order(const struct tokenizer *t, size_t *count);
 const struct merge *merge_table_get(const struct merge_table *m, uint32_t left, uint32_t right);
 
 struct bpe {
@@ -285,7 +287,6 @@ struct tokenizer {
     char *chat_template;
     char *role_text[4]; /* bos, eos, pad, unk */
     char *spec;         /* tokenizer.json without vocabulary and merges */
-    char *pre_name;     /* tokenizer.ggml.pre, when it came from GGUF */
 };
 
 enum { ROLE_BOS, ROLE_EOS, ROLE_PAD, ROLE_UNK, ROLE_COUNT };
