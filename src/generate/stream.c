@@ -182,9 +182,9 @@ static bool begin_out(struct stream *st)
 graft_status stream_push(struct stream *st, graft_token_id id, const char **text, size_t *size,
                          graft_error *error)
 {
-    if (st->tokenizer == NULL || st->stopped) {
-        *text = "";
-        *size = 0;
+    *text = "";
+    *size = 0;
+    if (st->stopped || !has_text(st, id)) {
         return GRAFT_OK;
     }
     if (!begin_out(st)) {
