@@ -65,9 +65,16 @@ static void put_config(struct gguf_writer *w, const json_t *c)
     snprintf(key, sizeof(key), "%s.rope.freq_base", arch);
     gguf_put_f32(w, key, (float)setting(c, "rope_theta"));
     const json_t *scaling = json_object_get(c, "rope_scaling");
-    if (json_object_get(scaling, "type")) { /* linear */
+    const char *kind = json_string_value(json_object_get(scaling, "rope_type"));
+    bool yarn = kind && !strcmp(kind, "yarn");
+    if (yarn || json_object_get(scaling, "type")) { /* or linear, under the key's old name */
+        kind = yarn ? "yarn" : "linear";
         snprintf(key, sizeof(key), "%s.rope.scaling.type", arch);
-        gguf_put_string(w, key, "linear", 6);
+        gguf_put_string(w, key, kind, strlen(kind));
+        if (yarn) {
+            snprintf(key, sizeof(key), "%s.rope.scaling.original_context_length", arch);
+            gguf_put_u32(w, key, (uint32_t)setting(scaling, "original_max_position_embeddings"));
+        }
         snprintf(key, sizeof(key), "%s.rope.scaling.factor", arch);
         gguf_put_f32(w, key, (float)setting(scaling, "factor"));
     }
