@@ -123,7 +123,7 @@ bool cli_progress_step(void *user, uint64_t done, uint64_t total, const char *wh
     int width = terminal_width();
     int bar = width - 60 > 10 ? (width - 60 < 30 ? width - 60 : 30) : 10;
     int full = (int)(share * bar);
-    char cells[32];
+    char cells[32] = "";
     for (int i = 0; i < bar; i++) {
         cells[i] = i < full ? '#' : '.';
     }

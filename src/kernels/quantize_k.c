@@ -202,7 +202,9 @@ static void quantize_lines(const float *x, int n, int top, int limit, uint8_t *d
     for (int i = 0; i < Q8K_BLOCK / n; i++) {
         int s = round_clamp(lines[i].s * per_d, 0, limit);
         int m = round_clamp(lines[i].m * per_dmin, 0, limit);
-        float least = INFINITY;
+        float least = INFINITY; /* no error is less where x is no number */
+        out->scales[i] = s;
+        out->mins[i] = m;
         for (int cs = s > 0 ? s - 1 : 0; cs <= s + 1 && cs <= limit; cs++)
             for (int cm = m > 0 ? m - 1 : 0; cm <= m + 1 && cm <= limit; cm++) {
                 float e = error_line(x + n * i, n, d * (float)cs, dmin * (float)cm, (float)top);

@@ -32,6 +32,7 @@ for verb in run chat classify perplexity logits tokenize detokenize inspect quan
     run "$verb" --help
     check "$verb --help succeeds" status_is 0
     check "$verb --help has an example" out_has "graft $verb"
+    # shellcheck disable=SC2013 # words are what is wanted
     for option in $(grep -o -e '--[a-z][a-z-]*' "$scratch/out" | sort -u); do
         check "the manual has $verb $option" grep -q -e "$(echo "$option" | sed 's/^--/-/')" \
             "$SOURCE/docs/man/graft.1"
