@@ -1,5 +1,5 @@
 /* attention_body.h: attention of a vector tier, in the words of its ..._vec.h. Included once per
- * tier, after TIER is defined. The method is that of scalar_attention.c.
+ * tier, after kv_body.h. The method is that of scalar_attention.c.
  *
  * Keys (and then values) are taken ATTENTION_TILE positions at a time and converted to floats once
  * for all query heads of the group. Scores of a block stand at their place in the block, −inf where
@@ -19,63 +19,123 @@ struct attention_state {
 
 /* Makes rows[i] point to position begin + i of the block as floats; past the last visible one they
  * repeat it, and what is computed of those is not used. */
-static void load_tile(const struct kernels *k, const struct attention_state *s, enum kv_type type,
-                      const uint8_t *block, int n, const float *rows[ATTENTION_TILE])
+static void load_tile(const struct attention_state *s, enum kv_type type, const uint8_t *block,
+                      int n, const float *rows[ATTENTION_TILE])
 {
     size_t bytes = kv_head_bytes(type, s->a->d_head);
     for (int i = 0; i < ATTENTION_TILE; i++) {
-        int at = i < n ? i : n - 1;
-        if (type == KV_F32) {
-            rows[i] = (const float *)(const void *)(block + (size_t)at * bytes);
-            continue;
-        }
-        rows[i] = s->tile + at * s->pitch;
-        if (i < n)
-            k->kv_load[type](block + (size_t)i * bytes, s->a->d_head, s->tile + i * s->pitch);
+        const uint8_t *at = block + (size_t)(i < n ? i : n - 1) * bytes;
+        float *row = s->tile + (i < n ? i : n - 1) * s->pitch;
+        rows[i] = type == KV_F32 ? (const float *)(const void *)at : row;
+        if (i < n && type == KV_F16)
+            convert_from_f16(at, s->a->d_head, row);
+        else if (i < n && type == KV_Q8)
+            BODY(_kv_load_q8)(at, s->a->d_head, row);
     }
 }
 
-/* scores[i] = q · rows[i] · scale */
-static void score_tile(const float *q, const float *const rows[ATTENTION_TILE], int64_t d_head,
-                       float scale, float *scores)
+/* Heads and positions that are computed together: their products share loads. */
+enum { PAIR = 2, QUARTET = 4 };
+
+/* scores[h, i] = q[h] · rows[i] · scale for `heads` heads; a score is one vector of partial sums over
+ * d_head, whatever it is computed with. */
+ALWAYS_INLINE void score_quartet(const float *q, const float *const rows[QUARTET], int64_t d_head,
+                                 float scale, int heads, float scores[PAIR * QUARTET])
 {
-    vf sum[ATTENTION_TILE];
-    int64_t i = 0;
-    UNROLL for (int r = 0; r < ATTENTION_TILE; r++) sum[r] = v_zero();
-    for (; i + VF <= d_head; i += VF) {
-        vf qi = v_load(q + i);
-        UNROLL for (int r = 0; r < ATTENTION_TILE; r++) sum[r] =
-            v_fma(qi, v_load(rows[r] + i), sum[r]);
+    vf sum[PAIR * QUARTET];
+    TIMES(i, PAIR * QUARTET)
+    {
+        sum[i] = v_zero();
     }
-    if (i < d_head) {
-        vf qi = v_load_n(q + i, d_head - i);
-        UNROLL for (int r = 0; r < ATTENTION_TILE; r++) sum[r] =
-            v_fma(qi, v_load_n(rows[r] + i, d_head - i), sum[r]);
+    for (int64_t i = 0; i < d_head; i += VF) {
+        vf qi[PAIR];
+        TIMES(h, heads)
+        {
+            qi[h] = v_load_some(q + h * d_head + i, d_head - i);
+        }
+        TIMES(r, QUARTET)
+        {
+            vf row = v_load_some(rows[r] + i, d_head - i);
+            TIMES(h, heads)
+            {
+                sum[h * QUARTET + r] = v_fma(qi[h], row, sum[h * QUARTET + r]);
+            }
+        }
     }
     v_sums(sum, scores);
-    for (int r = 0; r < ATTENTION_TILE; r++)
-        scores[r] *= scale;
+    for (int i = 0; i < heads * QUARTET; i++)
+        scores[i] *= scale;
 }
 
-/* out += Σ_i weights[i] · rows[i], in the order of i */
-static void mix_tile(const float *weights, const float *const rows[ATTENTION_TILE], int64_t d_head,
-                     int n, float *out)
+/* out[h] += Σ_i weights[h, i] · rows[i] for `heads` heads and i < n, in the order of i. */
+ALWAYS_INLINE void mix_quartet(const float *weights, const float *const rows[QUARTET],
+                               int64_t d_head, int heads, int n, float *out)
 {
-    int64_t i = 0;
-    if (n == ATTENTION_TILE)
-        for (; i + VF <= d_head; i += VF) {
-            vf sum = v_load(out + i);
-            UNROLL for (int r = 0; r < ATTENTION_TILE; r++) sum =
-                v_fma(v_set1(weights[r]), v_load(rows[r] + i), sum);
-            v_store(out + i, sum);
-        }
-    for (; i < d_head; i += VF) {
-        int64_t left = d_head - i < VF ? d_head - i : VF;
-        vf sum = v_load_n(out + i, left);
-        for (int r = 0; r < n; r++)
-            sum = v_fma(v_set1(weights[r]), v_load_n(rows[r] + i, left), sum);
-        v_store_n(out + i, sum, left);
+    vf w[PAIR * QUARTET];
+    TIMES(h, heads) TIMES(r, n)
+    {
+        w[h * QUARTET + r] = v_set1(weights[h * KV_BLOCK + r]);
     }
+    for (int64_t i = 0; i < d_head; i += VF) {
+        vf sum[PAIR];
+        TIMES(h, heads)
+        {
+            sum[h] = v_load_some(out + h * d_head + i, d_head - i);
+        }
+        TIMES(r, n)
+        {
+            vf row = v_load_some(rows[r] + i, d_head - i);
+            TIMES(h, heads)
+            {
+                sum[h] = v_fma(w[h * QUARTET + r], row, sum[h]);
+            }
+        }
+        TIMES(h, heads)
+        {
+            v_store_some(out + h * d_head + i, sum[h], d_head - i);
+        }
+    }
+}
+
+/* Scores of a tile of n positions, for all heads, into weights (at the tile's place in the block). */
+static void score_tile(const struct attention_state *s, const float *const rows[ATTENTION_TILE],
+                       int n, float *weights)
+{
+    const struct attention_args *a = s->a;
+    for (int i = 0; i < n; i += QUARTET) {
+        size_t bytes = (size_t)(n - i < QUARTET ? n - i : QUARTET) * sizeof(float);
+        float scores[PAIR * QUARTET];
+        int h = 0;
+        for (; h + PAIR <= a->n_group; h += PAIR) {
+            score_quartet(a->q + h * a->d_head, rows + i, a->d_head, a->scale, PAIR, scores);
+            memcpy(weights + h * KV_BLOCK + i, scores, bytes);
+            memcpy(weights + (h + 1) * KV_BLOCK + i, scores + QUARTET, bytes);
+        }
+        if (h < a->n_group) {
+            score_quartet(a->q + h * a->d_head, rows + i, a->d_head, a->scale, 1, scores);
+            memcpy(weights + h * KV_BLOCK + i, scores, bytes);
+        }
+    }
+}
+
+static void mix_tile(const struct attention_state *s, const float *const rows[ATTENTION_TILE],
+                     int n, const float *weights)
+{
+    const struct attention_args *a = s->a;
+    int i = 0;
+    for (; i + QUARTET <= n; i += QUARTET) {
+        int h = 0;
+        for (; h + PAIR <= a->n_group; h += PAIR)
+            mix_quartet(weights + h * KV_BLOCK + i, rows + i, a->d_head, PAIR, QUARTET,
+                        a->out + h * a->d_head);
+        if (h < a->n_group)
+            mix_quartet(weights + h * KV_BLOCK + i, rows + i, a->d_head, 1, QUARTET,
+                        a->out + h * a->d_head);
+    }
+    for (; i < n; i++)
+        for (int h = 0; h < a->n_group; h++)
+            mix_quartet(weights + h * KV_BLOCK + i, rows + i, a->d_head, 1, 1,
+                        a->out + h * a->d_head);
 }
 
 /* Scores of one head for a block into weights, with its m, l and out brought up to date. */
@@ -101,8 +161,7 @@ static void weigh_block(const struct attention_state *s, int h)
 }
 
 /* Positions begin..end, all in one block. */
-static void attend_block(const struct kernels *k, const struct attention_state *s, int64_t begin,
-                         int64_t end)
+static void attend_block(const struct attention_state *s, int64_t begin, int64_t end)
 {
     const struct attention_args *a = s->a;
     const float *rows[ATTENTION_TILE];
@@ -114,25 +173,21 @@ static void attend_block(const struct kernels *k, const struct attention_state *
         s->weights[j] = -INFINITY;
     for (int j = first; j < last; j += ATTENTION_TILE) {
         int n = last - j < ATTENTION_TILE ? last - j : ATTENTION_TILE;
-        load_tile(k, s, a->k_type, keys + (size_t)j * k_bytes, n, rows);
-        for (int h = 0; h < a->n_group; h++) {
-            float scores[ATTENTION_TILE];
-            score_tile(a->q + h * a->d_head, rows, a->d_head, a->scale, scores);
-            memcpy(s->weights + h * KV_BLOCK + j, scores, (size_t)n * sizeof *scores);
-        }
+        load_tile(s, a->k_type, keys + (size_t)j * k_bytes, n, rows);
+        score_tile(s, rows, n, s->weights + j);
     }
     for (int h = 0; h < a->n_group; h++)
         weigh_block(s, h);
     for (int j = first; j < last; j += ATTENTION_TILE) {
         int n = last - j < ATTENTION_TILE ? last - j : ATTENTION_TILE;
-        load_tile(k, s, a->v_type, values + (size_t)j * v_bytes, n, rows);
-        for (int h = 0; h < a->n_group; h++)
-            mix_tile(s->weights + h * KV_BLOCK + j, rows, a->d_head, n, a->out + h * a->d_head);
+        load_tile(s, a->v_type, values + (size_t)j * v_bytes, n, rows);
+        mix_tile(s, rows, n, s->weights + j);
     }
 }
 
 void BODY(_attention)(const struct kernels *k, const struct attention_args *a)
 {
+    (void)k; /* this tier's cache formats are called directly */
     struct attention_state s = {.a = a,
                                 .m = a->scratch,
                                 .l = a->scratch + a->n_group,
@@ -147,7 +202,7 @@ void BODY(_attention)(const struct kernels *k, const struct attention_args *a)
     for (int64_t begin = a->first; begin <= a->last;) {
         int64_t end = (begin / KV_BLOCK + 1) * KV_BLOCK;
         end = end < a->last + 1 ? end : a->last + 1;
-        attend_block(k, &s, begin, end);
+        attend_block(&s, begin, end);
         begin = end;
     }
     for (int h = 0; h < a->n_group; h++)

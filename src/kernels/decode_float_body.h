@@ -1,13 +1,14 @@
 /* decode_float_body.h: the decode products of F32, F16 and BF16 weights, in the words of a tier's
  * ..._vec.h. Included once per tier, after TIER is defined.
  *
- * Each output is one vector of partial sums over K, VF values a step, then v_sum: the same steps
- * whatever the tile. A tile of rows shares the loads of x; a tile of tokens shares the conversion of
- * the weights.
+ * Each output is FLOAT_CHAINS vectors of partial sums over K, taken in turn, so that one
+ * multiply-add need not wait for the one before; then their sum, whatever the tile. A tile of rows
+ * shares the loads of x, which, for many tokens, come from the second cache.
  */
 #define BODY(name) KERNEL_CAT(TIER, name)
 
-enum { FLOAT_ROWS = 4, FLOAT_TOKENS = 2 };
+enum { FLOAT_ROWS = 3, FLOAT_CHAINS = 4 };
+enum { FLOAT_PREFETCH = 4096 }; /* bytes ahead of the weights in hand */
 
 ALWAYS_INLINE vf load_weights(graft_type type, const uint8_t *row, int64_t k)
 {
@@ -28,34 +29,51 @@ ALWAYS_INLINE void float_tile(graft_type type, const struct matrix *w, const flo
                               float *y, int64_t y_stride, int rows, int tokens)
 {
     const uint8_t *row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    int64_t n = w->n_in, k = 0;
-    vf sum[FLOAT_ROWS][FLOAT_TOKENS];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int t = 0; t < tokens; t++) sum[r][t] =
-        v_zero();
-    for (; k + VF <= n; k += VF) {
-        UNROLL for (int r = 0; r < rows; r++)
+    const int64_t n = w->n_in, size = type == GRAFT_TYPE_F32 ? 4 : 2, step = FLOAT_CHAINS * VF;
+    int64_t k = 0;
+    vf sum[FLOAT_ROWS][FLOAT_CHAINS];
+    (void)tokens; /* always 1 */
+    TIMES(r, rows)
+    {
+        TIMES(c, FLOAT_CHAINS)
         {
-            vf wk = load_weights(type, row + (size_t)r * w->row_bytes, k);
-            UNROLL for (int t = 0; t < tokens; t++) sum[r][t] =
-                v_fma(wk, v_load(x + t * n + k), sum[r][t]);
+            sum[r][c] = v_zero();
         }
     }
-    if (k < n) {
-        UNROLL for (int r = 0; r < rows; r++)
+    for (; k + step <= n; k += step) {
+        for (int64_t c = 0; rows == 1 && c < step * size; c += 64)
+            prefetch(row + k * size + FLOAT_PREFETCH + c);
+        TIMES(c, FLOAT_CHAINS)
         {
-            vf wk = load_last_weights(type, row + (size_t)r * w->row_bytes, k, n - k);
-            UNROLL for (int t = 0; t < tokens; t++) sum[r][t] =
-                v_fma(wk, v_load_n(x + t * n + k, n - k), sum[r][t]);
+            vf xk = v_load(x + k + c * VF);
+            TIMES(r, rows)
+            {
+                vf wk = load_weights(type, row + (size_t)r * w->row_bytes, k + c * VF);
+                sum[r][c] = v_fma(wk, xk, sum[r][c]);
+            }
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int t = 0; t < tokens; t++)
-        y[t * y_stride + o + r] = v_sum(sum[r][t]);
+    for (; k < n; k += VF) {
+        vf xk = v_load_some(x + k, n - k);
+        TIMES(r, rows)
+        {
+            const uint8_t *at = row + (size_t)r * w->row_bytes;
+            vf wk = k + VF <= n ? load_weights(type, at, k) : load_last_weights(type, at, k, n - k);
+            sum[r][0] = v_fma(wk, xk, sum[r][0]);
+        }
+    }
+    TIMES(r, rows)
+    {
+        vf low = v_add(sum[r][0], sum[r][1]), high = v_add(sum[r][2], sum[r][3]);
+        y[o + r] = v_sum(v_add(low, high));
+    }
+    (void)y_stride;
 }
 
 #define DECODE_FLOAT(TYPE, name)                                                                   \
     void BODY(_linear_decode_##name)(const struct matrix *w, const void *x, int n_tok,             \
                                      int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)   \
     {                                                                                              \
-        DECODE_TILES(float_tile, GRAFT_TYPE_##TYPE, FLOAT_ROWS, FLOAT_TOKENS, float, w->n_in)      \
+        DECODE_TILES(float_tile, GRAFT_TYPE_##TYPE, FLOAT_ROWS, 1, float, w->n_in)                 \
     }
 KERNEL_FLOAT_TYPES(DECODE_FLOAT)

@@ -1,9 +1,10 @@
 /* decode_tiles.h: the loop around the decode tiles of every tier.
  *
- * Rows of W outside, so that each is read from memory once; the tokens inside, while the rows are in
- * the first cache. TILE(type, w, x, o, y, y_stride, rows, tokens) is inlined with constant rows and
- * tokens, for whole tiles and for what remains; it computes each output by the same steps whatever
- * the tile, which is what makes a row's result independent of its company.
+ * A single token takes the rows of W one after the other, so that memory is read as one stream.
+ * Several tokens take ROWS at a time, with the tokens inside while those rows are in the first
+ * cache. TILE(type, w, x, o, y, y_stride, rows, tokens) is inlined with constant rows and tokens,
+ * for whole tiles and for what remains; it computes each output by the same steps whatever the
+ * tile, which is what makes a row's result independent of its company.
  */
 #ifndef GRAFT_KERNELS_DECODE_TILES_H
 #define GRAFT_KERNELS_DECODE_TILES_H
@@ -20,7 +21,7 @@
 /* X is the element of x, STEP how many of them a token has. */
 #define DECODE_TILES(TILE, TYPE, ROWS, TOKENS, X, STEP)                                            \
     int64_t o = o_begin;                                                                           \
-    for (; o + (ROWS) <= o_end; o += (ROWS))                                                       \
+    for (; n_tok > 1 && (ROWS) > 1 && o + (ROWS) <= o_end; o += (ROWS))                            \
         DECODE_TILE_ROWS(TILE, TYPE, ROWS, TOKENS, X, STEP);                                       \
     for (; o < o_end; o++)                                                                         \
         DECODE_TILE_ROWS(TILE, TYPE, 1, TOKENS, X, STEP);

@@ -104,7 +104,7 @@ void BODY(_act_q8)(const float *x, int64_t n_in, void *out)
         int32_t sum = 0;
         for (int j = 0; j < Q8_BLOCK; j++)
             sum += block->q[j];
-        block->sum = sum;
+        block->sum = block->scale * (float)sum;
     }
 }
 

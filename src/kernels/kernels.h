@@ -41,14 +41,14 @@ struct matrix {
 /* How a row of activations is held for a product. */
 enum act_format {
     ACT_F32, /* n_in floats */
-    ACT_Q8,  /* blocks of 32: {float scale; int32 sum; int8 q[32]}, the tail block zero-padded */
+    ACT_Q8,  /* blocks of 32: {float scale, sum; int8 q[32]}, the tail block zero-padded */
     ACT_Q8K, /* blocks of 256: {float scale; int16 sums[16] of 16 values each; int8 q[256]} */
     ACT_COUNT
 };
 
 struct act_q8 {
     float scale;
-    int32_t sum; /* of q */
+    float sum; /* scale · Σ q */
     int8_t q[32];
 };
 struct act_q8k {

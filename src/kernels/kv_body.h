@@ -1,6 +1,6 @@
 /* kv_body.h: the formats of the KV cache, written once for all tiers. Included once per tier, after
- * TIER, and convert_from_f16 and convert_to_f16 (which a tier may do with its own instructions: the
- * results are the same bits).
+ * TIER, and convert_from_f16, convert_to_f16 and convert_from_i8 (which a tier may do with its own
+ * instructions: the results are the same bits).
  */
 #include <math.h>
 
@@ -57,18 +57,11 @@ void BODY(_kv_store_q8)(const float *x, int d_head, void *out)
         store_q8_block(x + i, d_head - i < Q8_BLOCK ? d_head - i : Q8_BLOCK, p);
 }
 
-static inline void load_q8_values(const uint8_t *q, int n, float scale, float *x)
-{
-    for (int j = 0; j < n; j++)
-        x[j] = scale * (float)(int8_t)q[j];
-}
-
 void BODY(_kv_load_q8)(const void *in, int d_head, float *x)
 {
     const uint8_t *p = in;
-    int i = 0;
-    for (; i + Q8_BLOCK <= d_head; i += Q8_BLOCK, p += KV_Q8_BYTES)
-        load_q8_values(p + 2, Q8_BLOCK, f16_to_f32(load_u16(p)), x + i);
-    if (i < d_head)
-        load_q8_values(p + 2, d_head - i, f16_to_f32(load_u16(p)), x + i);
+    for (int i = 0; i < d_head; i += Q8_BLOCK, p += KV_Q8_BYTES) {
+        int n = d_head - i < Q8_BLOCK ? d_head - i : Q8_BLOCK;
+        convert_from_i8(p + 2, n, f16_to_f32(load_u16(p)), x + i);
+    }
 }

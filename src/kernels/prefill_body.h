@@ -46,7 +46,7 @@ ALWAYS_INLINE void multiply_tile(const struct prefill_tile *p, int64_t token, in
     vf sum[PREFILL_TOKENS][PREFILL_VECTORS];
     const float *x = p->x + token * p->x_stride;
     float *y = p->y + token * p->y_stride;
-    UNROLL for (int t = 0; t < tokens; t++) UNROLL for (int v = 0; v < PREFILL_VECTORS; v++)
+    TIMES(t, tokens) TIMES(v, PREFILL_VECTORS)
     {
         int64_t left = p->n_row - v * VF;
         float *at = y + t * p->y_stride + v * VF;
@@ -56,15 +56,14 @@ ALWAYS_INLINE void multiply_tile(const struct prefill_tile *p, int64_t token, in
     }
     for (int64_t j = 0; j < p->n; j++) {
         vf w[PREFILL_VECTORS];
-        UNROLL for (int v = 0; v < PREFILL_VECTORS; v++) w[v] =
-            v_load(p->turned + j * PREFILL_OUTPUTS + v * VF);
-        UNROLL for (int t = 0; t < tokens; t++)
+        TIMES(v, PREFILL_VECTORS) w[v] = v_load(p->turned + j * PREFILL_OUTPUTS + v * VF);
+        TIMES(t, tokens)
         {
             vf xj = v_set1(x[t * p->x_stride + j]);
-            UNROLL for (int v = 0; v < PREFILL_VECTORS; v++) sum[t][v] = v_fma(xj, w[v], sum[t][v]);
+            TIMES(v, PREFILL_VECTORS) sum[t][v] = v_fma(xj, w[v], sum[t][v]);
         }
     }
-    UNROLL for (int t = 0; t < tokens; t++) UNROLL for (int v = 0; v < PREFILL_VECTORS; v++)
+    TIMES(t, tokens) TIMES(v, PREFILL_VECTORS)
     {
         int64_t left = p->n_row - v * VF;
         float *at = y + t * p->y_stride + v * VF;

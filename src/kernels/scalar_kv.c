@@ -15,5 +15,11 @@ static void convert_from_f16(const uint8_t *in, int64_t n, float *x)
         x[i] = f16_to_f32(load_u16(in + 2 * i));
 }
 
+static void convert_from_i8(const uint8_t *in, int64_t n, float scale, float *x)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = scale * (float)(int8_t)in[i];
+}
+
 #define TIER scalar
 #include "kernels/kv_body.h"

@@ -40,14 +40,14 @@ static float scalar_weight_bf16(const uint8_t *row, int64_t k)
     }
 KERNEL_FLOAT_TYPES(DECODE_FLOAT)
 
-/* ---- decode, blocks of 32: y += dx · (d · Σ q·qx + m · Σ qx) ------------------------------ */
+/* ---- decode, blocks of 32: y += d · dx · Σ q·qx + m · dx · Σ qx ---------------------------- */
 
 static float scalar_dot_32(const struct codes32 *c, const struct act_q8 *x)
 {
     int32_t dot = 0;
     for (int j = 0; j < Q8_BLOCK; j++)
         dot += c->q[j] * x->q[j];
-    return x->scale * (c->d * (float)dot + c->m * (float)x->sum);
+    return c->d * x->scale * (float)dot + c->m * x->sum;
 }
 
 #define DECODE_32(TYPE, name)                                                                      \

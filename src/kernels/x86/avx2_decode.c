@@ -4,7 +4,7 @@
  * Per block and output: 32 products of bytes are added in pairs and then in fours to 8 exact int32
  * lanes, converted, and added with one fused multiply-add by d · dx. The lanes are added at the end.
  * Offsets of the codes (−8, −16) are taken from the pair sums as integers; offsets m of the values
- * are added as m · Σ x in a scalar sum of their own.
+ * are added as m · Σ x in a sum of their own.
  *
  * Pair sums stay within int16: codes below 32 times 127 twice, or |w| ≤ 128 times 127 twice.
  */
@@ -12,16 +12,36 @@
 
 #include "kernels/decode_tiles.h"
 
-enum { Q8_ROWS = 2, Q8_TOKENS = 4 };
+enum { Q8_TOKENS = 4 };
 
 /* How far ahead of the block in hand the weights are asked for, in bytes. */
-enum { PREFETCH_AHEAD = 1024 };
+enum { PREFETCH_AHEAD = 4096 };
 
-/* What a block of a type looks like to the product. */
-struct block32 {
-    __m256i q; /* 32 codes in the order of the activations */
-    float d, m;
+/* w = d · q + m; d in all lanes, m in the first. */
+struct factors {
+    __m256 d;
+    __m128 m;
 };
+
+static inline int64_t block32_bytes(graft_type type)
+{
+    switch (type) {
+    case GRAFT_TYPE_Q4_0:
+        return 18;
+    case GRAFT_TYPE_Q4_1:
+        return 20;
+    case GRAFT_TYPE_Q5_0:
+        return 22;
+    case GRAFT_TYPE_Q5_1:
+        return 24;
+    case GRAFT_TYPE_Q8_0:
+        return 34;
+    case GRAFT_TYPE_MLX4:
+        return 16;
+    default: /* MLX8 */
+        return 32;
+    }
+}
 
 /* The low nibbles of 16 bytes, then the high ones. */
 ALWAYS_INLINE __m256i nibbles(const uint8_t *p)
@@ -50,79 +70,79 @@ ALWAYS_INLINE __m256i nibbles_in_turn(const uint8_t *p)
     return _mm256_and_si256(both, _mm256_set1_epi8(15));
 }
 
-ALWAYS_INLINE float mlx_factor_at(const void *factors, graft_type type, int64_t at)
-{
-    const uint8_t *p = factors;
-    if (type == GRAFT_TYPE_F32)
-        return load_f32(p + 4 * at);
-    return type == GRAFT_TYPE_F16 ? LOAD_F16(p + 2 * at) : bf16_to_f32(load_u16(p + 2 * at));
-}
+/* A row of W: where its blocks begin, and for MLX its factors and log2 of the blocks of a group. */
+struct row32 {
+    const uint8_t *blocks, *scales, *biases;
+    graft_type scale_type;
+    int group_shift;
+};
 
-/* d and m of an MLX block; codes of 8 bits are used less 128, so that they are signed. */
-ALWAYS_INLINE void mlx_factors(const struct matrix *w, int64_t row, int64_t index, int below,
-                               struct block32 *b)
+ALWAYS_INLINE struct row32 row_of(graft_type type, const struct matrix *w, int64_t o)
 {
-    int64_t at = row * (w->n_in / w->group) + index * Q8_BLOCK / w->group;
-    b->d = mlx_factor_at(w->scales, w->scale_type, at);
-    b->m = mlx_factor_at(w->biases, w->scale_type, at) + (float)below * b->d;
-}
-
-ALWAYS_INLINE struct block32 load_block32(graft_type type, const struct matrix *w, int64_t row,
-                                          const uint8_t *p, int64_t index)
-{
-    struct block32 b = {.m = 0};
-    switch (type) {
-    case GRAFT_TYPE_Q4_0:
-        b.d = LOAD_F16(p);
-        b.q = nibbles(p + 2);
-        break;
-    case GRAFT_TYPE_Q4_1:
-        b.d = LOAD_F16(p);
-        b.m = LOAD_F16(p + 2);
-        b.q = nibbles(p + 4);
-        break;
-    case GRAFT_TYPE_Q5_0:
-        b.d = LOAD_F16(p);
-        b.q = _mm256_or_si256(nibbles(p + 6), fifth_bits_of(p + 2));
-        break;
-    case GRAFT_TYPE_Q5_1:
-        b.d = LOAD_F16(p);
-        b.m = LOAD_F16(p + 2);
-        b.q = _mm256_or_si256(nibbles(p + 8), fifth_bits_of(p + 4));
-        break;
-    case GRAFT_TYPE_Q8_0:
-        b.d = LOAD_F16(p);
-        b.q = _mm256_loadu_si256((const __m256i *)(p + 2));
-        break;
-    case GRAFT_TYPE_MLX4:
-        mlx_factors(w, row, index, 0, &b);
-        b.q = nibbles_in_turn(p);
-        break;
-    default: /* MLX8 */
-        mlx_factors(w, row, index, 128, &b);
-        b.q = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi8(-128));
-        break;
+    struct row32 row = {.blocks = (const uint8_t *)w->data + (size_t)o * w->row_bytes};
+    if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8) {
+        int64_t at = o * (w->n_in / w->group) * (w->scale_type == GRAFT_TYPE_F32 ? 4 : 2);
+        row.scales = (const uint8_t *)w->scales + at;
+        row.biases = (const uint8_t *)w->biases + at;
+        row.scale_type = w->scale_type;
+        row.group_shift = w->group == 32 ? 0 : w->group == 64 ? 1 : 2;
     }
-    return b;
+    return row;
 }
 
-static inline int64_t block32_bytes(graft_type type)
+/* A half-precision factor in all lanes. */
+ALWAYS_INLINE __m256 spread_f16(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(_mm_set1_epi16((int16_t)load_u16(p)));
+}
+
+ALWAYS_INLINE __m256 mlx_factor_at(const uint8_t *factors, graft_type type, int64_t at)
+{
+    if (type == GRAFT_TYPE_F32)
+        return _mm256_set1_ps(load_f32(factors + 4 * at));
+    if (type == GRAFT_TYPE_F16)
+        return spread_f16(factors + 2 * at);
+    return _mm256_set1_ps(bf16_to_f32(load_u16(factors + 2 * at)));
+}
+
+/* The factors of a block. Of the offset types m is part of the codes; MLX codes of 8 bits are used
+ * less 128, so that they are signed. */
+ALWAYS_INLINE struct factors load_factors(graft_type type, const struct row32 *row, int64_t index)
+{
+    const uint8_t *p = row->blocks + index * block32_bytes(type);
+    struct factors f = {.m = _mm_setzero_ps()};
+    if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8) {
+        int64_t at = index >> row->group_shift;
+        const __m128 below = _mm_set1_ps(type == GRAFT_TYPE_MLX8 ? 128.0f : 0.0f);
+        f.d = mlx_factor_at(row->scales, row->scale_type, at);
+        f.m = _mm256_castps256_ps128(mlx_factor_at(row->biases, row->scale_type, at));
+        f.m = _mm_fmadd_ps(below, _mm256_castps256_ps128(f.d), f.m);
+        return f;
+    }
+    f.d = spread_f16(p);
+    if (type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q5_1)
+        f.m = _mm256_castps256_ps128(spread_f16(p + 2));
+    return f;
+}
+
+/* The 32 codes of a block, in the order of the activations. */
+ALWAYS_INLINE __m256i load_codes(graft_type type, const uint8_t *p)
 {
     switch (type) {
     case GRAFT_TYPE_Q4_0:
-        return 18;
+        return nibbles(p + 2);
     case GRAFT_TYPE_Q4_1:
-        return 20;
+        return nibbles(p + 4);
     case GRAFT_TYPE_Q5_0:
-        return 22;
+        return _mm256_or_si256(nibbles(p + 6), fifth_bits_of(p + 2));
     case GRAFT_TYPE_Q5_1:
-        return 24;
+        return _mm256_or_si256(nibbles(p + 8), fifth_bits_of(p + 4));
     case GRAFT_TYPE_Q8_0:
-        return 34;
+        return _mm256_loadu_si256((const __m256i *)(p + 2));
     case GRAFT_TYPE_MLX4:
-        return 16;
+        return nibbles_in_turn(p);
     default: /* MLX8 */
-        return 32;
+        return _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi8(-128));
     }
 }
 
@@ -142,55 +162,70 @@ ALWAYS_INLINE bool has_minimum(graft_type type)
     return !code_offset(type) && type != GRAFT_TYPE_Q8_0;
 }
 
-/* Sums of 2 products each. `less`: the offset times the activations, summed alike. */
-ALWAYS_INLINE __m256i pair_sums(graft_type type, __m256i q, __m256i x, __m256i less)
+/* Sums of 2 products each. */
+ALWAYS_INLINE __m256i pair_sums(graft_type type, __m256i q, __m256i x)
 {
     if (codes_are_signed(type))
         return _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q));
     __m256i pairs = _mm256_maddubs_epi16(q, x);
-    return code_offset(type) ? _mm256_sub_epi16(pairs, less) : pairs;
+    if (!code_offset(type))
+        return pairs;
+    __m256i offset = _mm256_set1_epi8((char)code_offset(type));
+    return _mm256_sub_epi16(pairs, _mm256_maddubs_epi16(offset, x));
 }
 
+/* Block `index` of a row, with its factors f, times that block of each token, into sum and low
+ * [tokens]. */
+ALWAYS_INLINE void step32(graft_type type, const struct row32 *row, const struct factors *f,
+                          const struct act_q8 *x, int64_t x_step, int64_t index, int tokens,
+                          __m256 *sum, __m128 *low)
+{
+    const uint8_t *p = row->blocks + index * block32_bytes(type);
+    const __m256i q = load_codes(type, p);
+    prefetch(p + PREFETCH_AHEAD);
+    TIMES(t, tokens)
+    {
+        const struct act_q8 *xb = x + t * x_step + index;
+        __m256i xq = _mm256_loadu_si256((const __m256i *)xb->q);
+        __m256i dots = _mm256_madd_epi16(pair_sums(type, q, xq), _mm256_set1_epi16(1));
+        __m256 dx = _mm256_set1_ps(xb->scale);
+        sum[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(f->d, dx), sum[t]);
+        if (has_minimum(type))
+            low[t] = _mm_fmadd_ss(f->m, _mm_set_ss(xb->sum), low[t]);
+    }
+}
+
+/* Two sums taken in turn, so that one multiply-add need not wait for the one before. */
 ALWAYS_INLINE void tile32(graft_type type, const struct matrix *w, const struct act_q8 *x,
                           int64_t o, float *y, int64_t y_stride, int rows, int tokens)
 {
-    const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
-    const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i offset = _mm256_set1_epi8((char)code_offset(type));
-    __m256 sum[Q8_ROWS][Q8_TOKENS];
-    float low[Q8_ROWS][Q8_TOKENS];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int t = 0; t < tokens; t++)
+    const int64_t n_block = w->n_in / Q8_BLOCK;
+    const struct row32 row = row_of(type, w, o);
+    const bool mlx = type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8;
+    __m256 even[Q8_TOKENS], odd[Q8_TOKENS];
+    __m128 low[Q8_TOKENS];
+    int64_t b = 0;
+    (void)rows; /* always 1: the activations of many tokens are smaller than the weights */
+    TIMES(t, tokens)
     {
-        sum[r][t] = _mm256_setzero_ps();
-        low[r][t] = 0;
+        even[t] = odd[t] = _mm256_setzero_ps();
+        low[t] = _mm_setzero_ps();
     }
-    for (int64_t b = 0; b < n_block; b++, p += bytes) {
-        struct block32 wb[Q8_ROWS];
-        UNROLL for (int r = 0; r < rows; r++)
-        {
-            const uint8_t *at = p + (size_t)r * w->row_bytes;
-            prefetch(at + PREFETCH_AHEAD);
-            wb[r] = load_block32(type, w, o + r, at, b);
-        }
-        UNROLL for (int t = 0; t < tokens; t++)
-        {
-            const struct act_q8 *xb = x + t * n_block + b;
-            __m256i xq = _mm256_loadu_si256((const __m256i *)xb->q);
-            __m256i less = _mm256_maddubs_epi16(offset, xq);
-            float x_sum = has_minimum(type) ? xb->scale * (float)xb->sum : 0;
-            UNROLL for (int r = 0; r < rows; r++)
-            {
-                __m256i dots = _mm256_madd_epi16(pair_sums(type, wb[r].q, xq, less), ones);
-                sum[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots),
-                                            _mm256_set1_ps(wb[r].d * xb->scale), sum[r][t]);
-                if (has_minimum(type))
-                    low[r][t] = __builtin_fmaf(wb[r].m, x_sum, low[r][t]);
-            }
-        }
+    for (; b + 2 <= n_block; b += 2) {
+        struct factors f = load_factors(type, &row, b);
+        step32(type, &row, &f, x, n_block, b, tokens, even, low);
+        if (!mlx || row.group_shift == 0)
+            f = load_factors(type, &row, b + 1);
+        step32(type, &row, &f, x, n_block, b + 1, tokens, odd, low);
     }
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int t = 0; t < tokens; t++)
-        y[t * y_stride + o + r] = v_sum(sum[r][t]) + low[r][t];
+    if (b < n_block) {
+        struct factors f = load_factors(type, &row, b);
+        step32(type, &row, &f, x, n_block, b, tokens, even, low);
+    }
+    TIMES(t, tokens)
+    {
+        y[t * y_stride + o] = v_sum(_mm256_add_ps(even[t], odd[t])) + _mm_cvtss_f32(low[t]);
+    }
 }
 
 #define DECODE_32(TYPE, name)                                                                      \
@@ -198,6 +233,6 @@ ALWAYS_INLINE void tile32(graft_type type, const struct matrix *w, const struct 
                                    int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)     \
     {                                                                                              \
         const int64_t n_block = w->n_in / Q8_BLOCK;                                                \
-        DECODE_TILES(tile32, GRAFT_TYPE_##TYPE, Q8_ROWS, Q8_TOKENS, struct act_q8, n_block)        \
+        DECODE_TILES(tile32, GRAFT_TYPE_##TYPE, 1, Q8_TOKENS, struct act_q8, n_block)              \
     }
 KERNEL_Q8_TYPES(DECODE_32)

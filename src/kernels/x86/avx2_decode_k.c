@@ -12,10 +12,10 @@
 
 #include "kernels/decode_tiles.h"
 
-enum { K_ROWS = 1, K_TOKENS = 4 };
+enum { K_TOKENS = 4 };
 
 /* How far ahead of the block in hand the weights are asked for, in bytes. */
-enum { PREFETCH_AHEAD_K = 1024 };
+enum { PREFETCH_AHEAD_K = 4096 };
 
 struct block256 {
     const uint8_t *p;
@@ -151,7 +151,8 @@ ALWAYS_INLINE __m256i group_scales(graft_type type, const struct block256 *b, in
     if (scale_per_32(type))
         return _mm256_shuffle_epi8(b->scales, _mm256_set1_epi16((int16_t)(0x0100 + g * 0x0202)));
     /* Scales 2g and 2g + 1 stand in one half of the vector: bring it to both, then spread. */
-    __m256i half = _mm256_permute4x64_epi64(b->scales, g < 4 ? 0x44 : 0xEE);
+    __m256i half = g < 4 ? _mm256_permute4x64_epi64(b->scales, 0x44)
+                         : _mm256_permute4x64_epi64(b->scales, 0xEE);
     int16_t first = (int16_t)(0x0100 + g % 4 * 0x0404), second = (int16_t)(first + 0x0202);
     __m256i spread = _mm256_set_m128i(_mm_set1_epi16(second), _mm_set1_epi16(first));
     return _mm256_shuffle_epi8(half, spread);
@@ -166,17 +167,17 @@ ALWAYS_INLINE int offset_shift(graft_type type)
 ALWAYS_INLINE void tile256(graft_type type, const struct matrix *w, const struct act_q8k *x,
                            int64_t o, float *y, int64_t y_stride, int rows, int tokens)
 {
+    (void)rows; /* always 1 */
     const int64_t n_block = w->n_in / Q8K_BLOCK, bytes = block256_bytes(type);
     const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
     __m256 sum[K_TOKENS];
-    UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm256_setzero_ps();
-    (void)rows;
+    TIMES(t, tokens) sum[t] = _mm256_setzero_ps();
     for (int64_t i = 0; i < n_block; i++, p += bytes) {
         struct block256 b = load_block256(type, p);
         __m256i dots[K_TOKENS];
         for (int64_t line = 0; line < bytes; line += 64)
             prefetch(p + PREFETCH_AHEAD_K + line);
-        UNROLL for (int t = 0; t < tokens; t++)
+        TIMES(t, tokens)
         {
             __m256i sums = load_256((const uint8_t *)x[t * n_block + i].sums);
             if (has_mins(type)) {
@@ -190,20 +191,21 @@ ALWAYS_INLINE void tile256(graft_type type, const struct matrix *w, const struct
                 dots[t] = _mm256_sub_epi32(_mm256_setzero_si256(), offset);
             }
         }
-        UNROLL for (int g = 0; g < 8; g++)
+        TIMES(g, 8)
         {
             __m256i q = group_codes(type, &b, g), scales = group_scales(type, &b, g);
-            UNROLL for (int t = 0; t < tokens; t++)
+            TIMES(t, tokens)
             {
                 __m256i xq = load_256((const uint8_t *)x[t * n_block + i].q + 32 * g);
                 __m256i pairs = _mm256_maddubs_epi16(q, xq);
                 dots[t] = _mm256_add_epi32(dots[t], _mm256_madd_epi16(pairs, scales));
             }
         }
-        UNROLL for (int t = 0; t < tokens; t++) sum[t] = _mm256_fmadd_ps(
-            _mm256_cvtepi32_ps(dots[t]), _mm256_set1_ps(b.d * x[t * n_block + i].scale), sum[t]);
+        TIMES(t, tokens)
+        sum[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[t]),
+                                 _mm256_set1_ps(b.d * x[t * n_block + i].scale), sum[t]);
     }
-    UNROLL for (int t = 0; t < tokens; t++) y[t * y_stride + o] = v_sum(sum[t]);
+    TIMES(t, tokens) y[t * y_stride + o] = v_sum(sum[t]);
 }
 
 #define DECODE_256(TYPE, name)                                                                     \
@@ -211,6 +213,6 @@ ALWAYS_INLINE void tile256(graft_type type, const struct matrix *w, const struct
                                    int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)     \
     {                                                                                              \
         const int64_t n_block = w->n_in / Q8K_BLOCK;                                               \
-        DECODE_TILES(tile256, GRAFT_TYPE_##TYPE, K_ROWS, K_TOKENS, struct act_q8k, n_block)        \
+        DECODE_TILES(tile256, GRAFT_TYPE_##TYPE, 1, K_TOKENS, struct act_q8k, n_block)             \
     }
 KERNEL_Q8K_TYPES(DECODE_256)

@@ -11,8 +11,8 @@ static void turn_8x8(const float *from, int64_t from_pitch, float *to, int64_t t
                      int64_t columns)
 {
     vf r[8];
-    UNROLL for (int i = 0; i < 8; i++) r[i] =
-        columns == 8 ? v_load(from + i * from_pitch) : v_load_n(from + i * from_pitch, columns);
+    TIMES(i, 8)
+    r[i] = columns == 8 ? v_load(from + i * from_pitch) : v_load_n(from + i * from_pitch, columns);
     v_transpose(r);
     for (int64_t j = 0; j < columns; j++)
         v_store(to + j * to_pitch, r[j]);

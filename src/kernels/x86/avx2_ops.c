@@ -23,6 +23,15 @@ static void convert_from_f16(const uint8_t *in, int64_t n, float *x)
         x[i] = LOAD_F16(in + 2 * i);
 }
 
+static void convert_from_i8(const uint8_t *in, int64_t n, float scale, float *x)
+{
+    int64_t i = 0;
+    for (; i + VF <= n; i += VF)
+        v_store(x + i, v_mul(v_set1(scale), v_load_i8(in + i)));
+    for (; i < n; i++)
+        x[i] = scale * (float)(int8_t)in[i];
+}
+
 #define TIER avx2
 #include "kernels/kv_body.h"
 

@@ -12,13 +12,17 @@
 
 #include <immintrin.h>
 
-#define LOAD_F16(p) _cvtsh_ss(load_u16(p))
+/* Not _cvtsh_ss: gcc makes that an insertion into whatever a register held, a chain from one block to
+ * the next. */
+#define LOAD_F16(p) _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(load_u16(p))))
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+/* A loop over a tile: its bounds are constants once it is inlined, and what it indexes lives in
+ * registers only if it is unrolled. clang does so by itself. */
 #if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define TIMES(i, n) for (int i = 0; i < (n); i++)
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define TIMES(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
 #endif
 
 typedef __m256 vf;
@@ -139,8 +143,7 @@ ALWAYS_INLINE float v_sum(vf v)
 ALWAYS_INLINE void v_sums(const vf v[8], float *out)
 {
     __m128 h[8];
-    UNROLL for (int i = 0; i < 8; i++) h[i] =
-        _mm_add_ps(_mm256_castps256_ps128(v[i]), _mm256_extractf128_ps(v[i], 1));
+    TIMES(i, 8) h[i] = _mm_add_ps(_mm256_castps256_ps128(v[i]), _mm256_extractf128_ps(v[i], 1));
     _mm_storeu_ps(out, _mm_hadd_ps(_mm_hadd_ps(h[0], h[1]), _mm_hadd_ps(h[2], h[3])));
     _mm_storeu_ps(out + 4, _mm_hadd_ps(_mm_hadd_ps(h[4], h[5]), _mm_hadd_ps(h[6], h[7])));
 }
@@ -206,19 +209,19 @@ ALWAYS_INLINE vf v_exp(vf x)
 ALWAYS_INLINE void v_transpose(vf r[8])
 {
     __m256 a[8], b[8];
-    UNROLL for (int i = 0; i < 4; i++)
+    TIMES(i, 4)
     {
         a[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         a[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
-    UNROLL for (int i = 0; i < 2; i++)
+    TIMES(i, 2)
     {
         b[4 * i] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0x44);
         b[4 * i + 1] = _mm256_shuffle_ps(a[4 * i], a[4 * i + 2], 0xEE);
         b[4 * i + 2] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0x44);
         b[4 * i + 3] = _mm256_shuffle_ps(a[4 * i + 1], a[4 * i + 3], 0xEE);
     }
-    UNROLL for (int i = 0; i < 4; i++)
+    TIMES(i, 4)
     {
         r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
         r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
