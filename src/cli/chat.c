@@ -5,9 +5,8 @@
  * are commands. Ctrl-C ends an answer, Ctrl-D the conversation.
  */
 #include "generate.h"
+#include "line.h"
 
-#include <editline/readline.h>
-#include <errno.h>
 #include <unistd.h>
 
 enum { MAX_LINE = 1 << 20 };
@@ -20,7 +19,7 @@ struct chat {
     size_t n_messages, capacity;
     bool interactive;
     bool done;
-    char *history; /* file, or NULL */
+    struct line_reader *lines;
 };
 
 static error_t parse_chat(int key, char *arg, struct argp_state *state)
@@ -252,43 +251,24 @@ static int run_command(struct chat *c, const char *line)
 
 /* ---- lines ---- */
 
-/* One line without its newline, malloc'ed by readline or getline; NULL at the end. */
-static char *read_line(struct chat *c, const char *prompt)
-{
-    if (c->interactive) {
-        char *line = readline(prompt);
-        if (line != NULL && line[0] != '\0') {
-            add_history(line);
-        }
-        return line;
-    }
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t n = getline(&line, &capacity, stdin);
-    if (n < 0) {
-        free(line); /* getline's */
-        return NULL;
-    }
-    if (n > 0 && line[n - 1] == '\n') {
-        line[n - 1] = '\0';
-    }
-    return line;
-}
-
-/* Lines joined while they end with a backslash. false: the end of the input. */
+/* Lines joined while they end with a backslash. false: the end of the input. A turn that was given up
+ * is empty. */
 static bool read_turn(struct chat *c, struct buf *turn)
 {
-    const char *prompt = "> ";
+    const char *prompt = "> ", *line;
+    size_t size;
     turn->size = 0;
     for (;;) {
-        char *line = read_line(c, prompt);
-        if (line == NULL) {
+        enum line_result result = line_read(c->lines, prompt, &line, &size);
+        if (result == LINE_GIVEN_UP) {
+            turn->size = 0;
+            return c->interactive;
+        }
+        if (result == LINE_END) {
             return turn->size > 0;
         }
-        size_t length = strlen(line);
-        bool more = length > 0 && line[length - 1] == '\\';
-        buf_append(turn, line, more ? length - 1 : length);
-        free(line); /* from readline or getline */
+        bool more = size > 0 && line[size - 1] == '\\';
+        buf_append(turn, line, more ? size - 1 : size);
         if (!more) {
             return turn->status == GRAFT_OK;
         }
@@ -322,21 +302,6 @@ static int converse(struct chat *c)
 
 /* ---- beginning and end ---- */
 
-static void open_history(struct chat *c)
-{
-    char *home = c->interactive ? cli_home() : NULL;
-    if (home == NULL) {
-        return;
-    }
-    c->history = path_join(NULL, home, "chat_history");
-    mem_free(NULL, home);
-    using_history();
-    stifle_history(1000);
-    if (c->history != NULL) {
-        read_history(c->history);
-    }
-}
-
 static void greet(const struct chat *c)
 {
     graft_model_info info;
@@ -365,12 +330,13 @@ static int chat_on(struct chat *c)
     if (status != CLI_OK) {
         return status;
     }
-    open_history(c);
+    c->lines = line_open(c->interactive);
+    if (c->lines == NULL) {
+        return cli_fail_text("out of memory");
+    }
     greet(c);
     status = converse(c);
-    if (c->history != NULL) {
-        write_history(c->history);
-    }
+    line_close(c->lines);
     return status;
 }
 
@@ -387,7 +353,6 @@ int verb_chat(int argc, char **argv)
         status = chat_on(&chat);
         drop_messages(&chat, 0);
         mem_free(NULL, chat.messages);
-        mem_free(NULL, chat.history);
         cli_close(&chat.s);
     }
     return status;

@@ -32,8 +32,7 @@ int generate_prompt(struct cli_session *s, const graft_token_id *ids, size_t n, 
         return cli_fail_text("interrupted");
     }
     if (status == GRAFT_LIMIT) {
-        cli_fail(&error);
-        return cli_fail_text("raise the context with -c, or shorten the text");
+        return cli_fail_text("%s; raise -c or shorten the text", error.message);
     }
     a->prompt_tokens = n;
     a->prompt_seconds = time_seconds() - begun;

@@ -5,6 +5,7 @@
  */
 #include "cli.h"
 
+#include <locale.h>
 #include <signal.h>
 
 const struct cli_verb cli_verbs[] = {
@@ -69,6 +70,7 @@ static int run_help(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    setlocale(LC_CTYPE, ""); /* the line editor reads characters; numbers stay as in C */
     argp_err_exit_status = CLI_USAGE;
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported by cli_finish_output */
     if (argc < 2) {

@@ -1,0 +1,149 @@
+/* line.c: one line from whoever talks to `graft chat`: an editor with history at a terminal, plain
+ * reading otherwise.
+ *
+ * libedit does the editing. It is fed by a reader of our own so that Ctrl-C gives the line up instead of
+ * being swallowed by a retried read.
+ */
+#include "line.h"
+
+#include <errno.h>
+#include <histedit.h>
+#include <unistd.h>
+#include <wchar.h>
+
+struct line_reader {
+    EditLine *editor; /* NULL: no terminal */
+    History *history;
+    char *history_file; /* NULL: not kept */
+    const char *prompt;
+    char *plain; /* getline's buffer */
+    size_t plain_capacity;
+};
+
+static char *show_prompt(EditLine *editor)
+{
+    struct line_reader *r = NULL;
+    el_get(editor, EL_CLIENTDATA, &r);
+    return (char *)r->prompt;
+}
+
+/* One character; -1 on Ctrl-C, 0 at the end of the input. */
+static int read_character(EditLine *editor, wchar_t *out)
+{
+    (void)editor;
+    mbstate_t state = {0};
+    for (;;) {
+        char byte;
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n < 0 && errno == EINTR && !cli_interrupted()) {
+            continue; /* a resized window */
+        }
+        if (n <= 0) {
+            return (int)n;
+        }
+        size_t length = mbrtowc(out, &byte, 1, &state);
+        if (length == (size_t)-1) {
+            *out = L'?';
+            return 1;
+        }
+        if (length != (size_t)-2) {
+            return 1;
+        }
+    }
+}
+
+static void open_editor(struct line_reader *r)
+{
+    HistEvent event;
+    r->editor = el_init("graft", stdin, stdout, stderr);
+    if (r->editor == NULL) {
+        return;
+    }
+    el_set(r->editor, EL_CLIENTDATA, r);
+    el_set(r->editor, EL_PROMPT, show_prompt);
+    el_set(r->editor, EL_EDITOR, "emacs");
+    el_set(r->editor, EL_GETCFN, read_character);
+    r->history = history_init();
+    if (r->history == NULL) {
+        return;
+    }
+    history(r->history, &event, H_SETSIZE, 1000);
+    el_set(r->editor, EL_HIST, history, r->history);
+    char *home = cli_home();
+    r->history_file = home != NULL ? path_join(NULL, home, "chat_history") : NULL;
+    mem_free(NULL, home);
+    if (r->history_file != NULL) {
+        history(r->history, &event, H_LOAD, r->history_file);
+    }
+}
+
+struct line_reader *line_open(bool terminal)
+{
+    struct line_reader *r = mem_calloc(NULL, 1, sizeof *r);
+    if (r != NULL && terminal) {
+        open_editor(r);
+    }
+    return r;
+}
+
+void line_close(struct line_reader *r)
+{
+    HistEvent event;
+    if (r == NULL) {
+        return;
+    }
+    if (r->history != NULL) {
+        if (r->history_file != NULL) {
+            history(r->history, &event, H_SAVE, r->history_file);
+        }
+        history_end(r->history);
+    }
+    if (r->editor != NULL) {
+        el_end(r->editor);
+    }
+    free(r->plain); /* getline's */
+    mem_free(NULL, r->history_file);
+    mem_free(NULL, r);
+}
+
+static enum line_result edit_line(struct line_reader *r, const char **line, size_t *size)
+{
+    HistEvent event;
+    int n = 0;
+    const char *text = el_gets(r->editor, &n);
+    if (cli_interrupted()) {
+        cli_clear_interrupt();
+        el_reset(r->editor);
+        fputs("\n", stdout);
+        return LINE_GIVEN_UP;
+    }
+    if (text == NULL || n <= 0) {
+        fputs("\n", stdout);
+        return LINE_END;
+    }
+    if (text[0] != '\n' && r->history != NULL) {
+        history(r->history, &event, H_ENTER, text);
+    }
+    *line = text;
+    *size = (size_t)n;
+    return LINE_READ;
+}
+
+enum line_result line_read(struct line_reader *r, const char *prompt, const char **line,
+                           size_t *size)
+{
+    enum line_result result;
+    r->prompt = prompt;
+    if (r->editor != NULL) {
+        result = edit_line(r, line, size);
+    } else {
+        ssize_t n = getline(&r->plain, &r->plain_capacity, stdin);
+        *line = r->plain;
+        *size = n > 0 ? (size_t)n : 0;
+        result = n >= 0 ? LINE_READ : cli_interrupted() ? LINE_GIVEN_UP : LINE_END;
+    }
+    if (result == LINE_READ && *size > 0 && (*line)[*size - 1] == '\n') {
+        --*size;
+    }
+    return result;
+}
