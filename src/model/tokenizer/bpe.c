@@ -22,10 +22,13 @@ static struct bpe_symbol *reserve_symbols(struct encoder *e, size_t count)
     return e->symbols;
 }
 
-/* Adds the symbol of an unknown part; joined to the one before when the model fuses them. */
+/* Adds the symbol of an unknown part, joined to the one before when the model fuses them. A model
+ * without an unknown token leaves the part out, and its neighbours may merge. */
 static size_t add_unknown(const struct tokenizer *t, struct bpe_symbol *s, size_t n, bool *pending,
                           uint32_t start, uint32_t length)
 {
+    if (t->model_unk < 0)
+        return n;
     if (*pending && t->bpe.fuse_unk) {
         s[n - 1].length += length;
         return n;
@@ -99,8 +102,6 @@ static size_t symbols_of_chars(const struct tokenizer *t, struct bpe_symbol *s, 
 static const struct merge *find_merge(const struct tokenizer *t, const struct bpe_symbol *left,
                                       const struct bpe_symbol *right)
 {
-    if (left->id < 0 || right->id < 0)
-        return NULL;
     return merge_table_get(&t->bpe.merges, (uint32_t)left->id, (uint32_t)right->id);
 }
 
@@ -253,7 +254,7 @@ graft_status bpe_encode(struct encoder *e, const char *word, size_t size)
     else if (!merge_by_heap(e, n))
         return encoder_no_memory(e);
     for (size_t i = 0; i < n; i++) {
-        if (!s[i].length || s[i].id < 0)
+        if (!s[i].length)
             continue;
         bool ok = s[i].id < t->vocab.count ? tokens_push(e->out, s[i].id)
                                            : emit_extra(e, word + s[i].start, s[i].length);

@@ -125,7 +125,9 @@ static graft_status read_role(const struct tokenizer *t, const struct gguf *g, c
                               int role, int32_t *out, graft_error *error)
 {
     const struct role_key *r = &role_keys[role];
-    int64_t id = strcmp(model, "llama") == 0 ? r->llama : strcmp(model, "t5") == 0 ? r->t5 : -1;
+    int64_t id = -1;
+    if (!gguf_find(g, SPEC_KEY)) /* graft writes the roles that there are */
+        id = strcmp(model, "llama") == 0 ? r->llama : strcmp(model, "t5") == 0 ? r->t5 : -1;
     graft_status status = gguf_get_int(g, r->key, INT64_MIN, INT64_MAX, &id, error);
     *out = id >= 0 && id < t->vocab.count && t->vocab.tokens[id].text ? (int32_t)id : -1;
     return status;

@@ -22,9 +22,11 @@ enum { MAX_GROUPS = 64, MAX_OUTPUT = 256 << 10 };
     "\\x{1FFF}\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{"    \
     "3001}-"                                                                                       \
     "\\x{10FFFF}"
-/* Alphabetic, Mark, Decimal_Number, Connector_Punctuation. */
+/* Alphabetic, Mark, Decimal_Number, Connector_Punctuation; and Latin-1's other numbers, which count
+ * as word characters for Oniguruma. */
 #define WORD                                                                                       \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{"     \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\xB2\\xB3\\xB9\\xBC-\\xBE\\x{24B6}-\\x{24E9}\\x{1F130}-"    \
+    "\\x{1F149}\\x{1F150}-\\x{"                                                                    \
     "1F169}"                                                                                       \
     "\\x{1F170}-\\x{1F189}"
 

@@ -294,6 +294,10 @@ graft_status added_add(struct tokenizer *t, int32_t id, const json_t *node, graf
         status = json_get_bool(node, "single_word", &a.single_word, error);
     if (!status)
         status = json_get_bool(node, "normalized", &a.normalized, error);
+    /* A content that the model has already keeps the model's id. */
+    int32_t known = vocab_find(&t->vocab, json_string_value(content), json_string_length(content));
+    if (known >= 0)
+        a.id = id = known;
     if (!status)
         status = vocab_set(&t->vocab, id, json_string_value(content), json_string_length(content),
                            error);

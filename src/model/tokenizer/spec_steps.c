@@ -6,6 +6,11 @@
 
 enum { MAX_NEST = 8 };
 
+/* \w of the expressions that Whitespace uses, which are not Oniguruma's. */
+#define RUST_WORD                                                                                  \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}"  \
+    "\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{1F189}"
+
 static graft_status get_type(const json_t *node, const char *what, const char **type,
                              graft_error *error)
 {
@@ -236,7 +241,7 @@ static graft_status read_punctuation(struct tokenizer *t, const json_t *node, gr
 static graft_status read_whitespace(struct tokenizer *t, const json_t *node, graft_error *error)
 {
     (void)node;
-    return add_split(t, "\\w+|[^\\w\\s]+", SPLIT_REMOVED, true, error);
+    return add_split(t, "[" RUST_WORD "]+|[^" RUST_WORD "\\s]+", SPLIT_REMOVED, true, error);
 }
 
 static graft_status read_whitespace_split(struct tokenizer *t, const json_t *node,

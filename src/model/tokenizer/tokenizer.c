@@ -108,7 +108,8 @@ static bool set_bytes(struct tokenizer *t, struct token *token)
     int byte = t->decode_fallback ? byte_token_value(token->text, token->length) : -1;
     if (byte >= 0) {
         char c = (char)byte;
-        token->type = TOKEN_BYTE;
+        if (t->kind == MODEL_BPE)
+            token->type = TOKEN_BYTE;
         token->bytes = vocab_store(&t->vocab, &c, 1);
         token->n_bytes = 1;
     } else if (t->replace_from && strstr(token->text, t->replace_from)) {

@@ -356,7 +356,7 @@ json_t *added_to_json(const struct tokenizer *t); /* NULL: no memory */
 /* ---- encoding ---------------------------------------------------------------------------------------- */
 
 struct bpe_symbol {
-    int32_t id; /* -1: nothing is emitted */
+    int32_t id;
     uint32_t start, length;
     int32_t prev, next;
 };
