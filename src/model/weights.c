@@ -142,7 +142,7 @@ static graft_status bind_mlx(struct binder *b, const struct tensor_info *words, 
     const void **parts[2] = {&w->scales, &w->biases};
     static const char *const SUFFIXES[2] = {"scales", "biases"};
     for (int i = 0; status == GRAFT_OK && i < 2; i++) {
-        char name[NAME_SIZE];
+        char name[NAME_SIZE + 16];
         snprintf(name, sizeof(name), "%s.%s", module, SUFFIXES[i]);
         const struct tensor_info *t = take(b, name);
         if (!t)

@@ -36,14 +36,14 @@ static void greedy_text_is_the_published_one(void **state)
     graft_token_id want[256], got[256];
     const json_t *prompted = json_object_get(json, "prompted");
     const json_t *sets[] = {json, prompted};
-    for (size_t p = 0; p < ARRAY_LEN(PATHS); p++)
-        for (int threads = 1; threads <= 2; threads++)
+    for (int tier = 0; kernels_tier(tier); tier++)
+        for (size_t p = 0; p < ARRAY_LEN(PATHS); p++)
             for (size_t s = 0; s < ARRAY_LEN(sets); s++) {
                 graft_token_id prompt[64];
                 int n_prompt = read_ids(json_object_get(sets[s], "prompt_ids"), prompt, 0);
                 int n = read_ids(json_object_get(sets[s], "ids"), want, 0);
                 struct graft_runtime rt;
-                runtime_start(&rt, threads, NULL);
+                runtime_start(&rt, 1 + (int)p % 2, kernels_tier(tier));
                 struct model *m = open_model(&rt, PATHS[p]);
                 run_greedy(m, prompt, n_prompt, (struct run){ROLE_DECODE, KV_F16, 16}, got, n);
                 assert_memory_equal(got, want, (size_t)n * sizeof(want[0]));

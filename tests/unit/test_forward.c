@@ -1,0 +1,375 @@
+/* test_forward.c: the contract of model_forward: which rows it takes, what a failing call leaves behind,
+ * what it gives out, and that nothing is allocated on the way but KV blocks.
+ */
+#include "conformance/conformance_support.h"
+#include "conformance/oracle_model.h"
+
+#include <math.h>
+
+enum { MAX_ROWS = 80 };
+
+/* An allocator that counts, and fails when told to. */
+struct meter {
+    atomic_int calls;
+    int left; /* calls that succeed; negative: all */
+};
+
+static void *meter_alloc(void *user, size_t bytes)
+{
+    struct meter *m = user;
+    int n = atomic_fetch_add(&m->calls, 1);
+    return m->left >= 0 && n >= m->left ? NULL : malloc(bytes);
+}
+
+static void *meter_resize(void *user, void *block, size_t bytes)
+{
+    struct meter *m = user;
+    int n = atomic_fetch_add(&m->calls, 1);
+    return m->left >= 0 && n >= m->left ? NULL : realloc(block, bytes);
+}
+
+static void meter_release(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+struct fixture {
+    char *dir;
+    struct meter meter;
+    struct graft_runtime rt;
+    struct model *model;
+    struct kv_pool *pool;
+    struct workspace *ws;
+    struct kv_seq *seq;
+};
+
+static void start(struct fixture *f, const char *arch, int64_t max_blocks)
+{
+    graft_error error = {0};
+    *f = (struct fixture){.dir = temp_dir(), .meter = {.left = -1}};
+    struct oracle_model m;
+    char path[768];
+    snprintf(path, sizeof(path), "%s/model", f->dir);
+    oracle_model_make(&m, oracle_config(arch), 1);
+    oracle_write_hf(&m, path, GRAFT_TYPE_F32);
+    oracle_model_free(&m);
+    runtime_start(&f->rt, 2, NULL);
+    f->rt.mem.allocator = (graft_allocator){meter_alloc, meter_resize, meter_release, &f->meter};
+    f->model = open_model(&f->rt, path);
+    const struct kv_pool_options options = {KV_F32, KV_F32, max_blocks};
+    assert_int_equal(kv_pool_open(f->model, &options, &f->pool, &error), GRAFT_OK);
+    assert_int_equal(workspace_open(f->model, MAX_ROWS, &f->ws, &error), GRAFT_OK);
+    assert_int_equal(kv_seq_open(f->pool, &f->seq, &error), GRAFT_OK);
+}
+
+static void stop(struct fixture *f)
+{
+    kv_seq_close(&f->seq);
+    workspace_close(&f->ws);
+    kv_pool_close(&f->pool);
+    model_close(&f->model);
+    /* the pool's threads were allocated by malloc before the meter came */
+    pool_close(&f->rt.pool);
+    temp_remove(f->dir);
+    free(f->dir);
+}
+
+static struct row make_row(struct kv_seq *seq, int token, int pos)
+{
+    return (struct row){
+        .token = token, .pos = pos, .seq = seq, .role = ROLE_DECODE, .want_logits = true};
+}
+
+/* n rows at the end of a sequence, the last one with logits. */
+static graft_status feed(struct fixture *f, struct kv_seq *seq, int n, int salt, enum role role)
+{
+    struct row rows[MAX_ROWS];
+    for (int i = 0; i < n; i++) {
+        int pos = (int)kv_seq_length(seq) + i;
+        rows[i] = make_row(seq, (pos * 37 + salt) % 331, pos);
+        rows[i].role = role;
+        rows[i].want_logits = i == n - 1;
+    }
+    return model_forward(f->model, rows, n, f->ws, NULL);
+}
+
+static void refuse(struct fixture *f, const struct row *rows, int n, graft_status status,
+                   const char *words)
+{
+    graft_error error = {0};
+    int64_t length = kv_seq_length(f->seq), used = kv_pool_blocks_used(f->pool);
+    graft_status found = model_forward(f->model, rows, n, f->ws, &error);
+    if (found != status || !strstr(error.message, words))
+        fail_msg("status %d, \"%s\"; expected %d and \"%s\"", (int)found, error.message,
+                 (int)status, words);
+    assert_int_equal(kv_seq_length(f->seq), length);
+    assert_int_equal(kv_pool_blocks_used(f->pool), used);
+    assert_null(workspace_logits(f->ws, 0));
+}
+
+static void rows_that_make_no_sense_are_refused(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "llama", 8);
+    struct row r = make_row(f.seq, 331, 0);
+    refuse(&f, &r, 1, GRAFT_INVALID_ARGUMENT, "token 331");
+    r = make_row(f.seq, -1, 0);
+    refuse(&f, &r, 1, GRAFT_INVALID_ARGUMENT, "token -1");
+    r = make_row(f.seq, 1, 1);
+    refuse(&f, &r, 1, GRAFT_INVALID_ARGUMENT, "position 1, expected 0");
+    r = make_row(NULL, 1, 0);
+    refuse(&f, &r, 1, GRAFT_INVALID_ARGUMENT, "sequence");
+    r = make_row(f.seq, 1, 0);
+    r.role = ROLE_COUNT;
+    refuse(&f, &r, 1, GRAFT_INVALID_ARGUMENT, "role");
+    struct row gap[2] = {make_row(f.seq, 1, 0), make_row(f.seq, 1, 2)};
+    refuse(&f, gap, 2, GRAFT_INVALID_ARGUMENT, "row 1: position 2, expected 1");
+    struct row twice[2] = {make_row(f.seq, 1, 0), make_row(f.seq, 1, 0)};
+    refuse(&f, twice, 2, GRAFT_INVALID_ARGUMENT, "row 1: position 0, expected 1");
+    refuse(&f, gap, -1, GRAFT_INVALID_ARGUMENT, "rows");
+    refuse(&f, gap, MAX_ROWS + 1, GRAFT_INVALID_ARGUMENT, "rows");
+    assert_int_equal(model_forward(f.model, gap, 0, f.ws, NULL), GRAFT_OK);
+    assert_int_equal(feed(&f, f.seq, 3, 0, ROLE_PREFILL), GRAFT_OK); /* and it still works */
+    assert_int_equal(kv_seq_length(f.seq), 3);
+    stop(&f);
+}
+
+static void a_sequence_or_workspace_of_another_model_is_refused(void **state)
+{
+    (void)state;
+    struct fixture f, other;
+    start(&f, "llama", 8);
+    start(&other, "llama-bias", 8);
+    struct row r = make_row(other.seq, 1, 0);
+    refuse(&f, &r, 1, GRAFT_INVALID_ARGUMENT, "another model");
+    r = make_row(f.seq, 1, 0);
+    assert_int_equal(model_forward(f.model, &r, 1, other.ws, NULL), GRAFT_INVALID_ARGUMENT);
+    stop(&other);
+    stop(&f);
+}
+
+static void a_full_cache_leaves_every_sequence_as_it_was(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "llama", 3);
+    struct kv_seq *other = NULL;
+    assert_int_equal(kv_seq_open(f.pool, &other, NULL), GRAFT_OK);
+    assert_int_equal(feed(&f, f.seq, 64, 0, ROLE_PREFILL), GRAFT_OK);
+    assert_int_equal(feed(&f, other, 64, 0, ROLE_PREFILL), GRAFT_OK);
+    struct row rows[2] = {make_row(f.seq, 1, 64), make_row(other, 1, 64)};
+    refuse(&f, rows, 2, GRAFT_LIMIT, "full"); /* the first got its block, the second none */
+    assert_int_equal(kv_seq_length(other), 64);
+    assert_int_equal(model_forward(f.model, &rows[1], 1, f.ws, NULL), GRAFT_OK);
+    kv_seq_close(&other);
+    stop(&f);
+}
+
+static void a_token_whose_weights_are_nan_is_a_typed_error(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "llama", 8);
+    /* the same model with a hole in one row of the embedding */
+    struct oracle_model m;
+    char path[768];
+    snprintf(path, sizeof(path), "%s/hole", f.dir);
+    oracle_model_make(&m, oracle_config("llama"), 1);
+    oracle_find(&m, "model.embed_tokens.weight")->values[7 * 96 + 3] = NAN;
+    oracle_write_hf(&m, path, GRAFT_TYPE_F32);
+    oracle_model_free(&m);
+    kv_seq_close(&f.seq);
+    workspace_close(&f.ws);
+    kv_pool_close(&f.pool);
+    model_close(&f.model);
+    f.model = open_model(&f.rt, path);
+    const struct kv_pool_options options = {KV_F32, KV_F32, 8};
+    assert_int_equal(kv_pool_open(f.model, &options, &f.pool, NULL), GRAFT_OK);
+    assert_int_equal(workspace_open(f.model, MAX_ROWS, &f.ws, NULL), GRAFT_OK);
+    assert_int_equal(kv_seq_open(f.pool, &f.seq, NULL), GRAFT_OK);
+
+    struct row rows[3] = {make_row(f.seq, 6, 0), make_row(f.seq, 7, 1), make_row(f.seq, 8, 2)};
+    refuse(&f, rows, 2, GRAFT_NUMERIC, "position 1");
+    rows[1].want_logits = false;
+    assert_int_equal(model_forward(f.model, rows, 2, f.ws, NULL), GRAFT_OK); /* nobody asked */
+    refuse(&f, &rows[2], 1, GRAFT_NUMERIC, "position 2"); /* it attends to the broken one */
+    stop(&f);
+}
+
+static void only_what_was_asked_for_is_given_out(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "qwen2", 8);
+    struct row rows[6];
+    for (int i = 0; i < 6; i++) {
+        rows[i] = make_row(f.seq, 10 + i, i);
+        rows[i].role = i % 2 ? ROLE_DECODE : ROLE_PREFILL;
+        rows[i].want_logits = i == 1 || i == 4;
+        rows[i].want_hidden = i == 2 || i == 4;
+    }
+    assert_int_equal(workspace_max_rows(f.ws), MAX_ROWS);
+    assert_int_equal(model_forward(f.model, rows, 6, f.ws, NULL), GRAFT_OK);
+    for (int i = -1; i <= 6; i++) {
+        assert_int_equal(workspace_logits(f.ws, i) != NULL, i == 1 || i == 4);
+        assert_int_equal(workspace_hidden(f.ws, i) != NULL, i == 2 || i == 4);
+    }
+    /* the head is tied: logits are the hidden state times the embedding */
+    const float *hidden = workspace_hidden(f.ws, 4), *logits = workspace_logits(f.ws, 4);
+    float row[96];
+    double sum = 0;
+    f.rt.kernels->dequantize[f.model->embed.type](&f.model->embed, 200, 0, 96, row);
+    for (int i = 0; i < 96; i++)
+        sum += (double)row[i] * (double)hidden[i];
+    assert_true(fabs(sum - (double)logits[200]) < 1e-4);
+    stop(&f);
+}
+
+static float *copy_logits(const struct fixture *f, int row)
+{
+    size_t bytes = (size_t)model_n_logits(f->model) * sizeof(float);
+    float *copy = malloc(bytes);
+    assert_non_null(workspace_logits(f->ws, row));
+    return memcpy(copy, workspace_logits(f->ws, row), bytes);
+}
+
+static void check_same(const struct fixture *f, float *want, int row)
+{
+    assert_memory_equal(workspace_logits(f->ws, row), want,
+                        (size_t)model_n_logits(f->model) * sizeof(float));
+    free(want);
+}
+
+static void going_back_and_forth_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "mistral", 16);
+    assert_int_equal(feed(&f, f.seq, 70, 5, ROLE_PREFILL), GRAFT_OK);
+    assert_int_equal(feed(&f, f.seq, 1, 5, ROLE_DECODE), GRAFT_OK);
+    float *want = copy_logits(&f, 0);
+    kv_seq_trim(f.seq, 60);
+    assert_int_equal(feed(&f, f.seq, 9, 99, ROLE_PREFILL), GRAFT_OK); /* another story */
+    kv_seq_trim(f.seq, 60);
+    assert_int_equal(feed(&f, f.seq, 10, 5, ROLE_PREFILL), GRAFT_OK);
+    assert_int_equal(feed(&f, f.seq, 1, 5, ROLE_DECODE), GRAFT_OK);
+    check_same(&f, want, 0);
+    stop(&f);
+}
+
+static void a_fork_goes_its_own_way_without_touching_the_other(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "llama", 16);
+    struct kv_seq *fork = NULL;
+    assert_int_equal(feed(&f, f.seq, 70, 5, ROLE_PREFILL), GRAFT_OK);
+    assert_int_equal(kv_seq_fork(f.seq, &fork, NULL), GRAFT_OK);
+    assert_int_equal(feed(&f, fork, 5, 99, ROLE_DECODE), GRAFT_OK);
+    assert_int_equal(feed(&f, f.seq, 5, 5, ROLE_DECODE), GRAFT_OK);
+    float *want = copy_logits(&f, 4);
+    assert_int_equal(kv_pool_blocks_used(f.pool), 3); /* the first is shared */
+    kv_seq_trim(fork, 70);
+    assert_int_equal(feed(&f, fork, 5, 5, ROLE_DECODE), GRAFT_OK);
+    check_same(&f, want, 4);
+    kv_seq_close(&fork);
+    stop(&f);
+}
+
+static void decoding_allocates_nothing_but_kv_blocks(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "qwen3", 16);
+    assert_int_equal(feed(&f, f.seq, 20, 5, ROLE_PREFILL), GRAFT_OK);
+    int before = atomic_load(&f.meter.calls);
+    for (int i = 20; i < 64; i++)
+        assert_int_equal(feed(&f, f.seq, 1, 5, ROLE_DECODE), GRAFT_OK);
+    assert_int_equal(atomic_load(&f.meter.calls), before);
+    assert_int_equal(feed(&f, f.seq, 1, 5, ROLE_DECODE), GRAFT_OK);
+    assert_int_equal(atomic_load(&f.meter.calls), before + 1);
+    stop(&f);
+}
+
+static void sequences_longer_than_the_model_grow_the_block_lists(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "llama", 16);
+    for (int i = 0; i < 12; i++) /* 768 positions; the model was made for 256 */
+        assert_int_equal(feed(&f, f.seq, 64, 5, ROLE_PREFILL), GRAFT_OK);
+    assert_int_equal(kv_seq_length(f.seq), 768);
+    stop(&f);
+}
+
+/* Steps until a call succeeds, each time with one more allocation allowed. */
+static void running_out_of_memory_leaves_the_sequence_as_it_was(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "llama", 16);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(feed(&f, f.seq, 64, 5, ROLE_PREFILL), GRAFT_OK);
+    graft_status status = GRAFT_NO_MEMORY;
+    int failures = -1;
+    for (int steps = 0; status != GRAFT_OK; steps++, failures++) {
+        atomic_store(&f.meter.calls, 0);
+        f.meter.left = steps;
+        status = feed(&f, f.seq, 64, 5, ROLE_PREFILL); /* block and longer lists */
+        if (status != GRAFT_OK) {
+            assert_int_equal(status, GRAFT_NO_MEMORY);
+            assert_int_equal(kv_seq_length(f.seq), 320);
+            assert_int_equal(kv_pool_blocks_used(f.pool), 5);
+        }
+    }
+    f.meter.left = -1;
+    assert_true(failures >= 1);
+    struct workspace *ws = NULL;
+    status = GRAFT_NO_MEMORY;
+    for (int steps = 0; status != GRAFT_OK; steps++) {
+        size_t before = atomic_load(&f.rt.mem.bytes_in_use);
+        atomic_store(&f.meter.calls, 0);
+        f.meter.left = steps;
+        status = workspace_open(f.model, 3, &ws, NULL);
+        if (status != GRAFT_OK) {
+            assert_int_equal(status, GRAFT_NO_MEMORY);
+            assert_int_equal(atomic_load(&f.rt.mem.bytes_in_use), before);
+        }
+    }
+    f.meter.left = -1;
+    workspace_close(&ws);
+    assert_int_equal(workspace_open(f.model, 0, &ws, NULL), GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(workspace_open(f.model, INT32_MAX, &ws, NULL), GRAFT_INVALID_ARGUMENT);
+    stop(&f);
+}
+
+static void a_classifier_scores_its_labels(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "qwen2-cls", 8);
+    assert_int_equal(model_n_logits(f.model), 3);
+    assert_int_equal(feed(&f, f.seq, 5, 5, ROLE_PREFILL), GRAFT_OK);
+    assert_non_null(workspace_logits(f.ws, 4));
+    stop(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_that_make_no_sense_are_refused),
+        cmocka_unit_test(a_sequence_or_workspace_of_another_model_is_refused),
+        cmocka_unit_test(a_full_cache_leaves_every_sequence_as_it_was),
+        cmocka_unit_test(a_token_whose_weights_are_nan_is_a_typed_error),
+        cmocka_unit_test(only_what_was_asked_for_is_given_out),
+        cmocka_unit_test(going_back_and_forth_gives_the_same_bytes),
+        cmocka_unit_test(a_fork_goes_its_own_way_without_touching_the_other),
+        cmocka_unit_test(decoding_allocates_nothing_but_kv_blocks),
+        cmocka_unit_test(sequences_longer_than_the_model_grow_the_block_lists),
+        cmocka_unit_test(running_out_of_memory_leaves_the_sequence_as_it_was),
+        cmocka_unit_test(a_classifier_scores_its_labels),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
