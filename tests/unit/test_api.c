@@ -89,11 +89,11 @@ static void tier_comes_from_the_option_then_the_environment(void **state)
     graft_runtime_options o = graft_runtime_options_default();
     graft_runtime *runtime = NULL;
     graft_runtime_info info;
-    graft_error error = {0};
+    graft_error why = {0};
     setenv("GRAFT_TIER", "turbo", 1);
-    assert_int_equal(graft_runtime_open(NULL, &runtime, &error), GRAFT_UNSUPPORTED);
-    assert_non_null(strstr(error.message, "GRAFT_TIER: \"turbo\" is no processor tier"));
-    assert_non_null(strstr(error.message, "this processor runs: scalar"));
+    assert_int_equal(graft_runtime_open(NULL, &runtime, &why), GRAFT_UNSUPPORTED);
+    assert_non_null(strstr(why.message, "GRAFT_TIER: \"turbo\" is no processor tier"));
+    assert_non_null(strstr(why.message, "this processor runs: scalar"));
     o.tier = "scalar"; /* wins */
     MUST(graft_runtime_open(&o, &runtime, error));
     graft_runtime_close(&runtime);
@@ -108,8 +108,8 @@ static void tier_comes_from_the_option_then_the_environment(void **state)
     unsetenv("GRAFT_TIER");
     o.tier = "avx2";
     if (kernels_is_tier_name(o.tier) && kernels_find(o.tier) == NULL) {
-        assert_int_equal(graft_runtime_open(&o, &runtime, &error), GRAFT_UNSUPPORTED);
-        assert_non_null(strstr(error.message, "a tier that this processor cannot run"));
+        assert_int_equal(graft_runtime_open(&o, &runtime, &why), GRAFT_UNSUPPORTED);
+        assert_non_null(strstr(why.message, "a tier that this processor cannot run"));
     }
     assert_null(runtime);
     restore_tier();
@@ -243,7 +243,7 @@ static void sampling_has_one_size_and_zero_reserve(void **state)
 static void null_is_an_invalid_argument(void **state)
 {
     (void)state;
-    graft_error error = {0};
+    graft_error why = {0};
     graft_session *s = open_session(F.model, NULL);
     graft_runtime_info runtime_info;
     graft_model_info model_info;
@@ -256,42 +256,42 @@ static void null_is_an_invalid_argument(void **state)
     size_t n;
     const graft_tokenizer *t = graft_model_tokenizer(F.model);
     const graft_status got[] = {
-        graft_runtime_open(NULL, NULL, &error),
-        graft_runtime_describe(NULL, &runtime_info, &error),
-        graft_runtime_describe(F.runtime, NULL, &error),
-        graft_model_open(NULL, F.dir, NULL, &model, &error),
-        graft_model_open(F.runtime, NULL, NULL, &model, &error),
-        graft_model_open(F.runtime, F.dir, NULL, NULL, &error),
-        graft_model_describe(NULL, &model_info, &error),
-        graft_model_describe(F.model, NULL, &error),
-        graft_tokenizer_open(F.runtime, NULL, &tokenizer, &error),
-        graft_tokenizer_describe(NULL, &tokenizer_info, &error),
-        graft_tokenize(NULL, "x", 1, 0, &ids, &n, &error),
-        graft_tokenize(t, NULL, 1, 0, &ids, &n, &error),
-        graft_tokenize(t, "x", 1, 0, NULL, &n, &error),
-        graft_tokenize(t, "x", 1, 64, &ids, &n, &error),
-        graft_detokenize(t, NULL, 1, false, &text, &n, &error),
-        graft_detokenize(t, &id, 1, false, NULL, &n, &error),
-        graft_chat_render(NULL, NULL, 0, true, &text, &n, &error),
-        graft_chat_render(F.model, NULL, 1, true, &text, &n, &error),
-        graft_chat_render_json(F.model, NULL, &text, &n, &error),
-        graft_inspect(F.runtime, NULL, &text, &error),
-        graft_convert(F.runtime, F.dir, NULL, NULL, &error),
-        graft_session_open(NULL, NULL, &s, &error),
-        graft_session_open(F.model, NULL, NULL, &error),
-        graft_session_prompt(NULL, &id, 1, NULL, NULL, &error),
-        graft_session_prompt(s, NULL, 1, NULL, NULL, &error),
-        graft_session_prompt_text(s, NULL, 1, &error),
-        graft_session_next(NULL, NULL, &error),
-        graft_session_next(s, NULL, &error),
-        graft_session_generate(NULL, 1, NULL, NULL, &error),
-        graft_session_trim(NULL, 0, &error),
-        graft_session_set_sampling(s, NULL, &error),
-        graft_session_top(s, 1, NULL, &f, &error),
-        graft_session_logits(s, &id, 1, (graft_row_role)5, &f, &error),
-        graft_session_score(s, NULL, 1, &f, &error),
-        graft_session_embedding(s, &id, 1, (graft_pooling)5, &f, &error),
-        graft_session_classify(s, &id, 1, NULL, &error),
+        graft_runtime_open(NULL, NULL, &why),
+        graft_runtime_describe(NULL, &runtime_info, &why),
+        graft_runtime_describe(F.runtime, NULL, &why),
+        graft_model_open(NULL, F.dir, NULL, &model, &why),
+        graft_model_open(F.runtime, NULL, NULL, &model, &why),
+        graft_model_open(F.runtime, F.dir, NULL, NULL, &why),
+        graft_model_describe(NULL, &model_info, &why),
+        graft_model_describe(F.model, NULL, &why),
+        graft_tokenizer_open(F.runtime, NULL, &tokenizer, &why),
+        graft_tokenizer_describe(NULL, &tokenizer_info, &why),
+        graft_tokenize(NULL, "x", 1, 0, &ids, &n, &why),
+        graft_tokenize(t, NULL, 1, 0, &ids, &n, &why),
+        graft_tokenize(t, "x", 1, 0, NULL, &n, &why),
+        graft_tokenize(t, "x", 1, 64, &ids, &n, &why),
+        graft_detokenize(t, NULL, 1, false, &text, &n, &why),
+        graft_detokenize(t, &id, 1, false, NULL, &n, &why),
+        graft_chat_render(NULL, NULL, 0, true, &text, &n, &why),
+        graft_chat_render(F.model, NULL, 1, true, &text, &n, &why),
+        graft_chat_render_json(F.model, NULL, &text, &n, &why),
+        graft_inspect(F.runtime, NULL, &text, &why),
+        graft_convert(F.runtime, F.dir, NULL, NULL, &why),
+        graft_session_open(NULL, NULL, &s, &why),
+        graft_session_open(F.model, NULL, NULL, &why),
+        graft_session_prompt(NULL, &id, 1, NULL, NULL, &why),
+        graft_session_prompt(s, NULL, 1, NULL, NULL, &why),
+        graft_session_prompt_text(s, NULL, 1, &why),
+        graft_session_next(NULL, NULL, &why),
+        graft_session_next(s, NULL, &why),
+        graft_session_generate(NULL, 1, NULL, NULL, &why),
+        graft_session_trim(NULL, 0, &why),
+        graft_session_set_sampling(s, NULL, &why),
+        graft_session_top(s, 1, NULL, &f, &why),
+        graft_session_logits(s, &id, 1, (graft_row_role)5, &f, &why),
+        graft_session_score(s, NULL, 1, &f, &why),
+        graft_session_embedding(s, &id, 1, (graft_pooling)5, &f, &why),
+        graft_session_classify(s, &id, 1, NULL, &why),
     };
     for (size_t i = 0; i < ARRAY_LEN(got); i++) {
         if (got[i] != GRAFT_INVALID_ARGUMENT) {
@@ -409,15 +409,14 @@ static void model_that_is_not_there_is_not_found(void **state)
     (void)state;
     graft_model *model = NULL;
     graft_tokenizer *tokenizer = NULL;
-    graft_error error = {0};
-    assert_int_equal(graft_model_open(F.runtime, "/nowhere/at/all", NULL, &model, &error),
+    graft_error why = {0};
+    assert_int_equal(graft_model_open(F.runtime, "/nowhere/at/all", NULL, &model, &why),
                      GRAFT_NOT_FOUND);
-    assert_int_equal(graft_tokenizer_open(F.runtime, "/nowhere/at/all", &tokenizer, &error),
+    assert_int_equal(graft_tokenizer_open(F.runtime, "/nowhere/at/all", &tokenizer, &why),
                      GRAFT_NOT_FOUND);
     graft_model_options o = graft_model_options_default();
     o.load = (graft_load)7;
-    assert_int_equal(graft_model_open(F.runtime, F.dir, &o, &model, &error),
-                     GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(graft_model_open(F.runtime, F.dir, &o, &model, &why), GRAFT_INVALID_ARGUMENT);
     assert_null(model);
 }
 
@@ -519,12 +518,12 @@ static void chat_refuses_what_is_no_chat(void **state)
     (void)state;
     char *text = NULL;
     size_t size;
-    graft_error error = {0};
+    graft_error why = {0};
     static const graft_message BAD[][1] = {{{"user", "\xFF"}}, {{"\xC3", "x"}}, {{"user", NULL}}};
     for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
-        assert_int_equal(graft_chat_render(F.model, BAD[i], 1, true, &text, &size, &error),
+        assert_int_equal(graft_chat_render(F.model, BAD[i], 1, true, &text, &size, &why),
                          GRAFT_INVALID_ARGUMENT);
-        assert_non_null(strstr(error.message, "message 0"));
+        assert_non_null(strstr(why.message, "message 0"));
     }
     assert_int_equal(graft_chat_render_json(F.model, "{", &text, &size, NULL), GRAFT_FORMAT);
     assert_int_equal(graft_chat_render_json(F.model, "[]", &text, &size, NULL),

@@ -353,9 +353,9 @@ static void end_token_is_the_last_record_unless_ignored(void **state)
     }
     assert_int_equal(token.text_size, 0);
     assert_int_equal(graft_session_finish(s), GRAFT_FINISH_EOS);
-    graft_error error = {0};
-    assert_int_equal(graft_session_next(s, &token, &error), GRAFT_END);
-    assert_int_equal(error.status, GRAFT_OK); /* no failure */
+    graft_error why = {0};
+    assert_int_equal(graft_session_next(s, &token, &why), GRAFT_END);
+    assert_int_equal(why.status, GRAFT_OK); /* no failure */
     assert_false(token.is_eos);
     /* The next turn goes on after it. */
     MUST(graft_session_prompt_text(s, "More?", 5, error));
@@ -474,9 +474,9 @@ static void prompt_that_does_not_fit_leaves_the_session_unchanged(void **state)
     size_t length = graft_session_length(s);
     char text[300];
     memset(text, 'x', sizeof text);
-    graft_error error = {0};
-    assert_int_equal(graft_session_prompt_text(s, text, sizeof text, &error), GRAFT_LIMIT);
-    assert_non_null(strstr(error.message, "300 tokens do not fit"));
+    graft_error why = {0};
+    assert_int_equal(graft_session_prompt_text(s, text, sizeof text, &why), GRAFT_LIMIT);
+    assert_non_null(strstr(why.message, "300 tokens do not fit"));
     static const graft_token_id BAD[][2] = {{1, -1}, {1, RM_VOCAB}};
     assert_int_equal(graft_session_prompt(s, BAD[0], 2, NULL, NULL, NULL), GRAFT_INVALID_ARGUMENT);
     assert_int_equal(graft_session_prompt(s, BAD[1], 2, NULL, NULL, NULL), GRAFT_INVALID_ARGUMENT);
@@ -508,9 +508,8 @@ static void cancelled_prompt_leaves_the_session_unchanged(void **state)
         graft_session *s = prompted(&o, PROMPT);
         MUST(graft_session_generate(s, 30, answer_take, a, error));
         size_t length = graft_session_length(s);
-        graft_error error = {0};
-        assert_int_equal(graft_session_prompt(s, ids, 100, cancel_at, &at, &error),
-                         GRAFT_CANCELLED);
+        graft_error why = {0};
+        assert_int_equal(graft_session_prompt(s, ids, 100, cancel_at, &at, &why), GRAFT_CANCELLED);
         assert_int_equal(graft_session_length(s), length);
         MUST(graft_session_generate(s, 30, answer_take, a, error));
         assert_same_answer(a, whole);
@@ -563,9 +562,9 @@ static void nan_is_an_error_that_changes_nothing(void **state)
     graft_session *s = open_session(f.model, &o);
     MUST(graft_session_prompt_text(s, PROMPT, strlen(PROMPT), error));
     graft_token_id bad[] = {65, RM_NAN};
-    graft_error error = {0};
-    assert_int_equal(graft_session_prompt(s, bad, 2, NULL, NULL, &error), GRAFT_NUMERIC);
-    assert_int_equal(error.status, GRAFT_NUMERIC);
+    graft_error why = {0};
+    assert_int_equal(graft_session_prompt(s, bad, 2, NULL, NULL, &why), GRAFT_NUMERIC);
+    assert_int_equal(why.status, GRAFT_NUMERIC);
     MUST(graft_session_generate(s, N, answer_take, a, error));
     assert_same_answer(a, whole);
     graft_session_close(&s);
@@ -655,9 +654,9 @@ static void options_out_of_range_are_refused(void **state)
     bad[11].sampling.temperature = -1;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         graft_session *s = NULL;
-        graft_error error = {0};
-        assert_int_equal(graft_session_open(F.model, &bad[i], &s, &error), GRAFT_INVALID_ARGUMENT);
-        assert_true(error.message[0] != '\0');
+        graft_error why = {0};
+        assert_int_equal(graft_session_open(F.model, &bad[i], &s, &why), GRAFT_INVALID_ARGUMENT);
+        assert_true(why.message[0] != '\0');
         assert_null(s);
     }
 }

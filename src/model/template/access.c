@@ -438,7 +438,7 @@ static bool slice_range(struct rt *rt, const struct range *r, struct span span, 
 
 bool get_slice(struct rt *rt, struct value object, const struct value bounds[3], struct value *out)
 {
-    struct span span;
+    struct span span = {0, 0, 0};
     size_t length = 0;
     if (object.kind == V_UNDEFINED)
         return fail_undefined(rt, object);

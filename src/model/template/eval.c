@@ -235,7 +235,8 @@ bool eval_args(struct rt *rt, struct frame *frame, const struct call_args *args,
 
 static bool eval_item(struct rt *rt, struct frame *frame, const struct expr *key, struct value *v)
 {
-    struct value bounds[3] = {{V_MISSING}, {V_MISSING}, {V_MISSING}};
+    const struct value missing = {.kind = V_MISSING};
+    struct value bounds[3] = {missing, missing, missing};
     if (key->kind != E_SLICE) {
         struct value k;
         return eval(rt, frame, key, &k) && get_item(rt, *v, k, v);

@@ -506,7 +506,7 @@ static bool level_op(enum token_kind kind, enum level level, enum op *op)
 static bool parse_level(struct parser *p, int level, struct expr **out)
 {
     struct expr *first, *chain = NULL, *value;
-    enum op op;
+    enum op op = 0;
     if (level < LEVEL_POW)
         return parse_unary(p, true, out);
     if (!parse_level(p, level - 1, &first))
@@ -558,7 +558,7 @@ static int read_comparison(struct parser *p, enum op *op)
 static bool parse_compare(struct parser *p, struct expr **out)
 {
     struct expr *first, *chain = NULL, *value;
-    enum op op;
+    enum op op = 0;
     int read;
     if (!parse_level(p, LEVEL_ADD, &first))
         return false;
