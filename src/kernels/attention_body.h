@@ -37,34 +37,66 @@ static void load_tile(const struct attention_state *s, enum kv_type type, const 
 /* Heads and positions that are computed together: their products share loads. */
 enum { PAIR = 2, QUARTET = 4 };
 
+/* Elements i..i+left of the products of a quartet of rows with `heads` queries. */
+ALWAYS_INLINE void score_step(const float *q, const float *const rows[QUARTET], int64_t d_head,
+                              int64_t i, int64_t left, int heads, vf sum[PAIR * QUARTET])
+{
+    vf qi[PAIR];
+    TIMES(h, heads)
+    {
+        qi[h] = v_load_some(q + h * d_head + i, left);
+    }
+    TIMES(r, QUARTET)
+    {
+        vf row = v_load_some(rows[r] + i, left);
+        TIMES(h, heads)
+        {
+            sum[h * QUARTET + r] = v_fma(qi[h], row, sum[h * QUARTET + r]);
+        }
+    }
+}
+
 /* scores[h, i] = q[h] · rows[i] · scale for `heads` heads; a score is one vector of partial sums over
  * d_head, whatever it is computed with. */
 ALWAYS_INLINE void score_quartet(const float *q, const float *const rows[QUARTET], int64_t d_head,
                                  float scale, int heads, float scores[PAIR * QUARTET])
 {
     vf sum[PAIR * QUARTET];
-    TIMES(i, PAIR * QUARTET)
+    int64_t i = 0;
+    TIMES(j, PAIR * QUARTET)
     {
-        sum[i] = v_zero();
+        sum[j] = v_zero();
     }
-    for (int64_t i = 0; i < d_head; i += VF) {
-        vf qi[PAIR];
+    for (; i + VF <= d_head; i += VF)
+        score_step(q, rows, d_head, i, VF, heads, sum);
+    if (i < d_head)
+        score_step(q, rows, d_head, i, d_head - i, heads, sum);
+    v_sums(sum, scores);
+    for (int j = 0; j < heads * QUARTET; j++)
+        scores[j] *= scale;
+}
+
+/* Elements i..i+left of out[h] += Σ_r w[h, r] · rows[r]. */
+ALWAYS_INLINE void mix_step(const vf w[PAIR * QUARTET], const float *const rows[QUARTET],
+                            int64_t d_head, int64_t i, int64_t left, int heads, int n, float *out)
+{
+    vf sum[PAIR];
+    TIMES(h, heads)
+    {
+        sum[h] = v_load_some(out + h * d_head + i, left);
+    }
+    TIMES(r, n)
+    {
+        vf row = v_load_some(rows[r] + i, left);
         TIMES(h, heads)
         {
-            qi[h] = v_load_some(q + h * d_head + i, d_head - i);
-        }
-        TIMES(r, QUARTET)
-        {
-            vf row = v_load_some(rows[r] + i, d_head - i);
-            TIMES(h, heads)
-            {
-                sum[h * QUARTET + r] = v_fma(qi[h], row, sum[h * QUARTET + r]);
-            }
+            sum[h] = v_fma(w[h * QUARTET + r], row, sum[h]);
         }
     }
-    v_sums(sum, scores);
-    for (int i = 0; i < heads * QUARTET; i++)
-        scores[i] *= scale;
+    TIMES(h, heads)
+    {
+        v_store_some(out + h * d_head + i, sum[h], left);
+    }
 }
 
 /* out[h] += Σ_i weights[h, i] · rows[i] for `heads` heads and i < n, in the order of i. */
@@ -72,29 +104,18 @@ ALWAYS_INLINE void mix_quartet(const float *weights, const float *const rows[QUA
                                int64_t d_head, int heads, int n, float *out)
 {
     vf w[PAIR * QUARTET];
-    TIMES(h, heads) TIMES(r, n)
+    int64_t i = 0;
+    TIMES(h, heads)
     {
-        w[h * QUARTET + r] = v_set1(weights[h * KV_BLOCK + r]);
-    }
-    for (int64_t i = 0; i < d_head; i += VF) {
-        vf sum[PAIR];
-        TIMES(h, heads)
-        {
-            sum[h] = v_load_some(out + h * d_head + i, d_head - i);
-        }
         TIMES(r, n)
         {
-            vf row = v_load_some(rows[r] + i, d_head - i);
-            TIMES(h, heads)
-            {
-                sum[h] = v_fma(w[h * QUARTET + r], row, sum[h]);
-            }
-        }
-        TIMES(h, heads)
-        {
-            v_store_some(out + h * d_head + i, sum[h], d_head - i);
+            w[h * QUARTET + r] = v_set1(weights[h * KV_BLOCK + r]);
         }
     }
+    for (; i + VF <= d_head; i += VF)
+        mix_step(w, rows, d_head, i, VF, heads, n, out);
+    if (i < d_head)
+        mix_step(w, rows, d_head, i, d_head - i, heads, n, out);
 }
 
 /* Scores of a tile of n positions, for all heads, into weights (at the tile's place in the block). */

@@ -1,7 +1,7 @@
 /* dequantize_body.h: the dequantisers and activation quantisers of a tier, written once.
  *
- * Included by one file per tier, after TIER (the prefix of its names) is defined; compiled with that
- * tier's instructions, the loops vectorise by themselves. There is no reduction but the maximum and
+ * Included by one file per tier, after TIER (the prefix of its names), convert_from_f16 and
+ * convert_from_bf16; compiled with that tier's instructions, the loops vectorise by themselves. There is no reduction but the maximum and
  * exact integer sums, and no contraction, so the results are the same bits on every tier.
  */
 #include "kernels/blocks.h"
@@ -19,15 +19,13 @@ void BODY(_dequantize_f32)(const struct matrix *w, int64_t row, int64_t first, i
 void BODY(_dequantize_f16)(const struct matrix *w, int64_t row, int64_t first, int64_t n, float *y)
 {
     const uint8_t *p = (const uint8_t *)w->data + (size_t)row * w->row_bytes + (size_t)first * 2;
-    for (int64_t k = 0; k < n; k++)
-        y[k] = LOAD_F16(p + 2 * k);
+    convert_from_f16(p, n, y);
 }
 
 void BODY(_dequantize_bf16)(const struct matrix *w, int64_t row, int64_t first, int64_t n, float *y)
 {
     const uint8_t *p = (const uint8_t *)w->data + (size_t)row * w->row_bytes + (size_t)first * 2;
-    for (int64_t k = 0; k < n; k++)
-        y[k] = bf16_to_f32(load_u16(p + 2 * k));
+    convert_from_bf16(p, n, y);
 }
 
 #define DEQUANTIZE_32(TYPE, name)                                                                  \

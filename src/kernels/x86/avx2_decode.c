@@ -62,12 +62,16 @@ ALWAYS_INLINE __m256i fifth_bits_of(const uint8_t *p)
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
 }
 
-/* MLX nibbles: values 2j and 2j + 1 in byte j. */
-ALWAYS_INLINE __m256i nibbles_in_turn(const uint8_t *p)
+/* Two blocks of MLX4: values 2j and 2j + 1 in byte j. */
+ALWAYS_INLINE void nibbles_in_turn(const uint8_t *p, __m256i q[2])
 {
-    __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
-    __m256i both = _mm256_or_si256(wide, _mm256_slli_epi16(wide, 4));
-    return _mm256_and_si256(both, _mm256_set1_epi8(15));
+    __m256i v = _mm256_loadu_si256((const __m256i *)p), mask = _mm256_set1_epi8(15);
+    __m256i low = _mm256_and_si256(v, mask);
+    __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+    __m256i first = _mm256_unpacklo_epi8(low, high); /* 16 values of either block */
+    __m256i second = _mm256_unpackhi_epi8(low, high);
+    q[0] = _mm256_permute2x128_si256(first, second, 0x20);
+    q[1] = _mm256_permute2x128_si256(first, second, 0x31);
 }
 
 /* A row of W: where its blocks begin, and for MLX its factors and log2 of the blocks of a group. */
@@ -113,10 +117,10 @@ ALWAYS_INLINE struct factors load_factors(graft_type type, const struct row32 *r
     struct factors f = {.m = _mm_setzero_ps()};
     if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8) {
         int64_t at = index >> row->group_shift;
-        const __m128 below = _mm_set1_ps(type == GRAFT_TYPE_MLX8 ? 128.0f : 0.0f);
         f.d = mlx_factor_at(row->scales, row->scale_type, at);
         f.m = _mm256_castps256_ps128(mlx_factor_at(row->biases, row->scale_type, at));
-        f.m = _mm_fmadd_ps(below, _mm256_castps256_ps128(f.d), f.m);
+        if (type == GRAFT_TYPE_MLX8)
+            f.m = _mm_fmadd_ps(_mm_set1_ps(128), _mm256_castps256_ps128(f.d), f.m);
         return f;
     }
     f.d = spread_f16(p);
@@ -125,24 +129,44 @@ ALWAYS_INLINE struct factors load_factors(graft_type type, const struct row32 *r
     return f;
 }
 
-/* The 32 codes of a block, in the order of the activations. */
-ALWAYS_INLINE __m256i load_codes(graft_type type, const uint8_t *p)
+/* The 32 codes of each of one or two blocks at p, in the order of the activations. */
+ALWAYS_INLINE void load_codes(graft_type type, const uint8_t *p, int blocks, __m256i q[2])
 {
-    switch (type) {
-    case GRAFT_TYPE_Q4_0:
-        return nibbles(p + 2);
-    case GRAFT_TYPE_Q4_1:
-        return nibbles(p + 4);
-    case GRAFT_TYPE_Q5_0:
-        return _mm256_or_si256(nibbles(p + 6), fifth_bits_of(p + 2));
-    case GRAFT_TYPE_Q5_1:
-        return _mm256_or_si256(nibbles(p + 8), fifth_bits_of(p + 4));
-    case GRAFT_TYPE_Q8_0:
-        return _mm256_loadu_si256((const __m256i *)(p + 2));
-    case GRAFT_TYPE_MLX4:
-        return nibbles_in_turn(p);
-    default: /* MLX8 */
-        return _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi8(-128));
+    if (type == GRAFT_TYPE_MLX4 && blocks == 2) {
+        nibbles_in_turn(p, q);
+        return;
+    }
+    TIMES(i, blocks)
+    {
+        const uint8_t *at = p + i * block32_bytes(type);
+        uint8_t single[32] = {0};
+        __m256i both[2];
+        switch (type) {
+        case GRAFT_TYPE_Q4_0:
+            q[i] = nibbles(at + 2);
+            break;
+        case GRAFT_TYPE_Q4_1:
+            q[i] = nibbles(at + 4);
+            break;
+        case GRAFT_TYPE_Q5_0:
+            q[i] = _mm256_or_si256(nibbles(at + 6), fifth_bits_of(at + 2));
+            break;
+        case GRAFT_TYPE_Q5_1:
+            q[i] = _mm256_or_si256(nibbles(at + 8), fifth_bits_of(at + 4));
+            break;
+        case GRAFT_TYPE_Q8_0:
+            q[i] = _mm256_loadu_si256((const __m256i *)(at + 2));
+            break;
+        case GRAFT_TYPE_MLX4: /* the last block of a row */
+            memcpy(single, at, 16);
+            nibbles_in_turn(single, both);
+            q[i] = both[0];
+            break;
+        default: /* MLX8 */
+            q[i] = _mm256_loadu_si256((const __m256i *)at);
+            q[i] = _mm256_xor_si256(q[i], _mm256_set1_epi8(-128));
+            break;
+        }
     }
 }
 
@@ -174,22 +198,19 @@ ALWAYS_INLINE __m256i pair_sums(graft_type type, __m256i q, __m256i x)
     return _mm256_sub_epi16(pairs, _mm256_maddubs_epi16(offset, x));
 }
 
-/* Block `index` of a row, with its factors f, times that block of each token, into sum and low
+/* The codes q of block `index`, with its factors f, times that block of each token, into sum and low
  * [tokens]. */
-ALWAYS_INLINE void step32(graft_type type, const struct row32 *row, const struct factors *f,
-                          const struct act_q8 *x, int64_t x_step, int64_t index, int tokens,
-                          __m256 *sum, __m128 *low)
+ALWAYS_INLINE void step32(graft_type type, __m256i q, const struct factors *f,
+                          const struct act_q8 *x, int64_t x_step, int tokens, __m256 *sum,
+                          __m128 *low)
 {
-    const uint8_t *p = row->blocks + index * block32_bytes(type);
-    const __m256i q = load_codes(type, p);
-    prefetch(p + PREFETCH_AHEAD);
     TIMES(t, tokens)
     {
-        const struct act_q8 *xb = x + t * x_step + index;
+        const struct act_q8 *xb = x + t * x_step;
         __m256i xq = _mm256_loadu_si256((const __m256i *)xb->q);
         __m256i dots = _mm256_madd_epi16(pair_sums(type, q, xq), _mm256_set1_epi16(1));
-        __m256 dx = _mm256_set1_ps(xb->scale);
-        sum[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), _mm256_mul_ps(f->d, dx), sum[t]);
+        __m256 scale = _mm256_mul_ps(f->d, _mm256_set1_ps(xb->scale));
+        sum[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sum[t]);
         if (has_minimum(type))
             low[t] = _mm_fmadd_ss(f->m, _mm_set_ss(xb->sum), low[t]);
     }
@@ -199,11 +220,12 @@ ALWAYS_INLINE void step32(graft_type type, const struct row32 *row, const struct
 ALWAYS_INLINE void tile32(graft_type type, const struct matrix *w, const struct act_q8 *x,
                           int64_t o, float *y, int64_t y_stride, int rows, int tokens)
 {
-    const int64_t n_block = w->n_in / Q8_BLOCK;
+    const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
     const struct row32 row = row_of(type, w, o);
     const bool mlx = type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8;
     __m256 even[Q8_TOKENS], odd[Q8_TOKENS];
     __m128 low[Q8_TOKENS];
+    __m256i q[2];
     int64_t b = 0;
     (void)rows; /* always 1: the activations of many tokens are smaller than the weights */
     TIMES(t, tokens)
@@ -213,14 +235,19 @@ ALWAYS_INLINE void tile32(graft_type type, const struct matrix *w, const struct 
     }
     for (; b + 2 <= n_block; b += 2) {
         struct factors f = load_factors(type, &row, b);
-        step32(type, &row, &f, x, n_block, b, tokens, even, low);
+        load_codes(type, row.blocks + b * bytes, 2, q);
+        prefetch(row.blocks + b * bytes + PREFETCH_AHEAD);
+        if (bytes >= 32)
+            prefetch(row.blocks + b * bytes + PREFETCH_AHEAD + 64);
+        step32(type, q[0], &f, x + b, n_block, tokens, even, low);
         if (!mlx || row.group_shift == 0)
             f = load_factors(type, &row, b + 1);
-        step32(type, &row, &f, x, n_block, b + 1, tokens, odd, low);
+        step32(type, q[1], &f, x + b + 1, n_block, tokens, odd, low);
     }
     if (b < n_block) {
         struct factors f = load_factors(type, &row, b);
-        step32(type, &row, &f, x, n_block, b, tokens, even, low);
+        load_codes(type, row.blocks + b * bytes, 1, q);
+        step32(type, q[0], &f, x + b, n_block, tokens, even, low);
     }
     TIMES(t, tokens)
     {

@@ -233,4 +233,44 @@ ALWAYS_INLINE void prefetch(const void *p)
     _mm_prefetch((const char *)p, _MM_HINT_T0);
 }
 
+/* ---- what dequantize_body.h and kv_body.h ask for ---------------------------------------- */
+
+static inline void convert_to_f16(const float *x, int64_t n, uint8_t *out)
+{
+    int64_t i = 0;
+    for (; i + VF <= n; i += VF)
+        v_store_f16(out + 2 * i, v_load(x + i));
+    for (; i < n; i++) {
+        uint16_t h = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
+        memcpy(out + 2 * i, &h, sizeof h);
+    }
+}
+
+static inline void convert_from_f16(const uint8_t *in, int64_t n, float *x)
+{
+    int64_t i = 0;
+    for (; i + VF <= n; i += VF)
+        v_store(x + i, v_load_f16(in + 2 * i));
+    for (; i < n; i++)
+        x[i] = LOAD_F16(in + 2 * i);
+}
+
+static inline void convert_from_i8(const uint8_t *in, int64_t n, float scale, float *x)
+{
+    int64_t i = 0;
+    for (; i + VF <= n; i += VF)
+        v_store(x + i, v_mul(v_set1(scale), v_load_i8(in + i)));
+    for (; i < n; i++)
+        x[i] = scale * (float)(int8_t)in[i];
+}
+
+static inline void convert_from_bf16(const uint8_t *in, int64_t n, float *x)
+{
+    int64_t i = 0;
+    for (; i + VF <= n; i += VF)
+        v_store(x + i, v_load_bf16(in + 2 * i));
+    for (; i < n; i++)
+        x[i] = bf16_to_f32(load_u16(in + 2 * i));
+}
+
 #endif
