@@ -407,6 +407,34 @@ static void evaluation_survives_failure_of_every_allocation(void **state)
     close_fixture(&fixture);
 }
 
+static void next_allocates_nothing_inside_a_block_of_the_cache(void **state)
+{
+    (void)state;
+    struct failing_allocator f;
+    struct fixture fixture = open_failing(&f);
+    graft_session_options o = sampled(1);
+    o.ignore_eos = true;
+    static const char *const STOPS[] = {"\x02\x03\x04"};
+    o.stops = STOPS;
+    o.n_stops = 1;
+    o.sampling.top_p = 0.9f;
+    o.sampling.repetition_penalty = 1.1f;
+    graft_session *s = open_session(fixture.model, &o);
+    MUST(graft_session_prompt(s, IDS, 70, NULL, NULL, error)); /* into the second block of 64 */
+    graft_token token;
+    MUST(graft_session_next(s, &token, error));
+    arm(&f, 0);
+    while (graft_session_length(s) < 128) {
+        MUST(graft_session_next(s, &token, error));
+    }
+    assert_int_equal(f.calls, 0);
+    MUST(graft_session_next(s, &token, error)); /* the token picked last: position 127 */
+    MUST(graft_session_next(s, &token, error)); /* position 128: the third block */
+    assert_int_equal(f.calls, 1);
+    graft_session_close(&s);
+    close_fixture(&fixture);
+}
+
 static void nothing_is_left_behind(void **state)
 {
     (void)state;
@@ -439,6 +467,7 @@ int main(void)
         cmocka_unit_test(session_open_survives_failure_of_every_allocation),
         cmocka_unit_test(session_survives_failure_of_every_allocation),
         cmocka_unit_test(evaluation_survives_failure_of_every_allocation),
+        cmocka_unit_test(next_allocates_nothing_inside_a_block_of_the_cache),
         cmocka_unit_test(nothing_is_left_behind),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
