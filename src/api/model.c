@@ -16,14 +16,10 @@ static uint64_t matrix_values(const struct matrix *w)
 
 static uint64_t layer_values(const struct config *c, const struct layer *layer)
 {
-    const struct matrix *matrices[] = {&layer->q,    &layer->k,  &layer->v,   &layer->o,
-                                       &layer->gate, &layer->up, &layer->down};
-    const float *biases[] = {layer->q_bias,    layer->k_bias,  layer->v_bias,   layer->o_bias,
-                             layer->gate_bias, layer->up_bias, layer->down_bias};
     uint64_t n = 2 * (uint64_t)c->d_model; /* the norms */
-    for (size_t i = 0; i < ARRAY_LEN(matrices); i++) {
-        n += matrix_values(matrices[i]);
-        n += biases[i] != NULL ? (uint64_t)matrices[i]->n_out : 0;
+    for (int i = 0; i < LINEAR_COUNT; i++) {
+        n += matrix_values(&layer->linear[i]);
+        n += layer->bias[i] != NULL ? (uint64_t)layer->linear[i].n_out : 0;
     }
     n += layer->q_norm != NULL ? (uint64_t)c->d_head : 0;
     n += layer->k_norm != NULL ? (uint64_t)c->d_head : 0;

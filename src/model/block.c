@@ -5,6 +5,11 @@
  */
 #include "model/forward_internal.h"
 
+static struct linear linear_of(const struct layer *l, enum linear_id id, float *y)
+{
+    return (struct linear){&l->linear[id], l->bias[id], y};
+}
+
 void block_llama(struct pass *p, int layer)
 {
     const struct layer *l = &p->model->layers[layer];
@@ -14,26 +19,26 @@ void block_llama(struct pass *p, int layer)
     group_run(p, &(struct linear_group){.x = ws->x,
                                         .norm = l->attn_norm,
                                         .n_in = c->d_model,
-                                        .linears = {{&l->q, l->q_bias, ws->q},
-                                                    {&l->k, l->k_bias, ws->k},
-                                                    {&l->v, l->v_bias, ws->v}},
+                                        .linears = {linear_of(l, LINEAR_Q, ws->q),
+                                                    linear_of(l, LINEAR_K, ws->k),
+                                                    linear_of(l, LINEAR_V, ws->v)},
                                         .n_linears = 3});
     attention_run(p);
     group_run(p, &(struct linear_group){.x = ws->att,
                                         .n_in = (int64_t)c->n_head * c->d_head,
-                                        .linears = {{&l->o, l->o_bias, ws->h}},
+                                        .linears = {linear_of(l, LINEAR_O, ws->h)},
                                         .n_linears = 1,
                                         .then_add = ws->x});
-    group_run(p, &(struct linear_group){
-                     .x = ws->x,
-                     .norm = l->mlp_norm,
-                     .n_in = c->d_model,
-                     .linears = {{&l->gate, l->gate_bias, ws->gate}, {&l->up, l->up_bias, ws->up}},
-                     .n_linears = 2,
-                     .then_silu = true});
+    group_run(p, &(struct linear_group){.x = ws->x,
+                                        .norm = l->mlp_norm,
+                                        .n_in = c->d_model,
+                                        .linears = {linear_of(l, LINEAR_GATE, ws->gate),
+                                                    linear_of(l, LINEAR_UP, ws->up)},
+                                        .n_linears = 2,
+                                        .then_silu = true});
     group_run(p, &(struct linear_group){.x = ws->gate,
                                         .n_in = c->d_ff,
-                                        .linears = {{&l->down, l->down_bias, ws->h}},
+                                        .linears = {linear_of(l, LINEAR_DOWN, ws->h)},
                                         .n_linears = 1,
                                         .then_add = ws->x});
 }

@@ -89,9 +89,8 @@ struct generation_defaults {
 struct layer {
     float *attn_norm, *mlp_norm; /* [d_model] */
     float *q_norm, *k_norm;      /* [d_head] or NULL */
-    struct matrix q, k, v, o, gate, up, down;
-    float *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
-    float *gate_bias, *up_bias, *down_bias;
+    struct matrix linear[LINEAR_COUNT];
+    float *bias[LINEAR_COUNT]; /* [n_out] of its linear, or NULL */
 };
 
 struct model {

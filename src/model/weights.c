@@ -195,24 +195,19 @@ static graft_status bind_linears(struct binder *b, int layer, struct layer *l)
     const struct config *c = &b->model->config;
     int64_t d_q = (int64_t)c->n_head * c->d_head, d_kv = (int64_t)c->n_kv * c->d_head;
     const struct {
-        struct matrix *weight;
-        float **bias;
         int64_t n_out, n_in;
-    } parts[LINEAR_COUNT] = {
-        [LINEAR_Q] = {&l->q, &l->q_bias, d_q, c->d_model},
-        [LINEAR_K] = {&l->k, &l->k_bias, d_kv, c->d_model},
-        [LINEAR_V] = {&l->v, &l->v_bias, d_kv, c->d_model},
-        [LINEAR_O] = {&l->o, &l->o_bias, c->d_model, d_q},
-        [LINEAR_GATE] = {&l->gate, &l->gate_bias, c->d_ff, c->d_model},
-        [LINEAR_UP] = {&l->up, &l->up_bias, c->d_ff, c->d_model},
-        [LINEAR_DOWN] = {&l->down, &l->down_bias, c->d_model, c->d_ff},
+    } shapes[LINEAR_COUNT] = {
+        [LINEAR_Q] = {d_q, c->d_model},        [LINEAR_K] = {d_kv, c->d_model},
+        [LINEAR_V] = {d_kv, c->d_model},       [LINEAR_O] = {c->d_model, d_q},
+        [LINEAR_GATE] = {c->d_ff, c->d_model}, [LINEAR_UP] = {c->d_ff, c->d_model},
+        [LINEAR_DOWN] = {c->d_model, c->d_ff},
     };
     graft_status status = GRAFT_OK;
     for (int i = 0; status == GRAFT_OK && i < LINEAR_COUNT; i++) {
         status =
-            bind_matrix(b, SLOT_LINEAR + i, layer, parts[i].n_out, parts[i].n_in, parts[i].weight);
+            bind_matrix(b, SLOT_LINEAR + i, layer, shapes[i].n_out, shapes[i].n_in, &l->linear[i]);
         if (status == GRAFT_OK && c->biases & 1u << i)
-            status = bind_vector(b, SLOT_LINEAR + i, layer, "bias", parts[i].n_out, parts[i].bias);
+            status = bind_vector(b, SLOT_LINEAR + i, layer, "bias", shapes[i].n_out, &l->bias[i]);
     }
     return status;
 }

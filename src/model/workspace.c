@@ -18,10 +18,8 @@ static unsigned model_formats(const struct model *m)
     unsigned formats = linear_formats(&m->head);
     for (int i = 0; i < m->config.n_layer; i++) {
         const struct layer *l = &m->layers[i];
-        const struct matrix *all[LINEAR_COUNT] = {&l->q,    &l->k,  &l->v,   &l->o,
-                                                  &l->gate, &l->up, &l->down};
         for (int j = 0; j < LINEAR_COUNT; j++)
-            formats |= linear_formats(all[j]);
+            formats |= linear_formats(&l->linear[j]);
     }
     return formats;
 }

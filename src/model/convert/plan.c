@@ -88,10 +88,6 @@ static graft_status add_layer(struct conversion *c, int i, graft_error *error)
 {
     const struct layer *l = &c->model->layers[i];
     const struct config *config = &c->model->config;
-    const struct matrix *const linears[LINEAR_COUNT] = {&l->q,    &l->k,  &l->v,   &l->o,
-                                                        &l->gate, &l->up, &l->down};
-    const float *const biases[LINEAR_COUNT] = {l->q_bias,    l->k_bias,  l->v_bias,   l->o_bias,
-                                               l->gate_bias, l->up_bias, l->down_bias};
     graft_status status =
         add_vector(c, SLOT_ATTN_NORM, i, ".weight", l->attn_norm, config->d_model, error);
     if (status == GRAFT_OK)
@@ -101,10 +97,10 @@ static graft_status add_layer(struct conversion *c, int i, graft_error *error)
     if (status == GRAFT_OK)
         status = add_vector(c, SLOT_K_NORM, i, ".weight", l->k_norm, config->d_head, error);
     for (int id = 0; id < LINEAR_COUNT && status == GRAFT_OK; id++) {
-        status = add_matrix(c, SLOT_LINEAR + id, i, linears[id], error);
+        status = add_matrix(c, SLOT_LINEAR + id, i, &l->linear[id], error);
         if (status == GRAFT_OK)
-            status =
-                add_vector(c, SLOT_LINEAR + id, i, ".bias", biases[id], linears[id]->n_out, error);
+            status = add_vector(c, SLOT_LINEAR + id, i, ".bias", l->bias[id], l->linear[id].n_out,
+                                error);
     }
     return status;
 }
