@@ -44,7 +44,7 @@ static graft_status read_tokens(struct tokenizer *t, const struct gguf *g, graft
 static bool ends_turn(const struct token *token)
 {
     static const char *const names[] = {"<|eot_id|>",    "<|im_end|>", "<|end|>", "<end_of_turn>",
-                                        "<|endoftext|>", "<|eom_id|>", "<EOT>"};
+                                        "<|endoftext|>", "<|eom_id|>", "<EOT>",   "</s>"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(token->text, names[i]) == 0)
             return true;
