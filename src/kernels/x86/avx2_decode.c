@@ -17,9 +17,9 @@ enum { Q8_TOKENS = 4 };
 /* How far ahead of the block in hand the weights are asked for, in bytes. */
 enum { PREFETCH_AHEAD = 4096 };
 
-/* w = d · q + m; d in all lanes, m in the first. */
+/* Of two blocks side by side, w = d · q + m: each d in all lanes, the two m in the first two lanes. */
 struct factors {
-    __m256 d;
+    __m256 d[2];
     __m128 m;
 };
 
@@ -74,99 +74,64 @@ ALWAYS_INLINE void nibbles_in_turn(const uint8_t *p, __m256i q[2])
     q[1] = _mm256_permute2x128_si256(first, second, 0x31);
 }
 
-/* A row of W: where its blocks begin, and for MLX its factors and log2 of the blocks of a group. */
-struct row32 {
-    const uint8_t *blocks, *scales, *biases;
-    graft_type scale_type;
-    int group_shift;
-};
-
-ALWAYS_INLINE struct row32 row_of(graft_type type, const struct matrix *w, int64_t o)
-{
-    struct row32 row = {.blocks = (const uint8_t *)w->data + (size_t)o * w->row_bytes};
-    if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8) {
-        int64_t at = o * (w->n_in / w->group) * (w->scale_type == GRAFT_TYPE_F32 ? 4 : 2);
-        row.scales = (const uint8_t *)w->scales + at;
-        row.biases = (const uint8_t *)w->biases + at;
-        row.scale_type = w->scale_type;
-        row.group_shift = w->group == 32 ? 0 : w->group == 64 ? 1 : 2;
-    }
-    return row;
-}
-
 /* A half-precision factor in all lanes. */
 ALWAYS_INLINE __m256 spread_f16(const uint8_t *p)
 {
     return _mm256_cvtph_ps(_mm_set1_epi16((int16_t)load_u16(p)));
 }
 
-ALWAYS_INLINE __m256 mlx_factor_at(const uint8_t *factors, graft_type type, int64_t at)
+/* The factors of one or two GGUF blocks; an offset of the codes themselves is no m. */
+ALWAYS_INLINE struct factors load_factors(graft_type type, const uint8_t *p, int blocks)
 {
-    if (type == GRAFT_TYPE_F32)
-        return _mm256_set1_ps(load_f32(factors + 4 * at));
-    if (type == GRAFT_TYPE_F16)
-        return spread_f16(factors + 2 * at);
-    return _mm256_set1_ps(bf16_to_f32(load_u16(factors + 2 * at)));
-}
-
-/* The factors of a block. Of the offset types m is part of the codes; MLX codes of 8 bits are used
- * less 128, so that they are signed. */
-ALWAYS_INLINE struct factors load_factors(graft_type type, const struct row32 *row, int64_t index)
-{
-    const uint8_t *p = row->blocks + index * block32_bytes(type);
+    const int64_t bytes = block32_bytes(type);
     struct factors f = {.m = _mm_setzero_ps()};
-    if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8) {
-        int64_t at = index >> row->group_shift;
-        f.d = mlx_factor_at(row->scales, row->scale_type, at);
-        f.m = _mm256_castps256_ps128(mlx_factor_at(row->biases, row->scale_type, at));
-        if (type == GRAFT_TYPE_MLX8)
-            f.m = _mm_fmadd_ps(_mm_set1_ps(128), _mm256_castps256_ps128(f.d), f.m);
-        return f;
+    TIMES(i, blocks)
+    {
+        f.d[i] = spread_f16(p + i * bytes);
     }
-    f.d = spread_f16(p);
-    if (type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q5_1)
-        f.m = _mm256_castps256_ps128(spread_f16(p + 2));
+    if (type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q5_1) {
+        __m128i halves = _mm_cvtsi32_si128(load_u16(p + 2));
+        if (blocks == 2)
+            halves = _mm_insert_epi16(halves, load_u16(p + bytes + 2), 1);
+        f.m = _mm_cvtph_ps(halves);
+    }
     return f;
 }
 
-/* The 32 codes of each of one or two blocks at p, in the order of the activations. */
-ALWAYS_INLINE void load_codes(graft_type type, const uint8_t *p, int blocks, __m256i q[2])
+/* The 32 codes of a block, in the order of the activations. */
+ALWAYS_INLINE __m256i load_codes(graft_type type, const uint8_t *p)
 {
-    if (type == GRAFT_TYPE_MLX4 && blocks == 2) {
-        nibbles_in_turn(p, q);
-        return;
+    switch (type) {
+    case GRAFT_TYPE_Q4_0:
+        return nibbles(p + 2);
+    case GRAFT_TYPE_Q4_1:
+        return nibbles(p + 4);
+    case GRAFT_TYPE_Q5_0:
+        return _mm256_or_si256(nibbles(p + 6), fifth_bits_of(p + 2));
+    case GRAFT_TYPE_Q5_1:
+        return _mm256_or_si256(nibbles(p + 8), fifth_bits_of(p + 4));
+    case GRAFT_TYPE_Q8_0:
+        return _mm256_loadu_si256((const __m256i *)(p + 2));
+    default: /* MLX8 */
+        return _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi8(-128));
     }
-    TIMES(i, blocks)
-    {
-        const uint8_t *at = p + i * block32_bytes(type);
-        uint8_t single[32] = {0};
-        __m256i both[2];
-        switch (type) {
-        case GRAFT_TYPE_Q4_0:
-            q[i] = nibbles(at + 2);
-            break;
-        case GRAFT_TYPE_Q4_1:
-            q[i] = nibbles(at + 4);
-            break;
-        case GRAFT_TYPE_Q5_0:
-            q[i] = _mm256_or_si256(nibbles(at + 6), fifth_bits_of(at + 2));
-            break;
-        case GRAFT_TYPE_Q5_1:
-            q[i] = _mm256_or_si256(nibbles(at + 8), fifth_bits_of(at + 4));
-            break;
-        case GRAFT_TYPE_Q8_0:
-            q[i] = _mm256_loadu_si256((const __m256i *)(at + 2));
-            break;
-        case GRAFT_TYPE_MLX4: /* the last block of a row */
-            memcpy(single, at, 16);
-            nibbles_in_turn(single, both);
-            q[i] = both[0];
-            break;
-        default: /* MLX8 */
-            q[i] = _mm256_loadu_si256((const __m256i *)at);
-            q[i] = _mm256_xor_si256(q[i], _mm256_set1_epi8(-128));
-            break;
+}
+
+/* The codes of one or two blocks. Two of MLX4 are taken apart together; the single one at the end of
+ * a row is copied, so that nothing past it is read. */
+ALWAYS_INLINE void load_blocks(graft_type type, const uint8_t *p, int blocks, __m256i q[2])
+{
+    uint8_t last[32] = {0};
+    if (type != GRAFT_TYPE_MLX4) {
+        TIMES(i, blocks)
+        {
+            q[i] = load_codes(type, p + i * block32_bytes(type));
         }
+    } else if (blocks == 2) {
+        nibbles_in_turn(p, q);
+    } else {
+        memcpy(last, p, 16);
+        nibbles_in_turn(last, q);
     }
 }
 
@@ -198,68 +163,166 @@ ALWAYS_INLINE __m256i pair_sums(graft_type type, __m256i q, __m256i x)
     return _mm256_sub_epi16(pairs, _mm256_maddubs_epi16(offset, x));
 }
 
-/* The codes q of block `index`, with its factors f, times that block of each token, into sum and low
- * [tokens]. */
-ALWAYS_INLINE void step32(graft_type type, __m256i q, const struct factors *f,
-                          const struct act_q8 *x, int64_t x_step, int tokens, __m256 *sum,
-                          __m128 *low)
+/* What a tile adds up: even and odd blocks in turn, so that one multiply-add need not wait for the
+ * one before; m · Σ x of the two in lanes of one vector. */
+struct sums32 {
+    __m256 even[Q8_TOKENS], odd[Q8_TOKENS];
+    __m128 low[Q8_TOKENS];
+};
+
+ALWAYS_INLINE void sums_clear(struct sums32 *s, int tokens)
+{
+    TIMES(t, tokens)
+    {
+        s->even[t] = s->odd[t] = _mm256_setzero_ps();
+        s->low[t] = _mm_setzero_ps();
+    }
+}
+
+ALWAYS_INLINE void sums_store(const struct sums32 *s, int tokens, float *y, int64_t y_stride)
+{
+    TIMES(t, tokens)
+    {
+        __m128 low = _mm_add_ss(s->low[t], _mm_movehdup_ps(s->low[t]));
+        y[t * y_stride] = v_sum(_mm256_add_ps(s->even[t], s->odd[t])) + _mm_cvtss_f32(low);
+    }
+}
+
+ALWAYS_INLINE __m256 add_block(graft_type type, __m256i q, __m256 d, const struct act_q8 *x,
+                               __m256 sum)
+{
+    __m256i xq = _mm256_loadu_si256((const __m256i *)x->q);
+    __m256i dots = _mm256_madd_epi16(pair_sums(type, q, xq), _mm256_set1_epi16(1));
+    __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(x->scale));
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sum);
+}
+
+/* One or two blocks with codes q and factors f, times those blocks of each token. */
+ALWAYS_INLINE void add_blocks(graft_type type, const __m256i q[2], const struct factors *f,
+                              const struct act_q8 *x, int64_t x_step, int tokens, int blocks,
+                              struct sums32 *s)
 {
     TIMES(t, tokens)
     {
         const struct act_q8 *xb = x + t * x_step;
-        __m256i xq = _mm256_loadu_si256((const __m256i *)xb->q);
-        __m256i dots = _mm256_madd_epi16(pair_sums(type, q, xq), _mm256_set1_epi16(1));
-        __m256 scale = _mm256_mul_ps(f->d, _mm256_set1_ps(xb->scale));
-        sum[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sum[t]);
-        if (has_minimum(type))
-            low[t] = _mm_fmadd_ss(f->m, _mm_set_ss(xb->sum), low[t]);
+        s->even[t] = add_block(type, q[0], f->d[0], xb, s->even[t]);
+        if (blocks == 2)
+            s->odd[t] = add_block(type, q[1], f->d[1], xb + 1, s->odd[t]);
+        if (has_minimum(type)) {
+            __m128 x_sum = _mm_set_ss(xb->sum);
+            if (blocks == 2)
+                x_sum = _mm_insert_ps(x_sum, _mm_set_ss(xb[1].sum), 0x10);
+            s->low[t] = _mm_fmadd_ps(f->m, x_sum, s->low[t]);
+        }
     }
 }
 
-/* Two sums taken in turn, so that one multiply-add need not wait for the one before. */
+/* A row of a GGUF type. */
 ALWAYS_INLINE void tile32(graft_type type, const struct matrix *w, const struct act_q8 *x,
                           int64_t o, float *y, int64_t y_stride, int rows, int tokens)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
-    const struct row32 row = row_of(type, w, o);
-    const bool mlx = type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8;
-    __m256 even[Q8_TOKENS], odd[Q8_TOKENS];
-    __m128 low[Q8_TOKENS];
+    const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+    struct sums32 s;
     __m256i q[2];
     int64_t b = 0;
     (void)rows; /* always 1: the activations of many tokens are smaller than the weights */
-    TIMES(t, tokens)
-    {
-        even[t] = odd[t] = _mm256_setzero_ps();
-        low[t] = _mm_setzero_ps();
-    }
-    for (; b + 2 <= n_block; b += 2) {
-        struct factors f = load_factors(type, &row, b);
-        load_codes(type, row.blocks + b * bytes, 2, q);
-        prefetch(row.blocks + b * bytes + PREFETCH_AHEAD);
-        if (bytes >= 32)
-            prefetch(row.blocks + b * bytes + PREFETCH_AHEAD + 64);
-        step32(type, q[0], &f, x + b, n_block, tokens, even, low);
-        if (!mlx || row.group_shift == 0)
-            f = load_factors(type, &row, b + 1);
-        step32(type, q[1], &f, x + b + 1, n_block, tokens, odd, low);
+    sums_clear(&s, tokens);
+    for (; b + 2 <= n_block; b += 2, p += 2 * bytes) {
+        struct factors f = load_factors(type, p, 2);
+        load_blocks(type, p, 2, q);
+        prefetch(p + PREFETCH_AHEAD);
+        if (bytes > 32)
+            prefetch(p + PREFETCH_AHEAD + 64);
+        add_blocks(type, q, &f, x + b, n_block, tokens, 2, &s);
     }
     if (b < n_block) {
-        struct factors f = load_factors(type, &row, b);
-        load_codes(type, row.blocks + b * bytes, 1, q);
-        step32(type, q[0], &f, x + b, n_block, tokens, even, low);
+        struct factors f = load_factors(type, p, 1);
+        load_blocks(type, p, 1, q);
+        add_blocks(type, q, &f, x + b, n_block, tokens, 1, &s);
     }
-    TIMES(t, tokens)
-    {
-        y[t * y_stride + o] = v_sum(_mm256_add_ps(even[t], odd[t])) + _mm_cvtss_f32(low[t]);
-    }
+    sums_store(&s, tokens, y + o, y_stride);
 }
 
-#define DECODE_32(TYPE, name)                                                                      \
+/* ---- MLX ---------------------------------------------------------------------------------- */
+
+enum { MLX_GROUPS = 32 }; /* groups whose factors are converted at once */
+
+static void mlx_convert(graft_type type, const void *factors, int64_t at, int64_t n, float *out)
+{
+    const uint8_t *p = factors;
+    if (type == GRAFT_TYPE_F32)
+        memcpy(out, p + 4 * at, (size_t)n * 4);
+    else if (type == GRAFT_TYPE_F16)
+        convert_from_f16(p + 2 * at, n, out);
+    else
+        convert_from_bf16(p + 2 * at, n, out);
+}
+
+/* Groups at..at+n of scales and biases; codes of 8 bits are used less 128, so that they are signed. */
+static void mlx_factors(const struct matrix *w, int64_t at, int64_t n, float *d, float *m)
+{
+    mlx_convert(w->scale_type, w->scales, at, n, d);
+    mlx_convert(w->scale_type, w->biases, at, n, m);
+    for (int64_t i = 0; w->type == GRAFT_TYPE_MLX8 && i < n; i++)
+        m[i] = __builtin_fmaf(128, d[i], m[i]);
+}
+
+/* The factors of one or two blocks, of groups first and second. */
+ALWAYS_INLINE struct factors mlx_blocks(const float *d, const float *m, int64_t first,
+                                        int64_t second, int blocks)
+{
+    struct factors f = {.d = {_mm256_set1_ps(d[first])}, .m = _mm_set_ss(m[first])};
+    if (blocks == 2) {
+        f.d[1] = _mm256_set1_ps(d[second]);
+        f.m = _mm_insert_ps(f.m, _mm_set_ss(m[second]), 0x10);
+    }
+    return f;
+}
+
+/* A row of an MLX type, MLX_GROUPS groups at a time. */
+ALWAYS_INLINE void tile_mlx(graft_type type, const struct matrix *w, const struct act_q8 *x,
+                            int64_t o, float *y, int64_t y_stride, int rows, int tokens)
+{
+    const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
+    const int shift = w->group == 32 ? 0 : w->group == 64 ? 1 : 2; /* blocks to groups */
+    const int64_t groups = n_block >> shift;
+    const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+    float d[MLX_GROUPS], m[MLX_GROUPS];
+    struct sums32 s;
+    __m256i q[2];
+    (void)rows; /* always 1 */
+    sums_clear(&s, tokens);
+    for (int64_t g = 0; g < groups; g += MLX_GROUPS) {
+        int64_t n = groups - g < MLX_GROUPS ? groups - g : MLX_GROUPS, b = 0, end = n << shift;
+        const struct act_q8 *xg = x + (g << shift);
+        mlx_factors(w, o * groups + g, n, d, m);
+        for (; b + 2 <= end; b += 2, p += 2 * bytes) {
+            struct factors f = mlx_blocks(d, m, b >> shift, (b + 1) >> shift, 2);
+            load_blocks(type, p, 2, q);
+            prefetch(p + PREFETCH_AHEAD);
+            add_blocks(type, q, &f, xg + b, n_block, tokens, 2, &s);
+        }
+        if (b < end) { /* only a row's last group can leave a single block */
+            struct factors f = mlx_blocks(d, m, b >> shift, 0, 1);
+            load_blocks(type, p, 1, q);
+            add_blocks(type, q, &f, xg + b, n_block, tokens, 1, &s);
+        }
+    }
+    sums_store(&s, tokens, y + o, y_stride);
+}
+
+#define DECODE_32(TYPE, name, TILE)                                                                \
     void avx2_linear_decode_##name(const struct matrix *w, const void *x, int n_tok,               \
                                    int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)     \
     {                                                                                              \
         const int64_t n_block = w->n_in / Q8_BLOCK;                                                \
-        DECODE_TILES(tile32, GRAFT_TYPE_##TYPE, 1, Q8_TOKENS, struct act_q8, n_block)              \
+        DECODE_TILES(TILE, GRAFT_TYPE_##TYPE, 1, Q8_TOKENS, struct act_q8, n_block)                \
     }
-KERNEL_Q8_TYPES(DECODE_32)
+DECODE_32(Q4_0, q4_0, tile32)
+DECODE_32(Q4_1, q4_1, tile32)
+DECODE_32(Q5_0, q5_0, tile32)
+DECODE_32(Q5_1, q5_1, tile32)
+DECODE_32(Q8_0, q8_0, tile32)
+DECODE_32(MLX4, mlx4, tile_mlx)
+DECODE_32(MLX8, mlx8, tile_mlx)
