@@ -77,6 +77,46 @@ static void patch(const char *path, const char *old, const char *new)
     mem_free(NULL, bytes);
 }
 
+/* ---- memory ------------------------------------------------------------------------------- */
+
+static void *failing_alloc(void *user, size_t bytes)
+{
+    int *left = user;
+    return (*left)-- > 0 ? malloc(bytes) : NULL;
+}
+
+static void *failing_resize(void *user, void *block, size_t bytes)
+{
+    int *left = user;
+    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
+}
+
+static void release(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+static void check_every_failure(const char *path)
+{
+    graft_status status = GRAFT_NO_MEMORY;
+    int steps = 0;
+    for (; status != GRAFT_OK; steps++) {
+        int left = steps;
+        struct graft_runtime scarce = {.kernels = rt.kernels, .pool = rt.pool, .pid = rt.pid};
+        const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
+        mem_init(&scarce.mem, &allocator);
+        struct model *model = NULL;
+        graft_error error = {0};
+        status = model_open(&scarce, path, NULL, &model, &error);
+        if (status != GRAFT_OK && status != GRAFT_NO_MEMORY)
+            fail_msg("allocation %d: %s", steps, error.message);
+        model_close(&model);
+        assert_int_equal(atomic_load(&scarce.mem.bytes_in_use), 0);
+    }
+    assert_true(steps > 10);
+}
+
 /* ---- tensors ------------------------------------------------------------------------------ */
 
 static void a_missing_tensor_is_named(void **state)
@@ -390,6 +430,50 @@ static void a_tokenizer_is_optional_unless_text_is_needed(void **state)
     assert_null(model);
 }
 
+struct heard {
+    int lines;
+    char last[512];
+};
+
+static void hear(void *user, graft_log_level level, const char *line)
+{
+    struct heard *heard = user;
+    assert_int_equal(level, GRAFT_LOG_WARN);
+    snprintf(heard->last, sizeof(heard->last), "%s", line);
+    heard->lines++;
+}
+
+static void a_broken_chat_template_costs_the_template_not_the_model(void **state)
+{
+    (void)state;
+    static const char TOKENIZER[] =
+        "{\"version\": \"1.0\", \"added_tokens\": [], \"normalizer\": null,"
+        "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false,"
+        "\"trim_offsets\": true, \"use_regex\": true}, \"post_processor\": null,"
+        "\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\","
+        "\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]}}";
+    static const char *const CONFIGS[2] = {"{\"chat_template\": \"{% for x in %}\"}",
+                                           "{\"chat_template\": \"{{ messages[0].content }}\"}"};
+    struct oracle_model m;
+    struct heard heard = {0};
+    make(&m, "llama");
+    write_and_free(&m, "chat");
+    write_file(at("chat"), "tokenizer.json", TOKENIZER, sizeof(TOKENIZER) - 1);
+    rt.log = hear;
+    rt.log_user = &heard;
+    for (int i = 0; i < 2; i++) {
+        write_file(at("chat"), "tokenizer_config.json", CONFIGS[i], strlen(CONFIGS[i]));
+        struct model *model = open_model(&rt, at("chat"));
+        assert_non_null(model->tokenizer);
+        assert_int_equal(model->chat != NULL, i);
+        assert_int_equal(heard.lines, 1);
+        model_close(&model);
+    }
+    assert_non_null(strstr(heard.last, "chat template"));
+    rt.log = NULL;
+    check_every_failure(at("chat"));
+}
+
 static void generation_defaults_are_read(void **state)
 {
     (void)state;
@@ -498,46 +582,6 @@ static void names_are_looked_up_in_the_local_cache(void **state)
     check_unknown("some-org/a.model", "huggingface-cli");
 }
 
-/* ---- memory ------------------------------------------------------------------------------- */
-
-static void *failing_alloc(void *user, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? malloc(bytes) : NULL;
-}
-
-static void *failing_resize(void *user, void *block, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void release(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
-static void check_every_failure(const char *path)
-{
-    graft_status status = GRAFT_NO_MEMORY;
-    int steps = 0;
-    for (; status != GRAFT_OK; steps++) {
-        int left = steps;
-        struct graft_runtime scarce = {.kernels = rt.kernels, .pool = rt.pool, .pid = rt.pid};
-        const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
-        mem_init(&scarce.mem, &allocator);
-        struct model *model = NULL;
-        graft_error error = {0};
-        status = model_open(&scarce, path, NULL, &model, &error);
-        if (status != GRAFT_OK && status != GRAFT_NO_MEMORY)
-            fail_msg("allocation %d: %s", steps, error.message);
-        model_close(&model);
-        assert_int_equal(atomic_load(&scarce.mem.bytes_in_use), 0);
-    }
-    assert_true(steps > 10);
-}
-
 static void running_out_of_memory_while_opening_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -579,6 +623,7 @@ int main(void)
         cmocka_unit_test(paths_without_a_model_are_refused),
         cmocka_unit_test(a_weights_file_finds_its_configuration_beside_it),
         cmocka_unit_test(a_tokenizer_is_optional_unless_text_is_needed),
+        cmocka_unit_test(a_broken_chat_template_costs_the_template_not_the_model),
         cmocka_unit_test(generation_defaults_are_read),
         cmocka_unit_test(names_are_looked_up_in_the_local_cache),
         cmocka_unit_test(running_out_of_memory_while_opening_leaves_nothing_behind),
