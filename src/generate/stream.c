@@ -161,14 +161,11 @@ static size_t release(struct stream *st, size_t from)
 
 static void give(struct stream *st, size_t released, const char **text, size_t *size)
 {
-    if (st->out.data == NULL) {
-        *text = "";
-        *size = 0;
-        return;
+    if (released > 0) {
+        st->out.data[released] = '\0';
+        *text = st->out.data;
+        *size = released;
     }
-    st->out.data[released] = '\0';
-    *text = st->out.data;
-    *size = released;
 }
 
 /* out = held text, to which a caller appends. */

@@ -489,6 +489,21 @@ static void tokenizer_works_both_ways(void **state)
     graft_tokenizer_close(&own[1]);
 }
 
+static void file_that_is_no_tokenizer_is_named(void **state)
+{
+    (void)state;
+    graft_tokenizer *tokenizer = NULL;
+    static const char *const NAMES[] = {"config.json", "model.safetensors"};
+    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
+        char *path = path_join(NULL, F.dir, NAMES[i]);
+        graft_error error = {0};
+        assert_int_equal(graft_tokenizer_open(F.runtime, path, &tokenizer, &error), GRAFT_FORMAT);
+        assert_string_equal(error.file, path);
+        assert_null(tokenizer);
+        mem_free(NULL, path);
+    }
+}
+
 /* ---- chat ---- */
 
 static void chat_renders_the_template_of_the_model(void **state)
@@ -558,11 +573,19 @@ static void converted_model_opens_and_says_the_same(void **state)
     answer_free(a);
     answer_free(b);
     graft_model_close(&model);
+    graft_tokenizer *tokenizer = NULL; /* a GGUF holds one too */
+    MUST(graft_tokenizer_open(F.runtime, gguf, &tokenizer, error));
+    static const graft_token_id HI[] = {'H', 'i'};
+    assert_tokenizes(tokenizer, "Hi", 0, HI, 2);
+    graft_tokenizer_close(&tokenizer);
     MUST(graft_convert(F.runtime, F.dir, gguf, NULL, error)); /* q8_0 */
     char *json = NULL;
     MUST(graft_inspect(F.runtime, gguf, &json, error));
     assert_non_null(strstr(json, "Q8_0"));
     graft_free(F.runtime, json);
+    o.struct_size = 1;
+    assert_int_equal(graft_convert(F.runtime, F.dir, gguf, &o, NULL), GRAFT_INVALID_ARGUMENT);
+    o = graft_convert_options_default();
     o.format = (graft_format)4;
     assert_int_equal(graft_convert(F.runtime, F.dir, gguf, &o, NULL), GRAFT_INVALID_ARGUMENT);
     assert_int_equal(graft_convert(F.runtime, "/nowhere", gguf, NULL, NULL), GRAFT_NOT_FOUND);
@@ -589,6 +612,7 @@ int main(void)
         cmocka_unit_test(model_that_is_not_there_is_not_found),
         cmocka_unit_test(copied_model_gives_the_text_of_a_mapped_one),
         cmocka_unit_test(tokenizer_works_both_ways),
+        cmocka_unit_test(file_that_is_no_tokenizer_is_named),
         cmocka_unit_test(chat_renders_the_template_of_the_model),
         cmocka_unit_test(chat_refuses_what_is_no_chat),
         cmocka_unit_test(converted_model_opens_and_says_the_same),

@@ -310,6 +310,115 @@ static void arm(struct failing_allocator *f, size_t fail_at)
     f->fail_at = fail_at;
 }
 
+static void runtime_open_survives_failure_of_every_allocation(void **state)
+{
+    (void)state;
+    struct failing_allocator f = {0};
+    graft_runtime_options o = graft_runtime_options_default();
+    o.allocator = (graft_allocator){failing_alloc, failing_resize, failing_release, &f};
+    graft_status status = GRAFT_NO_MEMORY;
+    for (size_t n = 1; status != GRAFT_OK; n++) {
+        graft_runtime *runtime = NULL;
+        arm(&f, n);
+        status = graft_runtime_open(&o, &runtime, NULL);
+        assert_int_equal(status, f.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
+        assert_int_equal(runtime != NULL, status == GRAFT_OK);
+        graft_runtime_close(&runtime);
+    }
+}
+
+static void model_open_survives_failure_of_every_allocation(void **state)
+{
+    (void)state;
+    struct random_model m = {.classifier = true, .unnamed = true};
+    struct failing_allocator f;
+    struct fixture fixture = open_failing(&f);
+    char *dir = random_model_make(&m);
+    size_t before = in_use(fixture.runtime), forgiven = 0;
+    graft_status status = GRAFT_NO_MEMORY;
+    /* The first 200 one by one; of the tokenizer's hundreds after them every 37th. */
+    for (size_t n = 1; status != GRAFT_OK; n += n < 200 ? 1 : 37) {
+        graft_model *model = NULL;
+        arm(&f, n);
+        status = graft_model_open(fixture.runtime, dir, NULL, &model, NULL);
+        if (!f.failed) {
+            assert_int_equal(status, GRAFT_OK);
+        } else if (status == GRAFT_OK) { /* regular expressions do without their compiler */
+            assert_true(++forgiven < 10);
+            status = GRAFT_NO_MEMORY;
+        } else {
+            assert_int_equal(status, GRAFT_NO_MEMORY);
+        }
+        arm(&f, 0);
+        graft_model_close(&model);
+        assert_int_equal(in_use(fixture.runtime), before);
+    }
+    random_model_remove(dir);
+    close_fixture(&fixture);
+}
+
+/* Each function that returns memory, failing at its n-th allocation; OK when it came through. */
+static graft_status call_text_function(struct fixture *x, int which)
+{
+    const graft_tokenizer *t = graft_model_tokenizer(x->model);
+    graft_tokenizer *own = NULL;
+    graft_token_id *ids = NULL;
+    char *text = NULL;
+    size_t n;
+    const graft_message message = {"user", "Hello"};
+    graft_status status = GRAFT_INTERNAL;
+    switch (which) {
+    case 0:
+        status = graft_tokenize(t, "Hello", 5, GRAFT_TOKENIZE_BOS, &ids, &n, NULL);
+        break;
+    case 1:
+        status = graft_tokenize(t, "", 0, 0, &ids, &n, NULL);
+        break;
+    case 2:
+        status = graft_detokenize(t, IDS, 20, false, &text, &n, NULL);
+        break;
+    case 3:
+        status = graft_chat_render(x->model, &message, 1, true, &text, &n, NULL);
+        break;
+    case 4:
+        status = graft_inspect(x->runtime, x->dir, &text, NULL);
+        break;
+    case 5:
+        status = graft_tokenizer_open(x->runtime, x->dir, &own, NULL);
+        break;
+    default:
+        break;
+    }
+    graft_free(x->runtime, ids);
+    graft_free(x->runtime, text);
+    graft_tokenizer_close(&own);
+    return status;
+}
+
+static void text_functions_survive_failure_of_every_allocation(void **state)
+{
+    (void)state;
+    struct failing_allocator f;
+    struct fixture fixture = open_failing(&f);
+    size_t before = in_use(fixture.runtime), forgiven = 0;
+    for (int which = 0; which < 6; which++) {
+        graft_status status = GRAFT_NO_MEMORY;
+        for (size_t n = 1; status != GRAFT_OK; n += n < 100 ? 1 : 37) {
+            arm(&f, n);
+            status = call_text_function(&fixture, which);
+            if (status == GRAFT_OK && f.failed && which >= 4 && ++forgiven < 20) {
+                status = GRAFT_NO_MEMORY; /* as above */
+            }
+            if (status != (f.failed ? GRAFT_NO_MEMORY : GRAFT_OK)) {
+                fail_msg("function %d, allocation %zu: %s", which, n, graft_status_text(status));
+            }
+            arm(&f, 0);
+            assert_int_equal(in_use(fixture.runtime), before);
+        }
+    }
+    close_fixture(&fixture);
+}
+
 static void session_open_survives_failure_of_every_allocation(void **state)
 {
     (void)state;
@@ -465,6 +574,9 @@ int main(void)
         cmocka_unit_test(classifier_generates_nothing_but_embeds),
         cmocka_unit_test(sessions_on_threads_give_what_they_give_alone),
         cmocka_unit_test(two_runtimes_live_in_one_process),
+        cmocka_unit_test(runtime_open_survives_failure_of_every_allocation),
+        cmocka_unit_test(model_open_survives_failure_of_every_allocation),
+        cmocka_unit_test(text_functions_survive_failure_of_every_allocation),
         cmocka_unit_test(session_open_survives_failure_of_every_allocation),
         cmocka_unit_test(session_survives_failure_of_every_allocation),
         cmocka_unit_test(evaluation_survives_failure_of_every_allocation),

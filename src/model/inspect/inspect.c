@@ -194,18 +194,33 @@ static void add_tokenizer(json_t *json, const struct tokenizer *t)
     json_object_set_new(json, "chat_template", chat ? json_string(chat) : json_null());
 }
 
-/* The tokenizer of something that is no model graft can open, if it has one. */
-static struct tokenizer *lone_tokenizer(struct mem *mem, const struct tensor_set *set,
-                                        const char *path)
+/* The tokenizer of something that is no model graft can open: NULL when it has none that can be read,
+ * which is no failure. */
+static graft_status lone_tokenizer(struct mem *mem, const struct tensor_set *set, const char *path,
+                                   struct tokenizer **out)
 {
-    struct tokenizer *t = NULL;
+    graft_status status = GRAFT_OK;
     if (set->gguf)
-        (void)tokenizer_open_gguf(mem, set->gguf, &t, NULL);
+        status = tokenizer_open_gguf(mem, set->gguf, out, NULL);
     else if (path_is_dir(path))
-        (void)tokenizer_open_dir(mem, path, &t, NULL);
-    return t;
+        status = tokenizer_open_dir(mem, path, out, NULL);
+    return status == GRAFT_NO_MEMORY ? status : GRAFT_OK;
 }
 
+/* What a file that does not run has: the reason, and a tokenizer perhaps. */
+static graft_status add_reason(json_t *json, struct mem *mem, const struct tensor_set *set,
+                               const char *path, const graft_error *why)
+{
+    struct tokenizer *t = NULL;
+    if (why->status == GRAFT_NO_MEMORY || lone_tokenizer(mem, set, path, &t) != GRAFT_OK)
+        return GRAFT_NO_MEMORY;
+    json_object_set_new(json, "reason", text_value(mem, why->message, strlen(why->message)));
+    add_tokenizer(json, t);
+    tokenizer_close(&t);
+    return GRAFT_OK;
+}
+
+/* NULL: no memory. */
 static json_t *describe(graft_runtime *runtime, const char *path, const struct tensor_set *set)
 {
     struct model *model = NULL;
@@ -219,12 +234,9 @@ static json_t *describe(graft_runtime *runtime, const char *path, const struct t
     if (runs) {
         add_config(json, &model->config);
         add_tokenizer(json, model->tokenizer);
-    } else {
-        json_object_set_new(json, "reason",
-                            text_value(&runtime->mem, why.message, strlen(why.message)));
-        struct tokenizer *t = lone_tokenizer(&runtime->mem, set, path);
-        add_tokenizer(json, t);
-        tokenizer_close(&t);
+    } else if (add_reason(json, &runtime->mem, set, path, &why) != GRAFT_OK) {
+        json_decref(json);
+        return NULL;
     }
     add_metadata(json, &runtime->mem, set);
     add_tensors(json, set, runs ? &model->config : NULL);
@@ -251,9 +263,13 @@ graft_status model_inspect(graft_runtime *runtime, const char *path, char **json
     if (status != GRAFT_OK)
         goto done;
     value = describe(runtime, real, &set);
-    if (json_dump_callback(value, append_json, &text, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) ||
-        !(*json = buf_take(&text, NULL)))
-        status = error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    char *taken = NULL;
+    if (!json_dump_callback(value, append_json, &text, JSON_INDENT(1) | JSON_REAL_PRECISION(9)))
+        taken = buf_take(&text, NULL);
+    if (taken)
+        *json = taken;
+    else
+        status = error_set(error, GRAFT_NO_MEMORY, "no memory for the description");
 done:
     json_decref(value);
     tensor_set_close(&set);
