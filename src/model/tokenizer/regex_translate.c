@@ -353,15 +353,11 @@ static graft_status translate_repeat(struct translation *t)
     if (next == '?' && !memchr(inner, ',', n - 2))
         return refuse(t, "{n}?");
     if (next == '+' || next == '*') {
-        struct buf atom;
-        buf_init(&atom, t->out->mem, MAX_OUTPUT);
-        buf_append(&atom, t->out->data + t->atom, t->out->size - t->atom);
-        t->out->size = t->atom;
-        buf_puts(t->out, "(?:");
-        bool copied = buf_append(t->out, atom.data, atom.size);
-        buf_free(&atom);
-        if (!copied)
-            return error_set(t->error, GRAFT_NO_MEMORY, "out of memory for a pattern");
+        if (!buf_puts(t->out, "(?:"))
+            return GRAFT_OK; /* the buffer remembers */
+        char *atom = t->out->data + t->atom;
+        memmove(atom + 3, atom, t->out->size - t->atom - 3);
+        memcpy(atom, "(?:", 3);
     }
     buf_putc(t->out, '{');
     if (*inner == ',')

@@ -70,7 +70,8 @@ static graft_status read_normalizer_step(struct tokenizer *t, const json_t *node
         return spec_refuse(error, "normalizer", type);
     /* An empty map is what SentencePiece's "identity" leaves. */
     const json_t *map = json_object_get(node, "precompiled_charsmap");
-    if (kinds[k].kind == NORM_CHARSMAP && (json_is_null(map) || json_string_length(map) == 0))
+    if (kinds[k].kind == NORM_CHARSMAP &&
+        (json_is_null(map) || (json_is_string(map) && json_string_length(map) == 0)))
         return GRAFT_OK;
     if (t->normalizer.count == MAX_STEPS)
         return error_set(error, GRAFT_LIMIT, "the tokenizer has too many normalizers");
