@@ -349,7 +349,7 @@ bool get_item(struct rt *rt, struct value object, struct value key, struct value
 /* ---- slices ------------------------------------------------------------------------------- */
 
 struct span {
-    int64_t start, step;
+    int64_t start, stop, step;
     size_t count;
 };
 
@@ -380,6 +380,7 @@ static bool slice_span(struct rt *rt, const struct value bounds[3], size_t lengt
                                  : (step < 0 ? low : high);
     int64_t distance = step < 0 ? start - stop : stop - start, stride = step < 0 ? -step : step;
     out->start = start;
+    out->stop = stop;
     out->step = step;
     out->count = distance > 0 ? (size_t)((distance - 1) / stride) + 1 : 0;
     return true;
@@ -389,7 +390,9 @@ static bool slice_string(struct rt *rt, struct str *s, struct span span, struct 
 {
     size_t mark = rt->out.size;
     uint32_t c;
-    if (span.step == 1 || span.count < 2) {
+    if (span.count == 0)
+        return str_slice(rt, s, 0, 0, out);
+    if (span.step == 1 || span.count == 1) {
         size_t begin = str_offset(s, (size_t)span.start), end = begin;
         if (str_is_ascii(s)) {
             end = begin + span.count;
@@ -424,13 +427,12 @@ static bool slice_range(struct rt *rt, const struct range *r, struct span span, 
     struct range *part = rt_alloc(rt, sizeof *part);
     if (part == NULL)
         return false;
-    int64_t steps, distance;
-    part->start = r->start + span.start * r->step;
     part->count = span.count;
-    if (__builtin_mul_overflow(span.step, r->step, &part->step) ||
-        __builtin_mul_overflow((int64_t)span.count, span.step, &steps) ||
-        __builtin_mul_overflow(steps, r->step, &distance) ||
-        __builtin_add_overflow(part->start, distance, &part->stop))
+    if (__builtin_mul_overflow(span.start, r->step, &part->start) ||
+        __builtin_add_overflow(r->start, part->start, &part->start) ||
+        __builtin_mul_overflow(span.step, r->step, &part->step) ||
+        __builtin_mul_overflow(span.stop, r->step, &part->stop) ||
+        __builtin_add_overflow(r->start, part->stop, &part->stop))
         return fail(rt, GRAFT_FORMAT, "integer overflow");
     *out = (struct value){.kind = V_RANGE, .range = part};
     return true;
@@ -438,7 +440,7 @@ static bool slice_range(struct rt *rt, const struct range *r, struct span span, 
 
 bool get_slice(struct rt *rt, struct value object, const struct value bounds[3], struct value *out)
 {
-    struct span span = {0, 0, 0};
+    struct span span = {0};
     size_t length = 0;
     if (object.kind == V_UNDEFINED)
         return fail_undefined(rt, object);

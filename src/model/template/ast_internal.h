@@ -310,6 +310,7 @@ struct parser {
 
 bool lexer_next(struct parser *p, struct token *out);
 bool parse_fail(struct parser *p, int line, const char *format, ...) PRINTF_LIKE(3, 4);
+bool parse_too_deep(struct parser *p, int line);
 bool parse_unexpected(struct parser *p, const char *expected);
 void *parse_alloc(struct parser *p, size_t bytes); /* zeroed; NULL after an error */
 /* Makes room for one more element; *items may move. Amortised, in the arena. */

@@ -104,7 +104,11 @@ static bool exec_capture(struct rt *rt, struct frame *frame, const struct stmt *
         return true;
     if (!apply_steps(rt, frame, s->body->filters, s->body->n_filters, &v))
         return false;
-    return s->kind == S_FILTER ? write_str(rt, v) : assign(rt, frame, &s->body->target, v);
+    if (s->kind == S_SET_BLOCK)
+        return assign(rt, frame, &s->body->target, v);
+    if (v.kind != V_STR) /* Jinja2 joins the parts of the output without str() */
+        return fail(rt, GRAFT_FORMAT, "a filter block must give a string, not %s", type_name(v));
+    return write_str(rt, v);
 }
 
 static bool push_range(struct rt *rt, size_t begin, size_t end)

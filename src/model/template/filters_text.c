@@ -149,16 +149,21 @@ static bool filter_truncate(struct rt *rt, struct call *c, struct value *out)
     struct str *s = NULL, *end = NULL;
     struct value dots;
     int64_t length, leeway;
-    if (!arg_str(rt, c->self, "truncated value", &s) || !arg_int(rt, c->arg[0], 255, &length) ||
-        !arg_int(rt, c->arg[3], 5, &leeway) || !str_literal(rt, "...", &dots) ||
+    size_t n = 0;
+    if (!arg_int(rt, c->arg[0], 255, &length) || !arg_int(rt, c->arg[3], 5, &leeway) ||
+        !str_literal(rt, "...", &dots) ||
         !arg_str(rt, c->arg[2].kind == V_MISSING ? dots : c->arg[2], "end", &end))
         return false;
-    int64_t room = length - (int64_t)str_chars(end), n = (int64_t)str_chars(s);
+    if (!value_length(c->self, &n))
+        return fail(rt, GRAFT_FORMAT, "object of type '%s' has no len()", type_name(c->self));
+    int64_t room = length - (int64_t)str_chars(end);
     if (room < 0 || leeway < 0)
         return fail(rt, GRAFT_FORMAT, "truncate: length or leeway too small");
     *out = c->self;
-    if (leeway >= n || length >= n - leeway)
-        return true;
+    if (leeway >= (int64_t)n || length >= (int64_t)n - leeway)
+        return true; /* whatever it is, it is short enough */
+    if (!arg_str(rt, c->self, "truncated value", &s))
+        return false;
     size_t cut = str_offset(s, (size_t)room);
     if (!arg_bool(c->arg[1], false)) { /* back to the last blank */
         const char *blank = memrchr(s->data, ' ', cut);
@@ -411,7 +416,8 @@ static bool filter_round(struct rt *rt, struct call *c, struct value *out)
     double scale = pow(10, (double)places), f = as_double(c->self) * scale;
     if (!isfinite(f))
         return fail(rt, GRAFT_FORMAT, "cannot convert float to integer");
-    *out = v_float((up ? ceil(f) : floor(f)) / scale);
+    f = up ? ceil(f) : floor(f);
+    *out = v_float((f == 0 ? 0 : f) / scale); /* Python goes through an integer: no -0 */
     return true;
 }
 
@@ -423,9 +429,12 @@ static bool filter_filesizeformat(struct rt *rt, struct call *c, struct value *o
     bool binary = arg_bool(c->arg[0], false);
     double base = binary ? 1024 : 1000, unit = base;
     struct call inner = {.self = c->self};
+    inner.arg[0] = v_none(); /* tells "no number" from 0 */
     int i = -1;
     if (!filter_float(rt, &inner, &number))
         return false;
+    if (number.kind != V_FLOAT)
+        return fail(rt, GRAFT_FORMAT, "filesizeformat needs a number");
     double bytes = number.f;
     size_t mark = rt->out.size;
     if (bytes == 1)

@@ -183,7 +183,8 @@ struct fields {
     bool numbered, safe;
 };
 
-static bool field_number(struct fields *f, const char *name, size_t size, int64_t *index)
+static bool field_number(struct fields *f, const char *name, size_t size, bool whole,
+                         int64_t *index)
 {
     if (size == 0) {
         if (f->numbered)
@@ -194,21 +195,25 @@ static bool field_number(struct fields *f, const char *name, size_t size, int64_
     *index = 0;
     for (size_t i = 0; i < size; i++)
         *index = *index > 1000000 ? *index : *index * 10 + (name[i] - '0');
+    if (!whole)
+        return true;
     if (f->automatic > 0)
         return fail(f->rt, GRAFT_FORMAT, "format: numbered and automatic fields are mixed");
     f->numbered = true;
     return true;
 }
 
-static bool field_base(struct fields *f, const char *name, size_t size, struct value *out)
+/* `whole`: nothing follows the name; only then are fields counted, as in Python's Formatter. */
+static bool field_base(struct fields *f, const char *name, size_t size, bool whole,
+                       struct value *out)
 {
     struct value *member;
-    int64_t index;
+    int64_t index = 0;
     bool digits = true;
     for (size_t i = 0; i < size; i++)
         digits &= name[i] >= '0' && name[i] <= '9';
-    if (digits && f->mapping == NULL) {
-        if (!field_number(f, name, size, &index))
+    if (digits && f->mapping == NULL && (whole || size > 0)) {
+        if (!field_number(f, name, size, whole, &index))
             return false;
         if ((uint64_t)index >= f->args->count)
             return fail(f->rt, GRAFT_FORMAT, "format: no argument number %lld", (long long)index);
@@ -239,7 +244,7 @@ static bool field_value(struct fields *f, const char *name, size_t size, struct 
     size_t at = 0;
     while (at < size && name[at] != '.' && name[at] != '[')
         at++;
-    if (!field_base(f, name, at, out))
+    if (!field_base(f, name, at, at == size, out))
         return false;
     while (at < size) {
         bool item = name[at] == '[';

@@ -479,7 +479,7 @@ static bool balance(struct parser *p, char c, int line)
     char closing = c == '(' ? ')' : c == '[' ? ']' : c == '{' ? '}' : 0;
     if (closing != 0) {
         if (l->n_open == PARSE_DEPTH)
-            return parse_fail(p, line, "brackets nest too deep");
+            return parse_too_deep(p, line);
         l->open[l->n_open++] = closing;
     } else if (c == ')' || c == ']' || c == '}') {
         if (l->n_open == 0)

@@ -136,14 +136,16 @@ bool parser_expect(struct parser *p, enum token_kind kind, const char *what)
     return p->current.kind == kind ? parser_advance(p) : parse_unexpected(p, what);
 }
 
+bool parse_too_deep(struct parser *p, int line)
+{
+    if (p->status == GRAFT_OK)
+        p->status = error_set(p->error, GRAFT_LIMIT, "template line %d: nested too deep", line);
+    return false;
+}
+
 bool parser_enter(struct parser *p)
 {
-    if (++p->depth <= PARSE_DEPTH)
-        return true;
-    if (p->status == GRAFT_OK)
-        p->status =
-            error_set(p->error, GRAFT_LIMIT, "template line %d: nested too deep", p->current.line);
-    return false;
+    return ++p->depth <= PARSE_DEPTH || parse_too_deep(p, p->current.line);
 }
 
 bool parser_name(struct parser *p, const struct token *token, struct str **out)

@@ -164,7 +164,7 @@ static bool method_swapcase(struct rt *rt, struct call *c, struct value *out)
     for (size_t i = 0; i < s->size;) {
         i += (size_t)str_decode(s->data + i, s->size - i, &point);
         int n = uni_map(point, uni_lower_letter(point) ? CASE_UPPER : CASE_LOWER, mapped);
-        if (!uni_cased(point))
+        if (!uni_lower_letter(point) && !uni_upper_letter(point))
             n = 1, mapped[0] = point;
         for (int k = 0; k < n; k++)
             if (!write_bytes(rt, bytes, (size_t)utf8_encode(mapped[k], bytes)))
@@ -428,6 +428,8 @@ static bool method_expandtabs(struct rt *rt, struct call *c, struct value *out)
     uint32_t point;
     if (!arg_int(rt, c->arg[0], 8, &size))
         return false;
+    if (size > INT32_MAX || size < INT32_MIN)
+        return fail(rt, GRAFT_FORMAT, "expandtabs: size too big");
     for (size_t i = 0, n; i < s->size; i += n) {
         n = (size_t)str_decode(s->data + i, s->size - i, &point);
         if (point == '\t') {

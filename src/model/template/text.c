@@ -1,6 +1,6 @@
 /* text.c: Unicode for strings: character classes, case mapping, counting and finding.
  *
- * Classes come from utf8proc (Unicode 14, as CPython 3.11); the few characters whose upper or title case
+ * Classes come from utf8proc (Unicode 15); the few characters whose upper or title case
  * is more than one code point are in case_table.c. Strings are valid UTF-8 here; a stray byte (a JSON
  * string built by hand) counts as one character.
  */
