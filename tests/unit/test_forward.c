@@ -3,6 +3,7 @@
  */
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_model.h"
+#include "model/forward_internal.h"
 
 #include <math.h>
 
@@ -345,6 +346,21 @@ static void running_out_of_memory_leaves_the_sequence_as_it_was(void **state)
     stop(&f);
 }
 
+static void rotary_angles_are_those_of_the_c_library_to_a_float(void **state)
+{
+    (void)state;
+    static const float FREQ[] = {1.0f, 0.75f, 0.1f, 3.14159265f, 1e-3f, 1e-7f, 0.0f};
+    float cosines[ARRAY_LEN(FREQ)], sines[ARRAY_LEN(FREQ)];
+    for (int32_t pos = 0; pos < 1 << 20; pos += 1 + pos / 50) {
+        rope_angles(FREQ, ARRAY_LEN(FREQ), pos, 0.5f, cosines, sines);
+        for (size_t i = 0; i < ARRAY_LEN(FREQ); i++) {
+            double angle = (double)pos * (double)FREQ[i];
+            assert_true(fabs((double)cosines[i] - 0.5 * cos(angle)) < 4e-8);
+            assert_true(fabs((double)sines[i] - 0.5 * sin(angle)) < 4e-8);
+        }
+    }
+}
+
 static void a_classifier_scores_its_labels(void **state)
 {
     (void)state;
@@ -369,6 +385,7 @@ int main(void)
         cmocka_unit_test(decoding_allocates_nothing_but_kv_blocks),
         cmocka_unit_test(sequences_longer_than_the_model_grow_the_block_lists),
         cmocka_unit_test(running_out_of_memory_leaves_the_sequence_as_it_was),
+        cmocka_unit_test(rotary_angles_are_those_of_the_c_library_to_a_float),
         cmocka_unit_test(a_classifier_scores_its_labels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
