@@ -1,6 +1,6 @@
 /* kv_body.h: the formats of the KV cache, written once for all tiers. Included once per tier, after
- * TIER, and convert_from_f16, convert_to_f16 and convert_from_i8 (which a tier may do with its own
- * instructions: the results are the same bits).
+ * TIER, LOAD_F16, convert_from_f16, convert_to_f16 and convert_from_i8, which a tier may do with
+ * its own instructions: the results are the same bits.
  */
 #include <math.h>
 
@@ -62,6 +62,6 @@ void BODY(_kv_load_q8)(const void *in, int d_head, float *x)
     const uint8_t *p = in;
     for (int i = 0; i < d_head; i += Q8_BLOCK, p += KV_Q8_BYTES) {
         int n = d_head - i < Q8_BLOCK ? d_head - i : Q8_BLOCK;
-        convert_from_i8(p + 2, n, f16_to_f32(load_u16(p)), x + i);
+        convert_from_i8(p + 2, n, LOAD_F16(p), x + i);
     }
 }

@@ -4,6 +4,8 @@
 
 #include "kernels/kernels_internal.h"
 
+#define LOAD_F16(p) f16_to_f32(load_u16(p))
+
 static inline void convert_to_f16(const float *x, int64_t n, uint8_t *out)
 {
     for (int64_t i = 0; i < n; i++) {
