@@ -179,6 +179,66 @@ static void gguf_keys_stand_above_defaults(void **state)
     tokenizer_close(&t);
 }
 
+/* A character map is an array of bytes; this one maps nothing, the next one is too short. */
+static void gguf_character_maps_are_read(void **state)
+{
+    (void)state;
+    uint8_t bytes[4 + 4 * 256 + 1] = {0, 4, 0, 0};
+    struct gguf_value map = {.key = "tokenizer.ggml.precompiled_charsmap",
+                             .type = GGUF_U8,
+                             .is_array = true,
+                             .count = sizeof bytes,
+                             .data = bytes,
+                             .size = sizeof bytes};
+    struct gguf_writer w;
+    struct tokenizer *t = NULL;
+    put_case(&w, &small_t5);
+    gguf_put_value(&w, &map);
+    assert_int_equal(read_back(&w, NULL, &t, NULL), GRAFT_OK);
+    IDS(t, "ab a\xFF", 0, 4, 6, 5, 2);
+    gguf_writer_free(&w);
+    tokenizer_close(&t);
+    map.count = map.size = 3;
+    put_case(&w, &small_t5);
+    gguf_put_value(&w, &map);
+    assert_int_equal(read_back(&w, NULL, &t, NULL), GRAFT_FORMAT);
+    gguf_writer_free(&w);
+}
+
+static void gguf_of_the_wrong_types_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        const struct gguf_case *c;
+    } cases[] = {{"tokenizer.ggml.add_space_prefix", &small_llama},
+                 {"tokenizer.ggml.unknown_token_id", &small_t5},
+                 {"tokenizer.ggml.add_bos_token", &small_gpt2},
+                 {"tokenizer.ggml.bos_token_id", &small_gpt2},
+                 {"tokenizer.ggml.eos_token_id", &small_gpt2},
+                 {"graft.tokenizer.spec", &small_gpt2},
+                 {"tokenizer.chat_template", &small_gpt2}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct gguf_writer w;
+        struct tokenizer *t = NULL;
+        put_case(&w, cases[i].c);
+        gguf_put_f32(&w, cases[i].key, 1.5f);
+        assert_int_equal(read_back(&w, NULL, &t, NULL), GRAFT_FORMAT);
+        assert_null(t);
+        gguf_writer_free(&w);
+    }
+    struct gguf_writer w;
+    struct tokenizer *t = NULL;
+    gguf_writer_init(&w, NULL);
+    gguf_put_string(&w, "tokenizer.ggml.model", "gpt2", 4);
+    gguf_put_strings(&w, "tokenizer.ggml.tokens", (const char *[]){"a"}, (size_t[]){1}, 1);
+    gguf_put_u32(&w, "tokenizer.ggml.merges", 1); /* and no pre: "default" */
+    assert_int_equal(read_back(&w, NULL, &t, NULL), GRAFT_FORMAT);
+    gguf_put_u32(&w, "tokenizer.ggml.pre", 1);
+    assert_int_equal(read_back(&w, NULL, &t, NULL), GRAFT_FORMAT);
+    gguf_writer_free(&w);
+}
+
 static void gguf_that_says_nonsense_is_refused(void **state)
 {
     (void)state;
@@ -337,6 +397,86 @@ static void what_gguf_cannot_hold_is_not_written(void **state)
     refuse_write(open_kind(SPM, &p), 0, "ignore_merges");
 }
 
+/* SentencePiece vocabularies of newer models mark spaces by Metaspace. */
+static void metaspace_is_written_as_gguf(void **state)
+{
+    (void)state;
+    struct fixture_parts p = spm_parts;
+    p.normalizer = NULL;
+    p.pre_tokenizer = METASPACE("never", "false");
+    p.decoder = METASPACE("never", "false");
+    struct tokenizer *t = open_kind(SPM, &p), *again = through_gguf(t);
+    for (size_t k = 0; k < ARRAY_LEN(samples); k++)
+        assert_same_ids(t, again, samples[k]);
+    tokenizer_close(&t);
+    tokenizer_close(&again);
+}
+
+/* tokenizer.json with byte tokens, pieces and merges of the caller. */
+static struct tokenizer *open_merges(const char *pieces, const char *merges)
+{
+    struct buf json;
+    struct tokenizer *t = NULL;
+    graft_error error;
+    buf_init(&json, NULL, SIZE_MAX);
+    buf_printf(&json,
+               "{\"normalizer\":%s,\"decoder\":%s,\"model\":{" SPM_MODEL
+               "\"type\":\"BPE\",\"vocab\":{\"<unk>\":0",
+               SPM_NORMALIZER, SPM_DECODER);
+    for (unsigned b = 0; b < 256; b++)
+        buf_printf(&json, ",\"<0x%02X>\":%u", b, b + 1);
+    buf_printf(&json, ",%s},\"merges\":[%s]}}", pieces, merges);
+    if (tokenizer_parse_json(NULL, json.data, json.size, NULL, &t, &error))
+        fail_msg("%s", error.message);
+    buf_free(&json);
+    return t;
+}
+
+/* What scores cannot say: llama.cpp would merge otherwise. */
+static void merges_that_follow_from_no_scores_are_not_written(void **state)
+{
+    (void)state;
+    refuse_write(open_merges("\"a\":300,\"b\":301,\"ab\":302,\"ba\":303,\"aba\":304",
+                             "\"a b\",\"ab a\",\"b a\",\"a ba\""),
+                 0, "do not follow");
+    refuse_write(open_merges("\"a\":300,\"b\":301,\"ab\":302", ""), 0, "do not make");
+    struct gguf_case c = small_llama;
+    c.tokens[9] = "a";
+    c.types[0] = c.types[1] = c.types[2] = 1;
+    struct tokenizer *t = open_case(&c);
+    refuse_write(t, 0, "token for each byte");
+    c = small_gpt2;
+    c.tokens[5] = "a";
+    c.merges[1] = NULL;
+    refuse_write(open_case(&c), 0, "two of its tokens");
+}
+
+/* Equal merges: the first counts. Long tokens and many merges: tables grow. */
+static void merges_may_be_many_long_and_double(void **state)
+{
+    (void)state;
+    enum { LONGEST = 20000 };
+    struct buf pieces, merges;
+    buf_init(&pieces, NULL, SIZE_MAX);
+    buf_init(&merges, NULL, SIZE_MAX);
+    buf_puts(&pieces, "\"a\":300");
+    int id = 301;
+    for (int n = 2; n <= LONGEST; n *= 2, id++) {
+        buf_printf(&pieces, ",\"%0*d\":%d", n, 0, id);
+        buf_printf(&merges, "%s\"%0*d %0*d\"", n > 2 ? "," : "", n / 2, 0, n / 2, 0);
+    }
+    buf_puts(&pieces, ",\"0\":400");
+    buf_puts(&merges, ",\"0 0\"");
+    struct tokenizer *t = open_merges(pieces.data, merges.data);
+    char zeros[5001];
+    memset(zeros, '0', 5000);
+    zeros[5000] = 0;
+    IDS(t, zeros, 0, 227, 151, 130, 312, 309, 308, 307, 303);
+    tokenizer_close(&t);
+    buf_free(&pieces);
+    buf_free(&merges);
+}
+
 static void what_json_cannot_hold_is_not_written(void **state)
 {
     (void)state;
@@ -448,6 +588,11 @@ int main(void)
         cmocka_unit_test(gguf_kinds_are_read),
         cmocka_unit_test(gguf_keys_stand_above_defaults),
         cmocka_unit_test(gguf_that_says_nonsense_is_refused),
+        cmocka_unit_test(gguf_character_maps_are_read),
+        cmocka_unit_test(gguf_of_the_wrong_types_is_refused),
+        cmocka_unit_test(metaspace_is_written_as_gguf),
+        cmocka_unit_test(merges_that_follow_from_no_scores_are_not_written),
+        cmocka_unit_test(merges_may_be_many_long_and_double),
         cmocka_unit_test(known_pre_names_open),
         cmocka_unit_test(written_tokenizers_are_read_again),
         cmocka_unit_test(what_gguf_cannot_hold_is_not_written),

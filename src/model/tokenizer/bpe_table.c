@@ -95,14 +95,17 @@ struct merge *merges_in_order(const struct tokenizer *t, size_t *count)
 graft_status bpe_add_merge(struct tokenizer *t, const char *left, size_t n_left, const char *right,
                            size_t n_right, uint32_t rank, graft_error *error)
 {
-    char joined[2 * MAX_ADDED_BYTES];
-    if (n_left + n_right > sizeof joined)
-        return error_set(error, GRAFT_LIMIT, "merge %u is too long", rank);
+    char near[256];
+    char *joined = n_left + n_right <= sizeof near ? near : mem_alloc(t->mem, n_left + n_right);
+    if (!joined)
+        return error_set(error, GRAFT_NO_MEMORY, "out of memory for merges");
     memcpy(joined, left, n_left);
     memcpy(joined + n_left, right, n_right);
     int32_t a = vocab_find(&t->vocab, left, n_left);
     int32_t b = vocab_find(&t->vocab, right, n_right);
     int32_t result = vocab_find(&t->vocab, joined, n_left + n_right);
+    if (joined != near)
+        mem_free(t->mem, joined);
     if (a < 0 || b < 0 || result < 0)
         return error_set(error, GRAFT_FORMAT, "merge %u ('%.40s' '%.40s') is not in the vocabulary",
                          rank, a < 0 || result < 0 ? left : "", right);

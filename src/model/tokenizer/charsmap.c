@@ -54,19 +54,6 @@ static graft_status adopt(struct mem *mem, uint8_t *bytes, size_t size, struct c
     return GRAFT_OK;
 }
 
-graft_status charsmap_open(struct mem *mem, const uint8_t *bytes, size_t size,
-                           struct charsmap **out, graft_error *error)
-{
-    if (size > CHARSMAP_MAX)
-        return error_set(error, GRAFT_LIMIT, "a character map of %zu bytes", size);
-    uint8_t *copy = mem_alloc(mem, size);
-    if (!copy)
-        return error_set(error, GRAFT_NO_MEMORY, "out of memory for a character map");
-    if (size)
-        memcpy(copy, bytes, size);
-    return adopt(mem, copy, size, out, error);
-}
-
 static int base64_value(char c)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -91,18 +91,20 @@ static const char *store_replaced(struct tokenizer *t, const struct token *token
 
 static bool set_bytes(struct tokenizer *t, struct token *token)
 {
-    char bytes[MAX_ADDED_BYTES];
-    size_t n = sizeof bytes;
     token->bytes = token->text;
     token->n_bytes = token->length;
     if (!token->text || token->added)
         return true;
     if (t->decode_bytes) {
-        if (!bytes_from_chars(token->text, token->length, bytes, &n))
-            return true;
-        token->bytes = vocab_store(&t->vocab, bytes, n);
-        token->n_bytes = (uint32_t)n;
-        return token->bytes != NULL;
+        size_t n;
+        char *bytes = vocab_store(&t->vocab, token->text, token->length);
+        if (!bytes)
+            return false;
+        if (bytes_from_chars(token->text, token->length, bytes, &n)) {
+            token->bytes = bytes;
+            token->n_bytes = (uint32_t)n;
+        }
+        return true;
     }
     int byte = t->decode_fallback ? byte_token_value(token->text, token->length) : -1;
     if (byte >= 0) {

@@ -61,7 +61,7 @@ void vocab_free(struct vocab *v);
 /* Room for ids 0..count-1; those without a text stay empty. */
 bool vocab_reserve(struct vocab *v, int32_t count);
 /* Copies bytes into the vocabulary's memory, NUL-terminated; NULL: no memory. */
-const char *vocab_store(struct vocab *v, const char *bytes, size_t size);
+char *vocab_store(struct vocab *v, const char *bytes, size_t size);
 /* Gives an id its text. FORMAT when it has another one already. The first id of a text is the one
  * that is found by it. */
 graft_status vocab_set(struct vocab *v, int32_t id, const char *text, size_t length,
@@ -74,7 +74,7 @@ int byte_token_value(const char *text, size_t length);
 
 uint32_t byte_char(uint8_t byte);  /* 0x20 → U+0120 */
 int byte_from_char(uint32_t code); /* -1: stands for no byte */
-/* Stored text → bytes: false when a character stands for no byte, or size bytes are too few. */
+/* Stored text → bytes, at most length of them: false when a character stands for no byte. */
 bool bytes_from_chars(const char *text, size_t length, char *out, size_t *size);
 bool chars_from_bytes(const char *bytes, size_t size, struct buf *out);
 
@@ -140,8 +140,6 @@ bool unicode_strip_accents(const char *text, size_t size, struct buf *out);
 bool unicode_lowercase(const char *text, size_t size, struct buf *out);
 bool unicode_is_space(uint32_t code);
 bool unicode_is_word(uint32_t code);
-graft_status charsmap_open(struct mem *mem, const uint8_t *bytes, size_t size,
-                           struct charsmap **out, graft_error *error);
 graft_status charsmap_open_base64(struct mem *mem, const char *text, size_t size,
                                   struct charsmap **out, graft_error *error);
 void charsmap_close(struct charsmap **map);

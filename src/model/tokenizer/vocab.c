@@ -45,7 +45,7 @@ bool vocab_reserve(struct vocab *v, int32_t count)
     return true;
 }
 
-const char *vocab_store(struct vocab *v, const char *bytes, size_t size)
+char *vocab_store(struct vocab *v, const char *bytes, size_t size)
 {
     if (size >= v->store_left) {
         size_t block = size + 1 > STORE_BLOCK / 4 ? size + 1 : STORE_BLOCK;
@@ -148,7 +148,7 @@ bool bytes_from_chars(const char *text, size_t length, char *out, size_t *size)
         uint32_t code;
         int step = utf8_decode(text + i, length - i, &code);
         int byte = step ? byte_from_char(code) : -1;
-        if (byte < 0 || n == *size)
+        if (byte < 0)
             return false;
         out[n++] = (char)byte;
         i += (size_t)step;
