@@ -34,6 +34,15 @@ static void text_filters(void **state)
 static void number_filters(void **state)
 {
     static const struct example examples[] = {
+        {"{{ '12'|int(base=0) }} {{ '012'|int(5, 0) }} {{ '0o17'|int(base=0) }} {{ "
+         "'00'|int(base=0) }} {{ 'zz'|int(base=36) }} {{ '1'|int(9, 1) }} {{ 5|int }} {{ "
+         "4|round(-30) }} {{ 0.5|int }} {{ 1e-320 }} {{ '-7'|int }} {{ 'nan'|int(3) }} {{ (2.5 - "
+         "5)|int }} {{ ('nan'|float)|int(4) }}",
+         "12 12 15 0 1295 1 5 0 0 1e-320 -7 3 -2 4", 0},
+        {"{{ 0.1234567890123456789012345678901234567890123456789e1 }} {{ "
+         "123456789012345678901234567890.0 }} {{ 000.5 }} {{ 1.7976931348623159e308 }} {{ 1e-400 "
+         "}} {{ 4.9406564584124654e-324 }}",
+         "1.2345678901234567 1.2345678901234568e+29 0.5 inf 0.0 5e-324", 0},
         {"{{ -5|abs }} {{ (-5)|abs }} {{ -2.5|abs }} {{ true|abs }} {{ 42.9|int }} {{ '42'|int }} "
          "{{ ' 42 '|int }} {{ 'x'|int }} {{ 'x'|int(7) }} {{ '3.9'|int }} {{ '0x1f'|int(base=16) "
          "}} {{ '0b11'|int(0, 0) }} {{ '1_000'|int }} {{ none|int(1) }} {{ []|int }} {{ '-12'|int "
@@ -132,6 +141,12 @@ static void sorting_filters(void **state)
 static void selecting_filters(void **state)
 {
     static const struct example examples[] = {
+        {"{{ d|attr('items') is callable }} {{ 1|default('x', true) }} {{ xs|select('in', (1, "
+         "2))|list }} {{ e|select|list }} {{ none_|map('upper')|list }} {{ "
+         "rows|map(attribute='d.e', default=0)|list if false }} {{ "
+         "[rows]|map(attribute='0.v')|list }} {{ ['a']|map('center', width=3)|list }} {{ "
+         "rows|sum(attribute='v', start=0.5) }}",
+         "True 1 [1, 2] [] []  [2] [' a '] 6.5", 0},
         {"{{ xs|map('string')|list }} {{ ws|map('upper')|join }} {{ rows|map(attribute='n')|list "
          "}} {{ rows|map(attribute='q', default='-')|list }} {{ ['a-b']|map('replace', '-', "
          "'+')|list }} {{ [[1, 2]]|map('join', ',')|list }} {{ undefined_|map('upper')|list }} {{ "
@@ -192,6 +207,10 @@ static void tojson_as_hugging_face_sets_it_up(void **state)
 static void tests_answer(void **state)
 {
     static const struct example examples[] = {
+        {"{{ 'a' is sameas 'a' }} {{ xs is sameas xs }} {{ 2 is eq d.a.x[1] }} {{ 3 is in xs[0:] "
+         "and yes }} {{ q is sameas q }} {{ d is sameas xs }} {{ true is sameas true }} {{ 5 is "
+         "divisibleby xs[2] }} {{ s is eq(s) and n is gt 3 }}",
+         "True True True True False False True False True", 0},
         {"{{ n is odd }} {{ 4 is even }} {{ 9 is divisibleby 3 }} {{ 9 is divisibleby(2) }} {{ s "
          "is defined }} {{ q is defined }} {{ q is undefined }} {{ none is none }} {{ 0 is none }}",
          "True True True False True False True True False", 0},

@@ -183,6 +183,11 @@ static void assignments_stay_in_their_scope(void **state)
 static void macros_bind_arguments_as_python(void **state)
 {
     static const struct example examples[] = {
+        {"{% macro m() %}{{ caller }}{% endmacro %}{% call m() %}{% endcall %} {% set v = 1 %}{% "
+         "for a in [1] %}{% for b in [2] %}{{ v }}{% set v = 2 %}{{ v }}{% endfor %}{{ v }}{% "
+         "endfor %}{{ v }} {% macro o() %}{% for a in [1] %}{{ v }}{% set v = 3 %}{{ v }}{% endfor "
+         "%}{% endmacro %}{{ o() }}",
+         "<Macro anonymous> 1211 13", 0},
         {"{% macro m(a, b=2, c=a) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }} {{ m(1, 3) }} {{ "
          "m(a=4) }} {{ m(1, c=5) }} {{ m() }} {{ m(*[7, 8]) }} {{ m(**{'a': 1, 'b': 0}) }}",
          "121 131 424 125 2 787 101", 0},
@@ -243,6 +248,10 @@ static void undefined_values_are_silent_until_used(void **state)
 static void expressions_parse_as_in_jinja(void **state)
 {
     static const struct example examples[] = {
+        {"{{ (s|attr('upper'))() }} {{ s|attr('upper')() }} {{ s.split(' ', )[0] }} {{ x is "
+         "defined or d['b'] is eq d.b }} {{ {'a': s.upper}['a']() }} {{ 00 + 0_0 }} {{ [1][0:1:] "
+         "}} {{ xs[:][::] }}",
+         "HELLO WORLD HELLO WORLD Hello True HELLO WORLD 0 [1] [3, 1, 2]", 0},
         {"{{ 1, 2 }} {{ (1, 2) }} {{ () }} {{ (1,) }} {{ [1, 2,] }} {{ {'a': 1,} }} {{ 'a' 'b' }} "
          "{{ -1|abs }} {{ -n|abs }} {{ 2 * 3|string }} {{ (2 * 3)|string|length }}",
          "(1, 2) (1, 2) () (1,) [1, 2] {'a': 1} ab 1 7 33 1", 0},

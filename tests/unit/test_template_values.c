@@ -6,6 +6,9 @@
 static void arithmetic_follows_python(void **state)
 {
     static const struct example examples[] = {
+        {"{{ 1.5 - 0.25 }} {{ 1.5 * 2 }} {{ 3.0 / 2 }} {{ 5.9 // 2 }} {{ 1e16 // 1.1 }} {{ -5 // "
+         "2.0 }} {{ 2 - 1.5 }} {{ 0 * -1.5 }}",
+         "1.25 3.0 1.5 2.0 9090909090909090.0 -3.0 0.5 -0.0", 0},
         {"{{ 7 // 2 }} {{ -7 // 2 }} {{ 7 % 3 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 2 ** 10 }} {{ 2 ** "
          "-1 }}",
          "3 -4 1 2 -2 1024 0.5", 0},
@@ -48,6 +51,11 @@ static void floats_print_as_python_repr(void **state)
 static void comparisons_chain_and_mix_numbers(void **state)
 {
     static const struct example examples[] = {
+        {"{% set w = 'nan' %}{% set nan = w|float %}{{ nan == nan or nan < 1 or nan > 1 }} {{ nan "
+         "!= nan }} {{ 1.5 < 2.5 > 2 }} {{ 2.5 == 2.5 }} {{ 2.5 < 1.5 }} {{ 2.0 in range(3) }} {{ "
+         "2.5 in range(3) }} {{ 1e300 in range(3) }} {{ 'x' in range(3) }} {{ 1 < 1e300 }} {{ -1 > "
+         "-1e300 }} {{ 0 in range(0) }} {{ 3 in range(5, 0, -2) }}",
+         "False True True True False True False False False True True False True", 0},
         {"{{ 1 < 2 < 3 }} {{ 1 < 3 < 2 }} {{ 1 == 1.0 == true }} {{ 'a' < 'b' }} {{ [1, 2] < [1, "
          "3] }} {{ (1,) <= (1, 2) }}",
          "True False True True True True", 0},
@@ -102,6 +110,11 @@ static void strings_count_code_points(void **state)
 static void lists_slice_and_index_as_in_python(void **state)
 {
     static const struct example examples[] = {
+        {"{{ range(9)[::2] }} {{ range(9)[7:1:-2] }} {{ range(9)[:0] }} {{ range(5, 0, -1).start "
+         "}}{{ range(5, 0, -1).step }} {{ xs[5:] }} {{ xs[-9:2] }} {{ xs[::-2] }} {{ xs.copy() }} "
+         "{{ (1, 1).count(1) }} {{ range(3).count(1) }} {{ xs[5:1:-1] }} {{ s[5:1:1] }}{{ u[0:0] "
+         "}}{{ s[-1:0] }}",
+         "range(0, 9, 2) range(7, 1, -2) range(0, 0) 5-1 [] [3, 1] [2, 3] [3, 1, 2] 2 1 [2] ", 0},
         {"{{ xs[0] }} {{ xs[-1] }} {{ xs[1:] }} {{ xs[::-1] }} {{ xs[:1] }} {{ xs[9] is defined }} "
          "{{ (1, 2, 3)[1:] }} {{ range(10)[2:8:3] }}",
          "3 2 [1, 2] [2, 1, 3] [3] False (2, 3) range(2, 8, 3)", 0},

@@ -435,6 +435,8 @@ static bool filter_filesizeformat(struct rt *rt, struct call *c, struct value *o
         return false;
     if (number.kind != V_FLOAT)
         return fail(rt, GRAFT_FORMAT, "filesizeformat needs a number");
+    if (!(number.f > -9e18))
+        return fail(rt, GRAFT_FORMAT, "integer overflow");
     double bytes = number.f;
     size_t mark = rt->out.size;
     if (bytes == 1)

@@ -4,6 +4,8 @@
  */
 #include "model/template/render_internal.h"
 
+#include <math.h>
+
 /* ---- % ------------------------------------------------------------------------------------ */
 
 struct percent {
@@ -96,7 +98,7 @@ static bool percent_number(struct percent *p, struct number_format *f, struct va
     if (f->type == 'i' || f->type == 'u')
         f->type = 'd';
     if (v.kind == V_FLOAT && f->type == 'd') {
-        if (!(v.f > -9.3e18 && v.f < 9.2e18))
+        if (!(fabs(v.f) < 9223372036854775808.0))
             return fail(rt, GRAFT_FORMAT, "integer overflow");
         v = v_int((int64_t)v.f);
     }

@@ -125,8 +125,6 @@ int float_repr(double f, char out[FLOAT_TEXT])
         if (n == 17 || reads_back(f, digits, exponent))
             break;
     }
-    for (n = (int)strlen(digits); n > 1 && digits[n - 1] == '0'; n--)
-        digits[n - 1] = 0;
     if (exponent > -4 && exponent <= 16)
         return (int)(at - out) + fixed_repr(digits, exponent, at);
     int used = (int)(at - out);

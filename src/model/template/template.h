@@ -20,7 +20,7 @@ void template_free(struct chat_template **t);
 struct template_limits { /* 0: the default */
     uint64_t steps;      /* nodes evaluated; default 10 million */
     size_t output;       /* bytes; default 16 MiB */
-    int depth;           /* nesting of calls and expressions; default 200 */
+    int depth;           /* nesting of calls and expressions; default 200, at most 1000 */
 };
 
 /* Renders with the members of `context` (a JSON object: messages, tools, add_generation_prompt,
