@@ -350,6 +350,31 @@ static void nucleus_of_a_large_vocabulary_equals_the_reference(void **state)
     free(p);
 }
 
+static void nucleus_reaches_into_a_flat_tail(void **state)
+{
+    (void)state;
+    enum { N = 1001, DRAWS = 2000 };
+    float logits[N] = {0};
+    double p[N], margin;
+    bool seen[N] = {false};
+    int tail = 0;
+    logits[500] = logf(N - 1); /* half of the mass; the others share the rest */
+    graft_sampling o = plain(1);
+    o.top_p = 0.5999f;
+    reference(&o, logits, N, p, &margin);
+    struct sampler *s = open_sampler(N, &o);
+    graft_token_id history[DRAWS] = {0};
+    for (size_t i = 0; i < DRAWS; i++) {
+        struct pick picked;
+        assert_int_equal(sampler_pick(s, logits, history, i, &picked, NULL), GRAFT_OK);
+        assert_true(p[picked.id] > 0);
+        tail += picked.id != 500 && !seen[picked.id];
+        seen[picked.id] = true;
+    }
+    sampler_close(&s);
+    assert_in_range(tail, 120, 200); /* of 200 in the nucleus, in some 330 draws from them */
+}
+
 static void tiny_temperature_is_greedy(void **state)
 {
     (void)state;
@@ -539,6 +564,7 @@ int main(void)
         cmocka_unit_test(draws_stay_in_the_support_of_the_reference),
         cmocka_unit_test(frequencies_follow_the_distribution),
         cmocka_unit_test(nucleus_of_a_large_vocabulary_equals_the_reference),
+        cmocka_unit_test(nucleus_reaches_into_a_flat_tail),
         cmocka_unit_test(tiny_temperature_is_greedy),
         cmocka_unit_test(tiny_top_p_keeps_the_best_alone),
         cmocka_unit_test(same_seed_and_position_give_the_same_pick),

@@ -403,9 +403,20 @@ static void full_context_ends_the_answer(void **state)
     assert_int_equal(graft_session_next(s, &token, NULL), GRAFT_END);
     assert_int_equal(token.id, -1);
     graft_session_close(&s);
+    char last[] = {a->text.data[a->text.size - 1], '\x01', '\0'};
+    const char *stop = last; /* the last text is held, until the end gives it out */
+    o.stops = &stop;
+    o.n_stops = 1;
+    struct answer *held = solo(F.model, &o, "Hello", 0);
+    assert_same_answer(held, a);
+    answer_free(held);
+    o.n_stops = 0;
     o.n_ctx = 512;
     struct answer *longer = solo(F.model, &o, "Hello", 94);
     assert_same_answer(a, longer); /* a smaller context changes nothing before its end */
+    s = open_session(F.model, &o);
+    assert_int_equal(graft_session_generate(s, 1, NULL, NULL, NULL), GRAFT_STATE);
+    graft_session_close(&s);
     answer_free(longer);
     answer_free(a);
 }
@@ -548,6 +559,58 @@ static void special_tokens_in_a_prompt_text_are_plain_text(void **state)
     assert_int_equal(ids[0], RM_BOS);
     assert_int_equal(ids[1], '<');
     graft_session_close(&s);
+}
+
+/* Quantised weights: a row of a prompt and a row that was generated differ in their arithmetic, and each
+ * token keeps its own when it is evaluated again. */
+static void trimmed_tokens_keep_their_role(void **state)
+{
+    (void)state;
+    char *gguf = path_join(NULL, F.dir, "roles.gguf");
+    MUST(graft_convert(F.runtime, F.dir, gguf, NULL, error));
+    graft_model *model = NULL;
+    MUST(graft_model_open(F.runtime, gguf, NULL, &model, error));
+    graft_session_options o = sampled(1);
+    o.ignore_eos = true;
+    struct answer *whole = solo(model, &o, PROMPT, N);
+    graft_session *s = open_session(model, &o);
+    MUST(graft_session_prompt_text(s, PROMPT, strlen(PROMPT), error));
+    size_t prompt = graft_session_length(s);
+    MUST(graft_session_generate(s, N, NULL, NULL, error));
+    for (size_t kept = 0; kept < N; kept += 13) {
+        graft_token token;
+        MUST(graft_session_trim(s, prompt + kept, error));
+        for (size_t i = kept; i < N; i++) {
+            MUST(graft_session_next(s, &token, error));
+            assert_int_equal(token.id, whole->ids[i]);
+            assert_true(token.logprob == whole->logprobs[i]);
+        }
+    }
+    /* Prompt rows have the arithmetic of scores, generated rows have not. */
+    graft_token_id ids[RM_CTX], best;
+    float scores[RM_CTX], logprob;
+    size_t n, differ = 0;
+    MUST(graft_session_trim(s, 0, error));
+    MUST(graft_session_prompt_text(s, PROMPT, strlen(PROMPT), error));
+    MUST(graft_session_top(s, 1, &best, &logprob, error));
+    memcpy(ids, graft_session_tokens(s, &n), prompt * sizeof *ids);
+    MUST(graft_session_trim(s, 0, error));
+    assert_int_equal(graft_session_top(s, 1, &best, &logprob, NULL), GRAFT_STATE);
+    ids[prompt] = best;
+    MUST(graft_session_score(s, ids, prompt + 1, scores, error));
+    assert_true(scores[prompt] == logprob);
+    memcpy(ids + prompt, whole->ids, N * sizeof *ids);
+    MUST(graft_session_score(s, ids, prompt + N, scores, error));
+    assert_true(scores[prompt] == whole->logprobs[0]);
+    for (size_t i = 1; i < N; i++) {
+        differ += scores[prompt + i] != whole->logprobs[i];
+    }
+    assert_true(differ > N / 2);
+    graft_session_close(&s);
+    answer_free(whole);
+    graft_model_close(&model);
+    unlink(gguf);
+    mem_free(NULL, gguf);
 }
 
 /* ---- odd models ---- */
@@ -704,6 +767,7 @@ int main(void)
         cmocka_unit_test(cancelled_prompt_leaves_the_session_unchanged),
         cmocka_unit_test(prompts_in_pieces_are_one_prompt),
         cmocka_unit_test(special_tokens_in_a_prompt_text_are_plain_text),
+        cmocka_unit_test(trimmed_tokens_keep_their_role),
         cmocka_unit_test(nan_is_an_error_that_changes_nothing),
         cmocka_unit_test(model_without_tokenizer_runs_on_ids),
         cmocka_unit_test(sampling_defaults_come_from_the_generation_config),
