@@ -356,7 +356,7 @@ static int calls_in_child(graft_session *s)
     graft_session_close(&s);
     graft_model_close(&F.model);
     graft_runtime_close(&F.runtime);
-#ifndef __SANITIZE_THREAD__ /* which forbids threads in a child made by fork */
+#ifndef __SANITIZE_THREAD__    /* which forbids threads in a child made by fork */
     graft_runtime *own = NULL; /* a new one works */
     if (graft_runtime_open(NULL, &own, NULL) != GRAFT_OK) {
         return 2;
