@@ -141,7 +141,7 @@ static graft_status find_literal(const struct pattern *p, const char *text, size
 {
     const char *last = text + size;
     for (const char *at = text + from; (size_t)(last - at) >= p->size; at++) {
-        at = memchr(at, p->text[0], (size_t)(last - at) - p->size + 1);
+        at = memchr(at, (uint8_t)p->text[0], (size_t)(last - at) - p->size + 1);
         if (!at)
             break;
         if (memcmp(at, p->text, p->size) == 0) {

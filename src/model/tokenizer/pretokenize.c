@@ -180,7 +180,7 @@ static graft_status split_marks(struct encoder *e, int next, struct piece piece,
 {
     size_t n = strlen(mark), begin = 0;
     for (size_t at = 1; at < piece.size; at++) {
-        const char *found = memchr(piece.text + at, mark[0], piece.size - at);
+        const char *found = memchr(piece.text + at, (uint8_t)mark[0], piece.size - at);
         if (!found)
             break;
         at = (size_t)(found - piece.text);
@@ -233,19 +233,24 @@ static graft_status encode_chars(struct encoder *e, struct piece piece)
  * are the same as for the whole, and short. */
 static graft_status encode_cut(struct encoder *e, struct piece piece)
 {
-    size_t begin = 0;
-    bool after_mark = true;
+    size_t begin = 0, mark_end = 0; /* of the word; of the mark before */
     for (size_t at = 0; at < piece.size;) {
-        bool mark = piece.size - at >= SPACE_MARK_BYTES &&
-                    memcmp(piece.text + at, SPACE_MARK, SPACE_MARK_BYTES) == 0;
-        if (mark && !after_mark) {
+        const char *lead = memchr(piece.text + at, (uint8_t)SPACE_MARK[0], piece.size - at);
+        if (!lead)
+            break;
+        at = (size_t)(lead - piece.text);
+        if (piece.size - at < SPACE_MARK_BYTES || memcmp(lead, SPACE_MARK, SPACE_MARK_BYTES) != 0) {
+            at++;
+            continue;
+        }
+        if (at > mark_end) {
             graft_status status = encode_word(e, piece.text + begin, at - begin);
             if (status)
                 return status;
             begin = at;
         }
-        after_mark = mark;
-        at += mark ? SPACE_MARK_BYTES : 1;
+        at += SPACE_MARK_BYTES;
+        mark_end = at;
     }
     return encode_word(e, piece.text + begin, piece.size - begin);
 }

@@ -47,13 +47,15 @@ void tokens_free(struct tokens *t);
 graft_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, int flags,
                               struct tokens *out, graft_error *error);
 
-/* Appends the exact text of the ids. Special tokens are left out unless with_special. The dummy
- * prefix space that encoding added is removed at the very beginning only. */
+/* Appends the exact bytes of the ids, malformed UTF-8 included. Special tokens are left out unless
+ * with_special. The dummy prefix space that encoding added is removed at the very beginning only. */
 graft_status tokenizer_decode(const struct tokenizer *t, const graft_token_id *ids, size_t n,
                               bool with_special, struct buf *out, graft_error *error);
 
 /* Streaming: pieces join to what tokenizer_decode gives, and never break a UTF-8 sequence: bytes of an
- * unfinished character are held back; flush turns what never finished into U+FFFD. Zero-initialise. */
+ * unfinished character are held back; what can never finish, and at flush what never did, becomes
+ * U+FFFD. Zero-initialise; a stream that continues a text sets started, so that the space of its
+ * first token stays. */
 struct detokenizer {
     char held[8];
     int n_held;
