@@ -1,7 +1,25 @@
-/* config_write.c: config.json for a model that came without one (GGUF), or with another dtype. */
+/* config_write.c: config.json for a model that came without one (GGUF), or with another dtype.
+ *
+ * What is made from a GGUF is read back before it is written: a model that config.json cannot express is
+ * refused, since a reader would compute something else.
+ */
 #include "convert_internal.h"
 
 #include <math.h>
+
+enum { CONFIG_LIMIT = 16 << 20 };
+
+/* GGUF keeps 32-bit floats: the shortest decimal that reads back as the same one ("1e-05"). */
+static json_t *short_real(double x)
+{
+    char text[32];
+    for (int digits = 1; digits < 10; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if ((float)strtod(text, NULL) == (float)x)
+            return json_real(strtod(text, NULL));
+    }
+    return json_real(x);
+}
 
 static const char *torch_dtype(const struct conversion *c)
 {
@@ -15,130 +33,207 @@ static const char *torch_dtype(const struct conversion *c)
     }
 }
 
-/* GGUF keeps only the divisors that llama3 scaling comes to. The parameters in use everywhere (bands 1
- * and 4 of an original context of 8192) are tried, the factor being the largest divisor; they are written
- * only if they give the same frequencies. */
-static graft_status recover_llama3(const struct conversion *c, json_t *json, graft_error *error)
-{
-    const struct model *m = c->model;
-    struct config guess = m->config;
-    int half = guess.d_head / 2;
-    double mscale, *freq = mem_calloc(&c->runtime->mem, (size_t)half, sizeof *freq);
-    if (!freq)
-        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
-    double slowest = pow(guess.rope.theta, -2.0 * (half - 1) / guess.d_head);
-    guess.rope.kind = ROPE_LLAMA3;
-    guess.rope.factor = round(slowest / (double)m->rope_freq[half - 1] * 1e4) / 1e4;
-    guess.rope.low_freq = 1;
-    guess.rope.high_freq = 4;
-    guess.rope.original_ctx = 8192;
-    config_rope_frequencies(&guess, freq, &mscale);
-    bool same = true;
-    for (int i = 0; i < half; i++)
-        same = same && fabs(freq[i] - (double)m->rope_freq[i]) <= 1e-5 * freq[i];
-    mem_free(&c->runtime->mem, freq);
-    if (!same)
-        return error_set(error, GRAFT_UNSUPPORTED,
-                         "rope_freqs.weight is no llama3 scaling that config.json could express");
-    json_object_set_new(json, "rope_scaling",
-                        json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor",
-                                  guess.rope.factor, "low_freq_factor", 1.0, "high_freq_factor",
-                                  4.0, "original_max_position_embeddings", 8192));
-    return GRAFT_OK;
-}
+/* ---- rotary embedding --------------------------------------------------------------------- */
 
-static graft_status set_rope(const struct conversion *c, json_t *json, graft_error *error)
+/* GGUF keeps only the divisors that Llama 3's scaling comes to. The factor is the largest; the original
+ * context follows from a plane that is blended, given the bands that everybody uses (1 and 4 turns). If
+ * the guess is wrong the check at the end refuses it. */
+static json_t *recover_llama3(const struct model *m)
 {
-    const struct rope_config *rope = &c->model->config.rope;
-    const struct gguf *g = c->model->tensors.gguf;
-    json_object_set_new(json, "rope_theta", json_real(rope->theta));
-    if (g && gguf_find_tensor(g, "rope_freqs.weight"))
-        return recover_llama3(c, json, error);
-    if (rope->kind == ROPE_LINEAR)
-        json_object_set_new(json, "rope_scaling",
-                            json_pack("{s:s, s:f}", "rope_type", "linear", "factor", rope->factor));
-    if (rope->kind == ROPE_YARN) {
-        json_t *yarn =
-            json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "yarn", "factor", rope->factor,
-                      "beta_fast", rope->beta_fast, "beta_slow", rope->beta_slow,
-                      "original_max_position_embeddings", (int)rope->original_ctx);
-        if (rope->attention_factor > 0)
-            json_object_set_new(yarn, "attention_factor", json_real(rope->attention_factor));
-        json_object_set_new(json, "rope_scaling", yarn);
+    const struct config *k = &m->config;
+    int half = k->d_head / 2;
+    double factor = 1, original = 8192;
+    for (int i = 0; i < half; i++) {
+        double plain = pow(k->rope.theta, -2.0 * i / k->d_head);
+        double divisor = plain / (double)m->rope_freq[i];
+        factor = divisor > factor ? round(divisor * 1e4) / 1e4 : factor;
     }
-    return GRAFT_OK;
-}
-
-static void set_windows(const struct config *config, json_t *json)
-{
-    int window = 0;
-    for (int i = 0; i < config->n_layer; i++)
-        if (config->windows && config->windows[i] > 0)
-            window = config->windows[i];
-    if (window > 0) {
-        json_object_set_new(json, "sliding_window", json_integer(window));
-        json_object_set_new(json, "use_sliding_window", json_true());
-        json_object_set_new(json, "max_window_layers", json_integer(0));
+    for (int i = 0; i < half && factor > 1; i++) {
+        double plain = pow(k->rope.theta, -2.0 * i / k->d_head);
+        double keep = ((double)m->rope_freq[i] / plain - 1 / factor) / (1 - 1 / factor);
+        if (keep > 0.01 && keep < 0.99) {
+            original = round((1 + 3 * keep) * 2 * 3.14159265358979323846 / plain);
+            break;
+        }
     }
+    return json_pack("{s:s, s:o, s:f, s:f, s:I}", "rope_type", "llama3", "factor",
+                     short_real(factor), "low_freq_factor", 1.0, "high_freq_factor", 4.0,
+                     "original_max_position_embeddings", (json_int_t)original);
 }
 
-static void set_tokens(const struct config *config, json_t *json)
+static json_t *yarn(const struct rope_config *rope)
 {
-    if (config->bos >= 0)
-        json_object_set_new(json, "bos_token_id", json_integer(config->bos));
-    if (config->pad >= 0)
-        json_object_set_new(json, "pad_token_id", json_integer(config->pad));
-    if (config->n_eos == 1)
-        json_object_set_new(json, "eos_token_id", json_integer(config->eos[0]));
-    if (config->n_eos > 1) {
+    double usual = rope->factor > 1 ? 0.1 * log(rope->factor) + 1 : 1;
+    json_t *json = json_pack("{s:s, s:o, s:o, s:o, s:I}", "rope_type", "yarn", "factor",
+                             short_real(rope->factor), "beta_fast", short_real(rope->beta_fast),
+                             "beta_slow", short_real(rope->beta_slow),
+                             "original_max_position_embeddings", (json_int_t)rope->original_ctx);
+    if (rope->attention_factor > 0 && fabs(rope->attention_factor - usual) > 1e-6 * usual)
+        json_object_set_new(json, "attention_factor", json_real(rope->attention_factor));
+    return json;
+}
+
+static void set_rope(const struct model *m, json_t *json)
+{
+    const struct rope_config *rope = &m->config.rope;
+    json_t *scaling = NULL;
+    json_object_set_new(json, "rope_theta", short_real(rope->theta));
+    if (gguf_find_tensor(m->tensors.gguf, ROPE_FACTORS))
+        scaling = recover_llama3(m);
+    else if (rope->kind == ROPE_LINEAR)
+        scaling =
+            json_pack("{s:s, s:o}", "rope_type", "linear", "factor", short_real(rope->factor));
+    else if (rope->kind == ROPE_YARN)
+        scaling = yarn(rope);
+    if (scaling)
+        json_object_set_new(json, "rope_scaling", scaling);
+}
+
+/* ---- the rest ----------------------------------------------------------------------------- */
+
+static int count_windows(const struct config *k, int *window)
+{
+    int n = 0;
+    for (int i = 0; i < k->n_layer; i++)
+        if (k->windows[i] > 0) {
+            *window = k->windows[i];
+            n++;
+        }
+    return n;
+}
+
+/* Windows in every layer are the mark of Mistral, which GGUF calls llama too. */
+static const struct arch *hf_arch(const struct config *k)
+{
+    int window;
+    const struct arch *llama = arch_find("LlamaForCausalLM", NULL);
+    bool mistral = k->arch == llama && !k->biases && count_windows(k, &window) == k->n_layer;
+    return mistral ? arch_find("MistralForCausalLM", NULL) : k->arch;
+}
+
+static void set_windows(const struct config *k, json_t *json)
+{
+    int window = 0, n = count_windows(k, &window), first = 0;
+    if (n == 0)
+        return;
+    json_t *types = json_array();
+    for (int i = 0; i < k->n_layer; i++)
+        json_array_append_new(
+            types, json_string(k->windows[i] > 0 ? "sliding_attention" : "full_attention"));
+    while (k->windows[first] == 0)
+        first++;
+    json_object_set_new(json, "sliding_window", json_integer(window));
+    json_object_set_new(json, "use_sliding_window", json_true());
+    json_object_set_new(json, "max_window_layers", json_integer(first));
+    json_object_set_new(json, "layer_types", types);
+}
+
+static void set_tokens(const struct config *k, json_t *json)
+{
+    if (k->bos >= 0)
+        json_object_set_new(json, "bos_token_id", json_integer(k->bos));
+    if (k->pad >= 0)
+        json_object_set_new(json, "pad_token_id", json_integer(k->pad));
+    if (k->n_eos == 1)
+        json_object_set_new(json, "eos_token_id", json_integer(k->eos[0]));
+    if (k->n_eos > 1) {
         json_t *list = json_array();
-        for (int i = 0; i < config->n_eos; i++)
-            json_array_append_new(list, json_integer(config->eos[i]));
+        for (int i = 0; i < k->n_eos; i++)
+            json_array_append_new(list, json_integer(k->eos[i]));
         json_object_set_new(json, "eos_token_id", list);
     }
 }
 
-static graft_status from_config(const struct conversion *c, json_t **out, graft_error *error)
+static json_t *from_config(const struct model *m)
 {
-    const struct config *k = &c->model->config;
+    const struct config *k = &m->config;
+    const struct arch *arch = hf_arch(k);
     json_t *json = json_pack(
-        "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:s, s:b, s:b, s:b}",
-        "architectures", k->architecture, "model_type", k->arch->model_type, "hidden_size",
-        k->d_model, "intermediate_size", k->d_ff, "num_hidden_layers", k->n_layer,
-        "num_attention_heads", k->n_head, "num_key_value_heads", k->n_kv, "head_dim", k->d_head,
-        "vocab_size", k->n_vocab, "max_position_embeddings", k->n_ctx, "rms_norm_eps",
-        (double)k->norm_eps, "hidden_act", "silu", "tie_word_embeddings", k->tied, "attention_bias",
+        "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:s, s:b, s:b, s:b}",
+        "architectures", arch->name, "model_type", arch->model_type, "hidden_size", k->d_model,
+        "intermediate_size", k->d_ff, "num_hidden_layers", k->n_layer, "num_attention_heads",
+        k->n_head, "num_key_value_heads", k->n_kv, "head_dim", k->d_head, "vocab_size", k->n_vocab,
+        "max_position_embeddings", k->n_ctx, "rms_norm_eps", short_real((double)k->norm_eps),
+        "hidden_act", "silu", "tie_word_embeddings", k->tied, "attention_bias",
         (k->biases & BIAS_ATTENTION) == BIAS_ATTENTION, "mlp_bias",
         (k->biases & BIAS_MLP) == BIAS_MLP);
-    if (!json)
-        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
     set_windows(k, json);
     set_tokens(k, json);
-    graft_status status = set_rope(c, json, error);
-    if (status != GRAFT_OK) {
-        json_decref(json);
-        return status;
-    }
-    *out = json;
-    return GRAFT_OK;
+    set_rope(m, json);
+    return json;
+}
+
+/* ---- reading back ------------------------------------------------------------------------- */
+
+static bool same_rope(const struct model *m, const struct config *read, double *freq)
+{
+    double mscale;
+    config_rope_frequencies(read, freq, &mscale);
+    bool same = fabs(mscale - (double)m->rope_mscale) <= 1e-5 * mscale;
+    for (int i = 0; i < read->d_head / 2; i++)
+        same = same && fabs(freq[i] - (double)m->rope_freq[i]) <= 1e-5 * freq[i];
+    return same;
+}
+
+/* What differs, or NULL. */
+static const char *difference(const struct model *m, const struct config *read, double *freq)
+{
+    const struct config *k = &m->config;
+    if (read->n_layer != k->n_layer || read->d_model != k->d_model || read->d_ff != k->d_ff ||
+        read->n_head != k->n_head || read->n_kv != k->n_kv || read->d_head != k->d_head ||
+        read->n_vocab != k->n_vocab || read->tied != k->tied || read->qk_norm != k->qk_norm)
+        return "shape";
+    if (read->norm_eps != k->norm_eps)
+        return "norm_eps";
+    if (read->biases != k->biases)
+        return "set of biases";
+    if (memcmp(read->windows, k->windows, (size_t)k->n_layer * sizeof *k->windows))
+        return "sliding window";
+    return same_rope(m, read, freq) ? NULL : "rotary embedding";
+}
+
+static graft_status read_back(const struct conversion *c, const json_t *json, graft_error *error)
+{
+    struct mem *mem = &c->runtime->mem;
+    const struct config *k = &c->model->config;
+    struct arena arena;
+    struct config read;
+    arena_init(&arena, mem, CONFIG_LIMIT);
+    double *freq = mem_calloc(mem, (size_t)k->d_head / 2, sizeof *freq);
+    graft_status status = freq ? config_parse_hf(&read, &arena, json, error)
+                               : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    const char *what = status == GRAFT_OK ? difference(c->model, &read, freq) : NULL;
+    if (what)
+        status = error_set(error, GRAFT_UNSUPPORTED,
+                           "the config.json of a %s cannot express this model's %s",
+                           k->architecture, what);
+    mem_free(mem, freq);
+    arena_free(&arena);
+    return status;
 }
 
 graft_status config_write_json(const struct conversion *c, json_t **out, graft_error *error)
 {
     graft_status status;
+    json_t *json = NULL;
     if (c->model->tensors.gguf) {
-        status = from_config(c, out, error);
+        json = from_config(c->model);
+        status =
+            json ? read_back(c, json, error) : error_set(error, GRAFT_NO_MEMORY, "out of memory");
     } else {
-        char *path = path_join(&c->runtime->mem, c->model->path, "config.json");
-        status = path ? json_read(&c->runtime->mem, path, 16 << 20, out, error)
+        char *path = conversion_source(c, "config.json");
+        status = path ? json_read(&c->runtime->mem, path, CONFIG_LIMIT, &json, error)
                       : error_set(error, GRAFT_NO_MEMORY, "out of memory");
         mem_free(&c->runtime->mem, path);
     }
-    if (status != GRAFT_OK)
+    if (status != GRAFT_OK) {
+        json_decref(json);
         return status;
-    json_object_del(*out, "quantization"); /* MLX: the weights are plain now */
-    json_object_del(*out, "quantization_config");
-    json_object_del(*out, "dtype"); /* the key's newer name */
-    json_object_set_new(*out, "torch_dtype", json_string(torch_dtype(c)));
+    }
+    json_object_del(json, "quantization"); /* MLX: the weights are plain now */
+    json_object_del(json, "quantization_config");
+    json_object_del(json, "dtype"); /* the key's newer name */
+    json_object_set_new(json, "torch_dtype", json_string(torch_dtype(c)));
+    *out = json;
     return GRAFT_OK;
 }

@@ -1,6 +1,19 @@
 /* convert.c: opens the source, chooses the recipe, and hands over to the writer of the container. */
 #include "convert_internal.h"
 
+char *conversion_source(const struct conversion *c, const char *name)
+{
+    struct mem *mem = &c->runtime->mem;
+    const char *path = c->model->path;
+    if (path_is_dir(path))
+        return path_join(mem, path, name);
+    size_t length = (size_t)(path_base(path) - path); /* a .safetensors in its directory */
+    char *dir = length ? mem_strndup(mem, path, length) : mem_strdup(mem, ".");
+    char *joined = dir ? path_join(mem, dir, name) : NULL;
+    mem_free(mem, dir);
+    return joined;
+}
+
 static graft_status check(const struct conversion *c, graft_error *error)
 {
     char known[256];
@@ -25,6 +38,8 @@ graft_status model_convert(graft_runtime *runtime, const char *in, const char *o
     graft_status status = check(&c, error);
     if (status == GRAFT_OK)
         status = model_open(runtime, in, NULL, &c.model, error);
+    if (status == GRAFT_OK && c.naming == NAMING_GGUF)
+        status = gguf_check_expressible(&c, error);
     if (status == GRAFT_OK)
         status = plan_build(&c, error);
     if (status == GRAFT_OK)

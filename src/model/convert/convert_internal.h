@@ -11,6 +11,9 @@
 
 enum { MODULE_NAME_MAX = 160 };
 
+/* Where a GGUF keeps Llama 3's scaling: one divisor of the plain frequency per plane. */
+#define ROPE_FACTORS "rope_freqs.weight"
+
 /* One tensor to write. Either a matrix or a vector of floats. */
 struct item {
     char name[MODULE_NAME_MAX];
@@ -41,6 +44,9 @@ struct conversion {
     uint64_t bytes_done;
 };
 
+/* The path of a file beside the source's weights; NULL: no memory. */
+char *conversion_source(const struct conversion *c, const char *name);
+
 /* ---- recipe.c: which type each tensor gets ---- */
 
 /* By name as people write it ("q4_k_m"); NULL when unknown. */
@@ -67,6 +73,8 @@ graft_status item_write(struct conversion *c, const struct item *item, struct fi
 
 /* ---- the containers ---- */
 
+/* Says no, with the reason, to what a GGUF has no words for. */
+graft_status gguf_check_expressible(const struct conversion *c, graft_error *error);
 graft_status convert_to_gguf(struct conversion *c, graft_error *error);
 graft_status convert_to_hf(struct conversion *c, graft_error *error);
 

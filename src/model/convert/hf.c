@@ -47,7 +47,7 @@ static graft_status copy_side_file(struct conversion *c, const char *dir, const 
                                    graft_error *error)
 {
     struct mem *mem = &c->runtime->mem;
-    char *from = path_join(mem, c->model->path, name), *bytes = NULL;
+    char *from = conversion_source(c, name), *bytes = NULL;
     size_t size;
     graft_status status = from ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
     if (from && path_exists(from)) {
@@ -67,7 +67,7 @@ static void set_special(json_t *json, const struct tokenizer *t, const char *rol
         json_object_set_new(json, role, json_string(text));
 }
 
-/* tokenizer.json, tokenizer_config.json and generation_config.json of a GGUF's tokenizer. */
+/* tokenizer.json and tokenizer_config.json of a GGUF's tokenizer. */
 static graft_status write_tokenizer(struct conversion *c, const char *dir, graft_error *error)
 {
     const struct tokenizer *t = c->model->tokenizer;

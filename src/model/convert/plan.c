@@ -105,13 +105,34 @@ static graft_status add_layer(struct conversion *c, int i, graft_error *error)
     return status;
 }
 
+/* From the configuration, or as they are stored. */
+static graft_status set_rope_factors(struct conversion *c, int n, const struct tensor_info *stored,
+                                     graft_error *error)
+{
+    const struct config *config = &c->model->config;
+    struct mem *mem = &c->runtime->mem;
+    double mscale, *scaled = mem_calloc(mem, (size_t)n, sizeof *scaled);
+    c->rope_factors = mem_calloc(mem, (size_t)n, sizeof *c->rope_factors);
+    if (!scaled || !c->rope_factors) {
+        mem_free(mem, scaled);
+        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    }
+    config_rope_frequencies(config, scaled, &mscale);
+    for (int i = 0; i < n; i++)
+        c->rope_factors[i] =
+            (float)(pow(config->rope.theta, -2.0 * i / config->d_head) / scaled[i]);
+    if (stored)
+        memcpy(c->rope_factors, stored->data, stored->size);
+    mem_free(mem, scaled);
+    return GRAFT_OK;
+}
+
 /* GGUF holds the llama3 scaling as divisors of the plain frequencies. */
 static graft_status add_rope_factors(struct conversion *c, graft_error *error)
 {
     const struct config *config = &c->model->config;
     const struct tensor_info *stored =
-        c->model->tensors.gguf ? gguf_find_tensor(c->model->tensors.gguf, "rope_freqs.weight")
-                               : NULL;
+        c->model->tensors.gguf ? gguf_find_tensor(c->model->tensors.gguf, ROPE_FACTORS) : NULL;
     if (c->naming != NAMING_GGUF || (config->rope.kind != ROPE_LLAMA3 && !stored))
         return GRAFT_OK;
     int half = config->d_head / 2;
@@ -119,16 +140,13 @@ static graft_status add_rope_factors(struct conversion *c, graft_error *error)
     graft_status status = plan_add(&c->plan, &item, error);
     if (status != GRAFT_OK)
         return status;
-    if (!(c->rope_factors = mem_calloc(&c->runtime->mem, (size_t)half, sizeof(float))))
-        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
-    for (int i = 0; i < half; i++) {
-        double plain = pow(config->rope.theta, -2.0 * i / config->d_head);
-        c->rope_factors[i] = (float)(plain / (double)c->model->rope_freq[i]);
-    }
+    status = set_rope_factors(c, half, stored, error);
+    if (status != GRAFT_OK)
+        return status;
     item->vector = c->rope_factors;
     item->n = half;
     item->type = GRAFT_TYPE_F32;
-    snprintf(item->name, sizeof item->name, "rope_freqs.weight");
+    snprintf(item->name, sizeof item->name, ROPE_FACTORS);
     c->plan.bytes += (uint64_t)half * sizeof(float);
     return GRAFT_OK;
 }

@@ -39,7 +39,7 @@ static const struct recipe RECIPES[] = {
      T(Q3_K),
      T(Q6_K),
      {{FIRST_TWO, T(Q5_K)}, {ALWAYS, T(Q4_K)}},
-     {{FIRST_SIXTEENTH, T(Q5_K)}, {SOME, T(Q4_K)}},
+     {{FIRST_SIXTEENTH, T(Q5_K)}, {ALWAYS, T(Q4_K)}},
      {ALWAYS, T(Q4_K)},
      12},
     {"q4_k_s", T(Q4_K), T(Q6_K), {{FIRST_FOUR, T(Q5_K)}}, {{FIRST_EIGHTH, T(Q5_K)}}, {0}, 14},

@@ -5,9 +5,11 @@
  */
 #include "convert_internal.h"
 
+#include <float.h>
 #include <math.h>
 
 enum { CHUNK_BYTES = 8 << 20 };
+static const long long NO_ROW = INT64_MAX;
 
 struct chunk {
     const struct conversion *c;
@@ -16,7 +18,7 @@ struct chunk {
     size_t row_bytes;
     float *floats;        /* [n_workers, n_in] */
     uint8_t *out;         /* [n_rows, row_bytes] */
-    atomic_llong bad_row; /* a row that holds what the type cannot, or -1 */
+    atomic_llong bad_row; /* the first row that holds what the type cannot, or NO_ROW */
 };
 
 /* The source row of output row r. */
@@ -30,14 +32,36 @@ static int64_t source_row(const struct conversion *c, const struct item *item, i
     return head * d + (i % (d / 2)) * 2 + i / (d / 2);
 }
 
-/* Can every value be held? F16 ends at 65504; infinities and NaN are never written. */
-static bool row_fits(const float *x, int64_t n, graft_type type)
+/* The largest value of a type; a Q type's scales are F16. */
+static float type_limit(graft_type type)
 {
-    float limit = type == GRAFT_TYPE_F16 ? 65504.0f : INFINITY;
+    return type == GRAFT_TYPE_F32 ? FLT_MAX : type == GRAFT_TYPE_BF16 ? 0x1.fep127f : 65504.0f;
+}
+
+/* The first value that the type cannot hold, or -1. Infinities and NaN are never converted. */
+static int64_t row_misfit(const float *x, int64_t n, graft_type type)
+{
+    float limit = type_limit(type);
     for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i]) || fabsf(x[i]) > limit)
-            return false;
-    return true;
+        if (!(fabsf(x[i]) <= limit))
+            return i;
+    return -1;
+}
+
+static graft_status misfit(const struct item *item, int64_t row, float value, graft_error *error)
+{
+    error_set(error, GRAFT_NUMERIC, "tensor %s: row %lld holds %g, which %s cannot hold",
+              item->name, (long long)row, (double)value, graft_type_name(item->type));
+    error_at_tensor(error, item->name);
+    return GRAFT_NUMERIC;
+}
+
+/* The lowest row wins, whichever worker meets one first. */
+static void note_bad_row(atomic_llong *bad, long long row)
+{
+    long long seen = atomic_load(bad);
+    while (row < seen && !atomic_compare_exchange_weak(bad, &seen, row))
+        ;
 }
 
 static void convert_rows(void *context, int worker, int n_workers)
@@ -56,8 +80,9 @@ static void convert_rows(void *context, int worker, int n_workers)
             continue;
         }
         kernels->dequantize[w->type](w, row, 0, w->n_in, x);
-        if (!row_fits(x, w->n_in, k->item->type) || !quantize_row(k->item->type, x, w->n_in, out))
-            atomic_store(&k->bad_row, row);
+        if (row_misfit(x, w->n_in, k->item->type) >= 0 ||
+            !quantize_row(k->item->type, x, w->n_in, out))
+            note_bad_row(&k->bad_row, row);
     }
 }
 
@@ -73,15 +98,14 @@ static graft_status report(struct conversion *c, size_t bytes, const char *name,
 static graft_status write_chunk(struct conversion *c, struct chunk *k, struct file_writer *file,
                                 graft_error *error)
 {
-    atomic_store(&k->bad_row, -1);
+    const struct matrix *w = k->item->matrix;
+    atomic_store(&k->bad_row, NO_ROW);
     pool_run(c->runtime->pool, convert_rows, k);
     long long bad = atomic_load(&k->bad_row);
-    if (bad >= 0) {
-        error_set(error, GRAFT_NUMERIC,
-                  "tensor \"%s\": row %lld holds NaN, Inf or a value that %s cannot hold",
-                  k->item->name, bad, graft_type_name(k->item->type));
-        error_at_tensor(error, k->item->name);
-        return GRAFT_NUMERIC;
+    if (bad != NO_ROW) {
+        c->runtime->kernels->dequantize[w->type](w, bad, 0, w->n_in, k->floats);
+        int64_t i = row_misfit(k->floats, w->n_in, k->item->type);
+        return misfit(k->item, bad, k->floats[i < 0 ? 0 : i], error);
     }
     size_t bytes = (size_t)k->n_rows * k->row_bytes;
     graft_status status = file_writer_write(file, k->out, bytes, error);
@@ -122,12 +146,12 @@ static graft_status write_vector(struct conversion *c, const struct item *item,
     graft_status status = x && out ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
     for (int64_t i = 0; i < item->n && status == GRAFT_OK; i++)
         x[i] = item->vector[source_row(c, item, i)];
-    if (status == GRAFT_OK &&
-        (!row_fits(x, item->n, item->type) || !quantize_row(item->type, x, item->n, out))) {
-        status = error_set(error, GRAFT_NUMERIC, "tensor \"%s\" holds what %s cannot", item->name,
-                           graft_type_name(item->type));
-        error_at_tensor(error, item->name);
-    }
+    int64_t bad = status == GRAFT_OK ? row_misfit(x, item->n, item->type) : -1;
+    if (bad >= 0)
+        status = misfit(item, source_row(c, item, bad), x[bad], error);
+    if (status == GRAFT_OK && !quantize_row(item->type, x, item->n, out))
+        status =
+            error_set(error, GRAFT_INTERNAL, "%s as %s", item->name, graft_type_name(item->type));
     if (status == GRAFT_OK)
         status = file_writer_write(file, out, bytes, error);
     if (status == GRAFT_OK)
