@@ -6,6 +6,7 @@
 #include "unit/template_support.h"
 
 #include <pthread.h>
+#include <time.h>
 
 static char *repeated(const char *text, size_t times)
 {
@@ -28,17 +29,24 @@ static char *glued(const char *a, char *middle, const char *b)
     return out;
 }
 
+#ifdef __SANITIZE_THREAD__
+enum { SECONDS_MAX = 200 };
+#else
+enum { SECONDS_MAX = 20 };
+#endif
+
 static graft_status outcome(const char *source, const struct template_limits *limits,
                             graft_error *error)
 {
     json_t *context = context_from(TEMPLATE_CONTEXT);
     char *text = NULL;
     size_t size;
-    double start = time_seconds();
+    clock_t start = clock(); /* of the processor: others may be busy */
     graft_status status =
         render_source(source, strlen(source), context, limits, &text, &size, error);
-    if (time_seconds() - start > 20)
-        fail_msg("took %.1f s: %.100s", time_seconds() - start, source);
+    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    if (seconds > SECONDS_MAX)
+        fail_msg("took %.1f s: %.100s", seconds, source);
     mem_free(NULL, text);
     json_decref(context);
     return status;
