@@ -260,9 +260,9 @@ static bool field_value(struct fields *f, const char *name, size_t size, struct 
             return false;
         bool digits = true;
         int64_t index = 0;
-        for (size_t i = begin; i < at; i++) {
-            digits &= name[i] >= '0' && name[i] <= '9';
-            index = index > 1000000000 ? index : index * 10 + (name[i] - '0');
+        for (size_t i = begin; i < at && digits; i++) {
+            digits = name[i] >= '0' && name[i] <= '9';
+            index = index > 1000000000 || !digits ? index : index * 10 + (name[i] - '0');
         }
         if (!(item ? get_item(f->rt, *out, digits ? v_int(index) : key, out)
                    : get_attr(f->rt, *out, key.s, out)))

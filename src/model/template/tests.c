@@ -169,7 +169,6 @@ static bool test_sameas(struct rt *rt, struct call *c, struct value *out)
     struct value a = c->self, b = c->arg[0];
     bool same = a.kind == b.kind;
     switch (a.kind) {
-    case V_UNDEFINED:
     case V_NONE:
         return answer(out, same);
     case V_BOOL:
