@@ -138,32 +138,55 @@ static void select_best(const float *x, int n, int k, int32_t *ids)
         ids[i] = i;
     }
     heapify(x, ids, k, true);
+    float worst = x[ids[0]];
     for (int i = k; i < n; i++) {
-        if (x[i] > x[ids[0]]) { /* an equal one has a higher id: it ranks below */
+        if (x[i] > worst) { /* an equal one has a higher id: it ranks below */
             ids[0] = i;
             sift_down(x, ids, k, 0, true);
+            worst = x[ids[0]];
         }
     }
     for (int left = k - 1; left > 0; left--) {
-        int32_t worst = ids[0];
+        int32_t last = ids[0];
         ids[0] = ids[left];
-        ids[left] = worst;
+        ids[left] = last;
         sift_down(x, ids, left, 0, true);
     }
 }
 
-/* The best id, ties to the lowest; -1 when some logit is NaN or +infinity, or none is finite. */
+/* The best id, ties to the lowest; -1 when some logit is NaN or +infinity, or none is finite. Lanes, so
+ * that the compiler can use vectors: this runs over the whole vocabulary for each token. */
 static int32_t best_checked(const float *x, int n)
 {
-    int32_t best = 0;
-    bool nan = false;
-    for (int i = 0; i < n; i++) {
-        nan |= x[i] != x[i];
-        if (x[i] > x[best]) {
-            best = i;
+    enum { LANES = 8 };
+    float max[LANES];
+    int32_t nan[LANES] = {0};
+    for (int k = 0; k < LANES; k++) {
+        max[k] = x[0];
+    }
+    int i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int k = 0; k < LANES; k++) {
+            max[k] = x[i + k] > max[k] ? x[i + k] : max[k];
+            nan[k] |= x[i + k] != x[i + k];
         }
     }
-    return nan || !isfinite(x[best]) ? -1 : best;
+    for (; i < n; i++) {
+        max[0] = x[i] > max[0] ? x[i] : max[0];
+        nan[0] |= x[i] != x[i];
+    }
+    for (int k = 1; k < LANES; k++) {
+        max[0] = max[k] > max[0] ? max[k] : max[0];
+        nan[0] |= nan[k];
+    }
+    if (nan[0] != 0 || !isfinite(max[0])) {
+        return -1;
+    }
+    int32_t best = 0;
+    while (x[best] != max[0]) {
+        best++;
+    }
+    return best;
 }
 
 /* ---- penalties ---- */
