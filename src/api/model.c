@@ -9,35 +9,12 @@ void graft_model_options_init(graft_model_options *options, size_t struct_size)
 
 /* ---- totals ---- */
 
-static uint64_t matrix_values(const struct matrix *w)
-{
-    return (uint64_t)w->n_out * (uint64_t)w->n_in;
-}
-
-static uint64_t layer_values(const struct config *c, const struct layer *layer)
-{
-    uint64_t n = 2 * (uint64_t)c->d_model; /* the norms */
-    for (int i = 0; i < LINEAR_COUNT; i++) {
-        n += matrix_values(&layer->linear[i]);
-        n += layer->bias[i] != NULL ? (uint64_t)layer->linear[i].n_out : 0;
-    }
-    n += layer->q_norm != NULL ? (uint64_t)c->d_head : 0;
-    n += layer->k_norm != NULL ? (uint64_t)c->d_head : 0;
-    return n;
-}
-
 static void count_weights(struct graft_model *m)
 {
-    const struct model *model = m->model;
-    const struct config *c = &model->config;
-    m->n_params = matrix_values(&model->embed) + (uint64_t)c->d_model;
-    m->n_params += c->tied && c->n_labels == 0 ? 0 : matrix_values(&model->head);
-    for (int i = 0; i < c->n_layer; i++) {
-        m->n_params += layer_values(c, &model->layers[i]);
-    }
-    size_t n = tensor_set_count(&model->tensors);
-    for (size_t i = 0; i < n; i++) {
-        m->weight_bytes += tensor_set_at(&model->tensors, i)->size;
+    const struct tensor_set *tensors = &m->model->tensors;
+    m->n_params = model_parameters(m->model);
+    for (size_t i = 0; i < tensor_set_count(tensors); i++) {
+        m->weight_bytes += tensor_set_at(tensors, i)->size;
     }
 }
 

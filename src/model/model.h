@@ -120,6 +120,8 @@ graft_status model_open(graft_runtime *runtime, const char *path,
                         const struct model_options *options, struct model **out,
                         graft_error *error);
 void model_close(struct model **model);
+/* Weights of all kinds; a head that is the embedding counts once. */
+uint64_t model_parameters(const struct model *model);
 
 /* The configuration alone, without weights, from an HF config.json or GGUF metadata. Pure parsers. */
 graft_status config_parse_hf(struct config *out, struct arena *arena, const json_t *json,

@@ -8,7 +8,8 @@
 
 #include "model/model.h"
 
-/* *json is NUL-terminated text from the runtime's memory; mem_free it. */
+/* path: a file or directory (model_resolve finds names). *json is NUL-terminated text from the
+ * runtime's memory; mem_free it. */
 graft_status model_inspect(graft_runtime *runtime, const char *path, char **json,
                            graft_error *error);
 
