@@ -115,26 +115,27 @@ graft_status file_writer_pad(struct file_writer *w, size_t alignment, graft_erro
 
 /* Without this a crash of the machine may bring the old name back. Folders that cannot be flushed
  * (some network and memory file systems say EINVAL) are as good as they get. */
-static graft_status sync_folder(struct file_writer *w, graft_error *error)
+static graft_status sync_folder(const char *folder, graft_error *error)
 {
-    const char *base = path_base(w->path);
-    size_t length = (size_t)(base - w->path);
-    char *folder = length ? mem_strndup(w->mem, w->path, length) : mem_strdup(w->mem, ".");
-    if (!folder)
-        return error_no_memory(error, length + 1);
     graft_status status = GRAFT_OK;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
         status = error_set_errno(error, errno, "flush the folder", folder);
     if (fd >= 0)
         close(fd);
-    mem_free(w->mem, folder);
     return status;
 }
 
 graft_status file_writer_commit(struct file_writer *w, graft_error *error)
 {
     graft_status status = GRAFT_OK;
+    /* Before the rename: what fails afterwards could not take the new file back. */
+    size_t length = (size_t)(path_base(w->path) - w->path);
+    char *folder = length ? mem_strndup(w->mem, w->path, length) : mem_strdup(w->mem, ".");
+    if (!folder) {
+        status = error_no_memory(error, length + 1);
+        goto done;
+    }
     if (fflush(w->file) != 0 || fsync(fileno(w->file)) != 0) {
         status = fail_errno(w, "write", error);
         goto done;
@@ -151,8 +152,9 @@ graft_status file_writer_commit(struct file_writer *w, graft_error *error)
     }
     mem_free(w->mem, w->temporary);
     w->temporary = NULL;
-    status = sync_folder(w, error);
+    status = sync_folder(folder, error);
 done:
+    mem_free(w->mem, folder);
     file_writer_abort(w);
     return status;
 }

@@ -209,7 +209,8 @@ graft_status convert_to_hf(struct conversion *c, graft_error *error)
                          target);
     snprintf(work, sizeof work, "%s.tmp-XXXXXX", target);
     if (!mkdtemp(work) || chmod(work, 0755))
-        return error_set(error, GRAFT_IO, "%s: %s", work, strerror(errno));
+        return error_set(error, errno == ENOENT ? GRAFT_NOT_FOUND : GRAFT_IO,
+                         "cannot create the directory %s: %s", target, strerror(errno));
     graft_status status = write_side_files(c, work, error);
     if (status == GRAFT_OK)
         status = write_weights(c, work, error);

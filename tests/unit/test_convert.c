@@ -1,0 +1,816 @@
+/* test_convert.c: a converted model is the same model: its logits, its bytes on the way back, the types that
+ * recipes promise; and what is refused leaves nothing behind.
+ */
+#include "conformance/conformance_support.h"
+#include "conformance/oracle_model.h"
+#include "model/convert/convert.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char *dir;
+static struct graft_runtime rt;
+static char logged[2048];
+
+static void keep_log(void *user, graft_log_level level, const char *message)
+{
+    (void)user;
+    (void)level;
+    size_t used = strlen(logged);
+    snprintf(logged + used, sizeof(logged) - used, "%s\n", message);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    dir = temp_dir();
+    runtime_start(&rt, 2, NULL);
+    rt.log = keep_log;
+    logged[0] = '\0';
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    runtime_stop(&rt);
+    temp_remove(dir);
+    free(dir);
+    return 0;
+}
+
+/* A path in the test's folder; a few may be in use at a time. */
+static const char *at(const char *name)
+{
+    static char paths[8][1024];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
+    return path;
+}
+
+/* Files in the test's folder. */
+static int count_files(void)
+{
+    DIR *stream = opendir(dir);
+    int n = 0;
+    assert_non_null(stream);
+    while (readdir(stream))
+        n++;
+    closedir(stream);
+    return n - 2;
+}
+
+/* ---- conversions -------------------------------------------------------------------------- */
+
+static graft_status try_convert(struct graft_runtime *runtime, const char *in, const char *out,
+                                const char *type, graft_error *error)
+{
+    bool gguf = strstr(out, ".gguf") != NULL;
+    graft_convert_options options = {.struct_size = sizeof(options),
+                                     .format = gguf ? GRAFT_FORMAT_GGUF : GRAFT_FORMAT_HF,
+                                     .type = type};
+    *error = (graft_error){0};
+    return model_convert(runtime, at(in), at(out), &options, error);
+}
+
+/* in → out, a GGUF when the name ends so. */
+static void convert(const char *in, const char *out, const char *type)
+{
+    graft_error error;
+    if (try_convert(&rt, in, out, type, &error) != GRAFT_OK)
+        fail_msg("%s to %s as %s: %s", in, out, type, error.message);
+}
+
+static void refuse(const char *in, const char *out, const char *type, graft_status status,
+                   const char *words)
+{
+    graft_error error;
+    int before = count_files();
+    graft_status found = try_convert(&rt, in, out, type, &error);
+    if (found != status || !strstr(error.message, words))
+        fail_msg("%s to %s as %s: status %d, \"%s\"; expected %d and \"%s\"", in, out, type,
+                 (int)found, error.message, (int)status, words);
+    assert_int_equal(count_files(), before);
+}
+
+/* A random model at `name`; yarn is a qwen2 with that scaling. */
+static void write_model(const char *arch, const char *name, graft_type type)
+{
+    struct oracle_model m;
+    bool yarn = !strcmp(arch, "yarn");
+    json_t *config = oracle_config(yarn ? "qwen2" : arch);
+    if (yarn)
+        json_object_set_new(config, "rope_scaling",
+                            json_pack("{s:s, s:f, s:f, s:i}", "rope_type", "yarn", "factor", 4.0,
+                                      "attention_factor", 1.25, "original_max_position_embeddings",
+                                      64));
+    oracle_model_make(&m, config, 1);
+    oracle_write_hf(&m, at(name), type);
+    oracle_model_free(&m);
+}
+
+/* ---- comparison --------------------------------------------------------------------------- */
+
+enum { N_TOKENS = 24 };
+static const graft_token_id TOKENS[N_TOKENS] = {
+    1, 17, 300, 5, 5, 99, 42, 7, 211, 8, 330, 12, 64, 65, 66, 129, 30, 255, 3, 180, 77, 21, 90, 4};
+
+static float *logits_of(const char *name, size_t *count)
+{
+    struct model *m = open_model(&rt, at(name));
+    float *logits = run_tokens(m, TOKENS, N_TOKENS, (struct run){ROLE_PREFILL, KV_F32, 7});
+    *count = (size_t)N_TOKENS * (size_t)model_n_logits(m);
+    model_close(&m);
+    return logits;
+}
+
+/* max|a - b| / max|b|; 0: equal. */
+static double distance(const char *a, const char *b)
+{
+    size_t n_a, n_b;
+    float *x = logits_of(a, &n_a), *y = logits_of(b, &n_b);
+    assert_int_equal(n_a, n_b);
+    double d = memcmp(x, y, n_a * sizeof(float)) ? relative_error(x, y, n_a) : 0;
+    free(x);
+    free(y);
+    return d;
+}
+
+/* Every tensor of a is in b, byte for byte, and b has no other. */
+static void assert_same_tensors(const char *a, const char *b)
+{
+    struct tensor_set x, y;
+    assert_int_equal(tensor_set_open(&x, NULL, at(a), MAP_COPY, NULL), GRAFT_OK);
+    assert_int_equal(tensor_set_open(&y, NULL, at(b), MAP_COPY, NULL), GRAFT_OK);
+    assert_int_equal(tensor_set_count(&x), tensor_set_count(&y));
+    for (size_t i = 0; i < tensor_set_count(&x); i++) {
+        const struct tensor_info *t = tensor_set_at(&x, i), *u = tensor_set_find(&y, t->name);
+        if (!u || u->type != t->type || u->n_dims != t->n_dims || u->size != t->size ||
+            memcmp(u->shape, t->shape, (size_t)t->n_dims * sizeof(*t->shape)) ||
+            memcmp(u->data, t->data, t->size))
+            fail_msg("%s differs between %s and %s", t->name, a, b);
+    }
+    tensor_set_close(&x);
+    tensor_set_close(&y);
+}
+
+static void assert_same_files(const char *a, const char *b)
+{
+    char *x, *y;
+    size_t n_x, n_y;
+    assert_int_equal(file_read(NULL, at(a), 1 << 28, &x, &n_x, NULL), GRAFT_OK);
+    assert_int_equal(file_read(NULL, at(b), 1 << 28, &y, &n_y, NULL), GRAFT_OK);
+    assert_int_equal(n_x, n_y);
+    assert_memory_equal(x, y, n_x);
+    mem_free(NULL, x);
+    mem_free(NULL, y);
+}
+
+/* ---- round trips -------------------------------------------------------------------------- */
+
+static const char *const ARCHS[] = {"llama",   "llama-bias", "llama-linear", "llama3",
+                                    "mistral", "qwen2",      "qwen3",        "yarn"};
+
+/* Interleaved heads add in another order: the GGUF of a llama is near, all else is exact. */
+static void f32_goes_to_gguf_and_back_unchanged(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ARCHS); i++) {
+        const char *arch = ARCHS[i];
+        bool interleaved = !strncmp(arch, "llama", 5) || !strcmp(arch, "mistral");
+        char hf[64], gguf[64], back[64], again[64];
+        snprintf(hf, sizeof(hf), "%s", arch);
+        snprintf(gguf, sizeof(gguf), "%s.gguf", arch);
+        snprintf(back, sizeof(back), "%s-back", arch);
+        snprintf(again, sizeof(again), "%s-again.gguf", arch);
+        write_model(arch, hf, GRAFT_TYPE_F32);
+        convert(hf, gguf, "f32");
+        convert(gguf, back, "f32");
+        convert(gguf, again, "f32");
+        assert_same_tensors(hf, back);
+        assert_same_files(gguf, again);
+        double near = distance(gguf, hf), exact = distance(back, hf);
+        bool divisors = !strcmp(arch, "llama3"), factor = !strcmp(arch, "yarn");
+        if (near > (interleaved || factor ? 1e-5 : 0) || exact > (divisors || factor ? 1e-5 : 0))
+            fail_msg("%s: GGUF off by %g, directory by %g", arch, near, exact);
+    }
+}
+
+static void mistral_is_mistral_again(void **state)
+{
+    (void)state;
+    write_model("mistral", "hf", GRAFT_TYPE_F32);
+    convert("hf", "m.gguf", "f32");
+    assert_non_null(strstr(logged, "sliding window"));
+    convert("m.gguf", "back", "f32");
+    struct model *m = open_model(&rt, at("back"));
+    assert_string_equal(m->config.architecture, "MistralForCausalLM");
+    assert_int_equal(m->config.windows[2], 5);
+    model_close(&m);
+}
+
+static void windows_in_some_layers_survive(void **state)
+{
+    (void)state;
+    struct oracle_model m;
+    json_t *config = oracle_config("qwen2");
+    json_object_set_new(config, "use_sliding_window", json_true());
+    oracle_model_make(&m, config, 1);
+    oracle_write_hf(&m, at("hf"), GRAFT_TYPE_F32);
+    oracle_model_free(&m);
+    convert("hf", "m.gguf", "f32");
+    convert("m.gguf", "back", "f32");
+    assert_true(distance("m.gguf", "hf") == 0);
+    assert_true(distance("back", "hf") == 0);
+}
+
+static void half_precision_is_rounded_once(void **state)
+{
+    (void)state;
+    const struct {
+        const char *name;
+        graft_type type;
+    } types[] = {{"f16", GRAFT_TYPE_F16}, {"bf16", GRAFT_TYPE_BF16}};
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        char rounded[32], hf[32], gguf[32], back[32];
+        snprintf(rounded, sizeof(rounded), "rounded-%s", types[i].name);
+        snprintf(hf, sizeof(hf), "hf-%s", types[i].name);
+        snprintf(gguf, sizeof(gguf), "%s.gguf", types[i].name);
+        snprintf(back, sizeof(back), "back-%s", types[i].name);
+        write_model("qwen3", "hf", GRAFT_TYPE_F32);
+        write_model("qwen3", rounded, types[i].type);
+        convert("hf", hf, types[i].name);
+        assert_same_tensors(rounded, hf);
+        convert(rounded, gguf, types[i].name);
+        convert(gguf, back, types[i].name);
+        assert_same_tensors(rounded, back);
+        struct model *m = open_model(&rt, at(hf));
+        assert_int_equal(m->layers[0].linear[LINEAR_UP].type, types[i].type);
+        model_close(&m);
+    }
+}
+
+static void mlx_becomes_plain(void **state)
+{
+    (void)state;
+    struct oracle_model m;
+    static const char *const KEEP[] = {"model.layers.1.mlp.up_proj", NULL};
+    oracle_model_make(&m, oracle_config_wide("qwen2"), 3);
+    oracle_write_mlx(&m, at("mlx"),
+                     &(struct oracle_mlx){.bits = 4,
+                                          .group = 32,
+                                          .scale_type = GRAFT_TYPE_F16,
+                                          .keep = KEEP,
+                                          .wide = "model.layers.2.self_attn.v_proj"});
+    oracle_model_free(&m);
+    convert("mlx", "hf", "f32");
+    convert("mlx", "m.gguf", "f32");
+    assert_true(distance("hf", "mlx") <= 1e-6);
+    assert_true(distance("m.gguf", "hf") == 0);
+    struct model *plain = open_model(&rt, at("hf"));
+    assert_false(plain->config.has_mlx);
+    model_close(&plain);
+}
+
+static void classifiers_stay_classifiers(void **state)
+{
+    (void)state;
+    write_model("qwen2-cls", "hf", GRAFT_TYPE_F32);
+    convert("hf", "same", "f32");
+    assert_same_tensors("hf", "same");
+    assert_true(distance("same", "hf") == 0);
+    refuse("hf", "c.gguf", "f32", GRAFT_UNSUPPORTED, "score head");
+}
+
+static void a_safetensors_file_stands_for_its_directory(void **state)
+{
+    (void)state;
+    write_model("llama", "hf", GRAFT_TYPE_F32);
+    convert("hf/model.safetensors", "copy", "f32");
+    assert_same_tensors("hf", "copy");
+    assert_true(distance("copy", "hf") == 0);
+    char before[PATH_MAX];
+    assert_non_null(getcwd(before, sizeof(before)));
+    assert_int_equal(chdir(at("hf")), 0);
+    graft_error error = {0};
+    graft_convert_options options = {.format = GRAFT_FORMAT_HF};
+    assert_int_equal(model_convert(&rt, "model.safetensors", "here/", &options, &error), GRAFT_OK);
+    assert_true(path_exists("here/config.json"));
+    assert_int_equal(chdir(before), 0);
+}
+
+/* ---- quantised ---------------------------------------------------------------------------- */
+
+static void wide_model(const char *arch, const char *name)
+{
+    struct oracle_model m;
+    oracle_model_make(&m, oracle_config_wide(arch), 1);
+    oracle_write_hf(&m, at(name), GRAFT_TYPE_F32);
+    oracle_model_free(&m);
+}
+
+/* Mean KL of the logits from those of the floats: random weights are the hardest to round. */
+static void quantised_logits_are_near(void **state)
+{
+    (void)state;
+    const struct {
+        const char *type;
+        double kl;
+    } bounds[] = {{"q8_0", 2e-3}, {"q6_k", 5e-3}, {"q5_k_m", 2e-2}, {"q5_k_s", 2e-2},
+                  {"q5_0", 3e-2}, {"q5_1", 3e-2}, {"q4_k_m", 1e-1}, {"q4_k_s", 1e-1},
+                  {"q4_0", 2e-1}, {"q4_1", 2e-1}, {"q3_k_m", 4e-1}, {"q3_k_s", 5e-1},
+                  {"q2_k", 1.2e0}};
+    size_t n, same;
+    wide_model("qwen2", "hf");
+    float *want = logits_of("hf", &n);
+    for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
+        convert("hf", "q.gguf", bounds[i].type);
+        float *got = logits_of("q.gguf", &same);
+        assert_int_equal(n, same);
+        double kl = mean_kl(got, want, N_TOKENS, (int)(n / N_TOKENS));
+        if (!(kl <= bounds[i].kl && kl >= bounds[i].kl / 20))
+            fail_msg("%s: mean KL %g, expected at most %g and not far below", bounds[i].type, kl,
+                     bounds[i].kl);
+        free(got);
+        /* What the file says is what a reader gets, in floats too. */
+        convert("q.gguf", "floats", "f32");
+        assert_true(distance("floats", "q.gguf") == 0);
+        temp_remove(at("floats"));
+    }
+    free(want);
+}
+
+static void requantising_takes_the_stored_values(void **state)
+{
+    (void)state;
+    wide_model("llama", "hf");
+    convert("hf", "q8.gguf", "q8_0");
+    convert("q8.gguf", "q4.gguf", "q4_k_m");
+    convert("q8.gguf", "floats", "f32");
+    convert("floats", "direct.gguf", "q4_k_m");
+    assert_true(distance("q4.gguf", "direct.gguf") == 0);
+    convert("q4.gguf", "again.gguf", "Q4_K");
+    assert_same_files("q4.gguf", "again.gguf");
+}
+
+static void check_types(const char *file, const char *const (*expected)[2])
+{
+    struct tensor_set set;
+    assert_int_equal(tensor_set_open(&set, NULL, at(file), MAP_COPY, NULL), GRAFT_OK);
+    for (; (*expected)[0]; expected++) {
+        const struct tensor_info *t = tensor_set_find(&set, (*expected)[0]);
+        assert_non_null(t);
+        if (strcmp(graft_type_name(t->type), (*expected)[1]))
+            fail_msg("%s: %s is %s, expected %s", file, t->name, graft_type_name(t->type),
+                     (*expected)[1]);
+    }
+    tensor_set_close(&set);
+}
+
+#define ALL_LAYERS(name, a, b, c)                                                                  \
+    {"blk.0." name ".weight", a}, {"blk.1." name ".weight", b},                                    \
+    {                                                                                              \
+        "blk.2." name ".weight", c                                                                 \
+    }
+
+/* Three layers: the "_m" recipes count the last as worth more, and none as an eighth of them. */
+static void recipes_give_the_types_that_llama_cpp_gives(void **state)
+{
+    (void)state;
+    static const char *const Q4_K_M[][2] = {{"token_embd.weight", "Q4_K"},
+                                            {"output.weight", "Q6_K"},
+                                            {"output_norm.weight", "F32"},
+                                            {"blk.0.attn_norm.weight", "F32"},
+                                            ALL_LAYERS("attn_q", "Q4_K", "Q4_K", "Q4_K"),
+                                            ALL_LAYERS("attn_v", "Q4_K", "Q4_K", "Q6_K"),
+                                            ALL_LAYERS("ffn_down", "Q4_K", "Q4_K", "Q6_K"),
+                                            ALL_LAYERS("attn_output", "Q4_K", "Q4_K", "Q4_K"),
+                                            {NULL, NULL}};
+    static const char *const Q4_K_S[][2] = {ALL_LAYERS("attn_v", "Q5_K", "Q5_K", "Q5_K"),
+                                            ALL_LAYERS("ffn_down", "Q4_K", "Q4_K", "Q4_K"),
+                                            {NULL, NULL}};
+    static const char *const Q3_K_M[][2] = {ALL_LAYERS("attn_v", "Q5_K", "Q5_K", "Q4_K"),
+                                            ALL_LAYERS("ffn_down", "Q4_K", "Q4_K", "Q4_K"),
+                                            ALL_LAYERS("attn_output", "Q4_K", "Q4_K", "Q4_K"),
+                                            ALL_LAYERS("ffn_up", "Q3_K", "Q3_K", "Q3_K"),
+                                            {NULL, NULL}};
+    static const char *const Q2_K[][2] = {{"token_embd.weight", "Q2_K"},
+                                          ALL_LAYERS("attn_q", "Q2_K", "Q2_K", "Q2_K"),
+                                          ALL_LAYERS("attn_v", "Q3_K", "Q3_K", "Q3_K"),
+                                          ALL_LAYERS("ffn_down", "Q3_K", "Q3_K", "Q3_K"),
+                                          ALL_LAYERS("attn_output", "Q3_K", "Q3_K", "Q3_K"),
+                                          {NULL, NULL}};
+    static const char *const Q5_K_M[][2] = {ALL_LAYERS("attn_v", "Q5_K", "Q5_K", "Q6_K"),
+                                            {"blk.0.ffn_gate.weight", "Q5_K"},
+                                            {NULL, NULL}};
+    static const char *const Q4_0[][2] = {{"token_embd.weight", "Q4_0"},
+                                          {"output.weight", "Q6_K"},
+                                          ALL_LAYERS("attn_v", "Q4_0", "Q4_0", "Q4_0"),
+                                          {NULL, NULL}};
+    const struct {
+        const char *type;
+        const char *const (*expected)[2];
+    } recipes[] = {{"q4_k_m", Q4_K_M}, {"Q4_K_S", Q4_K_S}, {"q3_k_m", Q3_K_M},
+                   {"q2_k", Q2_K},     {"q5_k", Q5_K_M},   {"q4_0", Q4_0}};
+    wide_model("llama", "hf");
+    for (size_t i = 0; i < ARRAY_LEN(recipes); i++) {
+        convert("hf", "m.gguf", recipes[i].type);
+        check_types("m.gguf", recipes[i].expected);
+    }
+    /* An embedding that is the head too gets the head's type. */
+    static const char *const TIED[][2] = {{"token_embd.weight", "Q6_K"}, {NULL, NULL}};
+    wide_model("qwen2", "tied");
+    convert("tied", "m.gguf", "q4_k_m");
+    check_types("m.gguf", TIED);
+}
+
+/* Rows of 96 fit blocks of 32 only, rows of 208 none. */
+static void rows_that_do_not_fit_get_a_type_that_does(void **state)
+{
+    (void)state;
+    static const char *const EXPECTED[][4] = {
+        {"q4_k_m", "Q5_0", "Q8_0", "F16"}, {"q5_k_s", "Q5_1", "Q8_0", "F16"},
+        {"q3_k_s", "Q4_0", "Q8_0", "F16"}, {"q2_k", "Q4_0", "Q8_0", "F16"},
+        {"q6_k", "Q8_0", "Q8_0", "F16"},   {"q4_1", "Q4_1", "Q8_0", "F16"},
+        {"q8_0", "Q8_0", "Q8_0", "F16"}};
+    write_model("llama", "hf", GRAFT_TYPE_F32);
+    for (size_t i = 0; i < ARRAY_LEN(EXPECTED); i++) {
+        const char *const expected[][2] = {{"blk.0.attn_q.weight", EXPECTED[i][1]},
+                                           {"output.weight", EXPECTED[i][2]},
+                                           {"blk.0.ffn_down.weight", EXPECTED[i][3]},
+                                           {NULL, NULL}};
+        convert("hf", "m.gguf", EXPECTED[i][0]);
+        check_types("m.gguf", expected);
+    }
+}
+
+/* ---- refusals ----------------------------------------------------------------------------- */
+
+static void unknown_types_are_refused_with_the_known_ones(void **state)
+{
+    (void)state;
+    write_model("llama", "hf", GRAFT_TYPE_F32);
+    refuse("hf", "x.gguf", "q9_9", GRAFT_UNSUPPORTED, "q4_k_m");
+    refuse("hf", "x.gguf", "", GRAFT_UNSUPPORTED, "known are f32");
+    refuse("hf", "x.gguf", "q4_k_m_and_more", GRAFT_UNSUPPORTED, "known are");
+    refuse("hf", "x", "q8_0", GRAFT_UNSUPPORTED, "f32, f16 or bf16");
+    refuse("nothing", "x.gguf", "f32", GRAFT_NOT_FOUND, "");
+}
+
+static void poison(const char *name, const char *tensor, size_t at_value, float value,
+                   graft_type type)
+{
+    struct oracle_model m;
+    oracle_model_make(&m, oracle_config("llama-bias"), 1);
+    oracle_find(&m, tensor)->values[at_value] = value;
+    oracle_write_hf(&m, at(name), type);
+    oracle_model_free(&m);
+}
+
+static void values_that_a_type_cannot_hold_are_named(void **state)
+{
+    (void)state;
+    poison("wide", "model.layers.1.mlp.up_proj.weight", 5 * 96 + 3, 1e6f, GRAFT_TYPE_BF16);
+    refuse("wide", "x.gguf", "f16", GRAFT_NUMERIC,
+           "blk.1.ffn_up.weight: row 5 holds 999424, which F16 cannot hold");
+    refuse("wide", "x.gguf", "q4_0", GRAFT_NUMERIC, "which Q4_0 cannot hold");
+    refuse("wide", "x", "f16", GRAFT_NUMERIC, "mlp.up_proj.weight: row 5");
+    convert("wide", "fine.gguf", "bf16");
+    poison("nan", "model.layers.0.self_attn.q_proj.weight", 96, NAN, GRAFT_TYPE_F32);
+    refuse("nan", "x.gguf", "q8_0", GRAFT_NUMERIC, "row 1 holds nan");
+    poison("bias", "model.layers.0.self_attn.q_proj.bias", 7, INFINITY, GRAFT_TYPE_F32);
+    refuse("bias", "x", "bf16", GRAFT_NUMERIC, "q_proj.bias: row 7 holds inf");
+    poison("large", "lm_head.weight", 0, 3.4e38f, GRAFT_TYPE_F32);
+    refuse("large", "x", "bf16", GRAFT_NUMERIC, "which BF16 cannot hold");
+    convert("large", "as-it-is", "f32");
+}
+
+static void change_config(const char *name, const char *key, json_t *value)
+{
+    char path[1100];
+    json_t *config = NULL;
+    snprintf(path, sizeof(path), "%s/config.json", at(name));
+    assert_int_equal(json_read(NULL, path, 1 << 20, &config, NULL), GRAFT_OK);
+    json_object_set_new(config, key, value);
+    char *text = json_dumps(config, 0);
+    write_file(at(name), "config.json", text, strlen(text));
+    free(text);
+    json_decref(config);
+}
+
+static json_t *llama3(double low)
+{
+    return json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", 8.0,
+                     "low_freq_factor", low, "high_freq_factor", 4.0,
+                     "original_max_position_embeddings", 64);
+}
+
+static void what_a_container_cannot_say_is_refused(void **state)
+{
+    (void)state;
+    write_model("yarn", "yarn", GRAFT_TYPE_F32);
+    change_config("yarn", "rope_scaling",
+                  json_pack("{s:s, s:f, s:b}", "rope_type", "yarn", "factor", 4.0, "truncate", 0));
+    refuse("yarn", "x.gguf", "f32", GRAFT_UNSUPPORTED, "truncate");
+    write_model("qwen2", "qwen", GRAFT_TYPE_F32);
+    change_config("qwen", "rope_scaling", llama3(1));
+    refuse("qwen", "x.gguf", "f32", GRAFT_UNSUPPORTED, "llama architecture only");
+    /* Bands that nobody uses cannot be told from the divisors. */
+    write_model("llama", "bands", GRAFT_TYPE_F32);
+    change_config("bands", "rope_scaling", llama3(2));
+    convert("bands", "bands.gguf", "f32");
+    refuse("bands.gguf", "x", "f32", GRAFT_UNSUPPORTED, "rotary embedding");
+    /* A scaling by 1 is none, however it is written. */
+    change_config("bands", "rope_scaling",
+                  json_pack("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", 1.0,
+                            "low_freq_factor", 1.0, "high_freq_factor", 4.0,
+                            "original_max_position_embeddings", 64));
+    convert("bands", "one.gguf", "f32");
+    convert("one.gguf", "one", "f32");
+    assert_true(distance("one", "bands") == 0);
+}
+
+/* Writes a copy of a GGUF with one more key and without some tensors. */
+static void change_gguf(const char *from, const char *to, void (*put)(struct gguf_writer *w),
+                        const char *drop)
+{
+    struct tensor_set set;
+    struct gguf_writer w;
+    struct file_writer file;
+    assert_int_equal(tensor_set_open(&set, NULL, at(from), MAP_COPY, NULL), GRAFT_OK);
+    gguf_writer_init(&w, NULL);
+    for (size_t i = 0; i < set.gguf->n_values; i++)
+        gguf_put_value(&w, &set.gguf->values[i]);
+    if (put)
+        put(&w);
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < set.gguf->n_tensors; i++) {
+            const struct tensor_info *t = &set.gguf->tensors[i];
+            struct tensor_decl decl = {.name = t->name, .type = t->type, .n_dims = t->n_dims};
+            memcpy(decl.shape, t->shape, sizeof(decl.shape));
+            if (drop && strstr(t->name, drop))
+                continue;
+            if (pass)
+                gguf_write_tensor(&file, t->data, t->size, NULL);
+            else
+                assert_int_equal(gguf_declare(&w, &decl, NULL), GRAFT_OK);
+        }
+        if (!pass) {
+            assert_int_equal(file_writer_open(&file, NULL, at(to), NULL), GRAFT_OK);
+            assert_int_equal(gguf_write_head(&w, &file, NULL), GRAFT_OK);
+        }
+    }
+    assert_int_equal(file_writer_commit(&file, NULL), GRAFT_OK);
+    gguf_writer_free(&w);
+    tensor_set_close(&set);
+}
+
+static void put_end_of_turn(struct gguf_writer *w)
+{
+    gguf_put_u32(w, "tokenizer.ggml.eot_token_id", 9);
+}
+
+static void a_config_that_would_be_another_model_is_refused(void **state)
+{
+    (void)state;
+    write_model("llama-bias", "hf", GRAFT_TYPE_F32);
+    convert("hf", "all.gguf", "f32");
+    change_gguf("all.gguf", "some.gguf", put_end_of_turn, "attn_output.bias");
+    refuse("some.gguf", "x", "f32", GRAFT_UNSUPPORTED, "set of biases");
+    /* The key that was added is kept, as a second end token. */
+    change_gguf("all.gguf", "more.gguf", put_end_of_turn, NULL);
+    convert("more.gguf", "more", "f32");
+    struct model *m = open_model(&rt, at("more"));
+    assert_int_equal(m->config.n_eos, 2);
+    assert_int_equal(m->config.eos[1], 9);
+    model_close(&m);
+}
+
+static void output_places_are_checked(void **state)
+{
+    (void)state;
+    char path[6000];
+    graft_error error;
+    graft_convert_options options = {.format = GRAFT_FORMAT_HF, .type = "f32"};
+    write_model("llama", "hf", GRAFT_TYPE_F32);
+    refuse("hf", "hf", "f32", GRAFT_INVALID_ARGUMENT, "not an empty directory");
+    refuse("hf", "hf/config.json", "f32", GRAFT_INVALID_ARGUMENT, "not an empty directory");
+    refuse("hf", "no/such/folder", "f32", GRAFT_NOT_FOUND, "");
+    refuse("hf", "no/such/folder.gguf", "f32", GRAFT_NOT_FOUND, "");
+    memset(path, 'x', sizeof(path));
+    path[sizeof(path) - 1] = '\0';
+    assert_int_equal(model_convert(&rt, at("hf"), path, &options, &error), GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(model_convert(&rt, at("hf"), "", &options, &error), GRAFT_INVALID_ARGUMENT);
+    mkdir(at("empty"), 0777);
+    convert("hf", "empty", "f32");
+    assert_same_tensors("hf", "empty");
+    char before[PATH_MAX];
+    assert_non_null(getcwd(before, sizeof(before)));
+    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(model_convert(&rt, at("hf"), "relative", &options, &error), GRAFT_OK);
+    assert_int_equal(chdir(before), 0);
+    assert_same_tensors("hf", "relative");
+}
+
+/* ---- cancelling, and lack of memory ------------------------------------------------------- */
+
+struct patience {
+    int left;
+    uint64_t done, total;
+};
+
+static bool count_down(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    struct patience *p = user;
+    assert_true(done >= p->done && done <= total);
+    assert_non_null(what);
+    p->done = done;
+    p->total = total;
+    return p->left-- > 0;
+}
+
+static void cancelling_leaves_the_old_file_and_nothing_else(void **state)
+{
+    (void)state;
+    write_model("qwen3", "hf", GRAFT_TYPE_F32);
+    write_file(dir, "old.gguf", "old", 3);
+    int files = count_files();
+    for (int format = 0; format < 2; format++) {
+        graft_status status = GRAFT_CANCELLED;
+        for (int n = 0; status == GRAFT_CANCELLED; n += 5) {
+            struct patience p = {.left = n};
+            graft_convert_options options = {.format = format ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF,
+                                             .type = "f32",
+                                             .progress = count_down,
+                                             .progress_user = &p};
+            graft_error error;
+            status =
+                model_convert(&rt, at("hf"), at(format ? "new" : "old.gguf"), &options, &error);
+            assert_true(status == GRAFT_OK || status == GRAFT_CANCELLED);
+            if (status == GRAFT_OK) {
+                assert_true(p.done == p.total && p.total > 100000);
+                break;
+            }
+            char *text;
+            size_t size;
+            assert_int_equal(count_files(), files);
+            assert_int_equal(file_read(NULL, at("old.gguf"), 1 << 28, &text, &size, NULL),
+                             GRAFT_OK);
+            assert_true(format || (size == 3 && !memcmp(text, "old", 3)));
+            mem_free(NULL, text);
+        }
+    }
+    assert_true(distance("old.gguf", "new") == 0);
+}
+
+static void *failing_alloc(void *user, size_t bytes)
+{
+    int *left = user;
+    return (*left)-- > 0 ? malloc(bytes) : NULL;
+}
+
+static void *failing_resize(void *user, void *block, size_t bytes)
+{
+    int *left = user;
+    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
+}
+
+static void release(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+static const char TOKENIZER[] =
+    "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true,"
+    "\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false}],"
+    "\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+    "\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,"
+    "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
+    "\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},"
+    "\"merges\":[\"a b\"]}}";
+static const char TOKENIZER_CONFIG[] =
+    "{\"bos_token\":\"<s>\",\"eos_token\":\"<s>\",\"pad_token\":\"<s>\",\"chat_template\":"
+    "\"{{ messages[0].content }}\",\"tokenizer_class\":\"GPT2Tokenizer\"}";
+
+static void small_model_with_text(const char *name)
+{
+    struct oracle_model m;
+    json_t *config = oracle_config("llama3");
+    json_object_set_new(config, "num_hidden_layers", json_integer(1));
+    oracle_model_make(&m, config, 1);
+    oracle_write_hf(&m, at(name), GRAFT_TYPE_F32);
+    oracle_model_free(&m);
+    write_file(at(name), "tokenizer.json", TOKENIZER, strlen(TOKENIZER));
+    write_file(at(name), "tokenizer_config.json", TOKENIZER_CONFIG, strlen(TOKENIZER_CONFIG));
+}
+
+static void text_goes_with_the_weights(void **state)
+{
+    (void)state;
+    small_model_with_text("hf");
+    convert("hf", "m.gguf", "q8_0");
+    assert_int_equal(logged[0], '\0');
+    convert("m.gguf", "back", "f32");
+    convert("hf", "copy", "bf16");
+    static const char *const NAMES[] = {"hf", "m.gguf", "back", "copy"};
+    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
+        struct model *m = open_model(&rt, at(NAMES[i]));
+        struct tokens ids = {0};
+        assert_non_null(m->tokenizer);
+        assert_int_equal(tokenizer_encode(m->tokenizer, "ab<s>a", 6, TOKENIZE_SPECIAL, &ids, NULL),
+                         GRAFT_OK);
+        assert_int_equal(ids.count, 3);
+        assert_int_equal(ids.ids[0], 2);
+        assert_int_equal(ids.ids[1], 3);
+        assert_string_equal(tokenizer_chat_template(m->tokenizer), "{{ messages[0].content }}");
+        assert_int_equal(tokenizer_eos(m->tokenizer), 3);
+        tokens_free(&ids);
+        model_close(&m);
+    }
+    write_model("qwen2", "mute", GRAFT_TYPE_F32);
+    convert("mute", "mute.gguf", "f32");
+    assert_non_null(strstr(logged, "no tokenizer"));
+}
+
+static void every_lack_of_memory_is_reported_and_leaves_nothing(void **state)
+{
+    (void)state;
+    small_model_with_text("hf");
+    convert("hf", "m.gguf", "f32");
+    int files = count_files();
+    static const char *const ROUTES[][3] = {
+        {"hf", "x.gguf", "q4_k_m"}, {"m.gguf", "x", "f32"}, {"hf", "x", "bf16"}};
+    for (size_t i = 0; i < ARRAY_LEN(ROUTES); i++) {
+        graft_status status = GRAFT_NO_MEMORY;
+        for (int n = 0; status != GRAFT_OK; n++) {
+            struct graft_runtime small;
+            graft_error error;
+            int left = n;
+            runtime_start(&small, 1, NULL);
+            const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
+            mem_init(&small.mem, &allocator);
+            status = try_convert(&small, ROUTES[i][0], ROUTES[i][1], ROUTES[i][2], &error);
+            if (status != GRAFT_OK && status != GRAFT_NO_MEMORY)
+                fail_msg("%s to %s, allocation %d: %s", ROUTES[i][0], ROUTES[i][1], n,
+                         error.message);
+            assert_int_equal(count_files(), files + (status == GRAFT_OK));
+            assert_int_equal(atomic_load(&small.mem.bytes_in_use), 0);
+            pool_close(&small.pool);
+        }
+        if (path_is_dir(at(ROUTES[i][1])))
+            temp_remove(at(ROUTES[i][1]));
+        else
+            unlink(at(ROUTES[i][1]));
+    }
+}
+
+static void a_name_comes_from_the_path(void **state)
+{
+    (void)state;
+    static const char CACHE[] = "models--acme--Tiny-1/snapshots/0123";
+    mkdir(at("models--acme--Tiny-1"), 0777);
+    mkdir(at("models--acme--Tiny-1/snapshots"), 0777);
+    write_model("qwen2", CACHE, GRAFT_TYPE_F32);
+    convert(CACHE, "m.gguf", "f32");
+    struct tensor_set set;
+    const char *name;
+    size_t length;
+    assert_int_equal(tensor_set_open(&set, NULL, at("m.gguf"), MAP_COPY, NULL), GRAFT_OK);
+    assert_int_equal(gguf_get_string(set.gguf, "general.name", &name, &length, NULL), GRAFT_OK);
+    assert_int_equal(length, 6);
+    assert_memory_equal(name, "Tiny-1", 6);
+    tensor_set_close(&set);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(f32_goes_to_gguf_and_back_unchanged),
+        TEST(mistral_is_mistral_again),
+        TEST(windows_in_some_layers_survive),
+        TEST(half_precision_is_rounded_once),
+        TEST(mlx_becomes_plain),
+        TEST(classifiers_stay_classifiers),
+        TEST(a_safetensors_file_stands_for_its_directory),
+        TEST(quantised_logits_are_near),
+        TEST(requantising_takes_the_stored_values),
+        TEST(recipes_give_the_types_that_llama_cpp_gives),
+        TEST(rows_that_do_not_fit_get_a_type_that_does),
+        TEST(unknown_types_are_refused_with_the_known_ones),
+        TEST(values_that_a_type_cannot_hold_are_named),
+        TEST(what_a_container_cannot_say_is_refused),
+        TEST(a_config_that_would_be_another_model_is_refused),
+        TEST(output_places_are_checked),
+        TEST(cancelling_leaves_the_old_file_and_nothing_else),
+        TEST(text_goes_with_the_weights),
+        TEST(every_lack_of_memory_is_reported_and_leaves_nothing),
+        TEST(a_name_comes_from_the_path),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
