@@ -35,6 +35,23 @@ static graft_status open_json(struct mem *mem, const char *path, struct tokenize
     return status;
 }
 
+/* A directory with the files of a tokenizer, or, as for a model, with one GGUF file. */
+static graft_status open_dir(struct mem *mem, const char *path, struct tokenizer **out,
+                             graft_error *error)
+{
+    struct tensor_set set = {0};
+    graft_status status = tokenizer_open_dir(mem, path, out, error);
+    if (status != GRAFT_NOT_FOUND ||
+        tensor_set_open(&set, mem, path, MAP_SHARED_FILE, NULL) != GRAFT_OK) {
+        return status;
+    }
+    if (set.gguf != NULL) {
+        status = tokenizer_open_gguf(mem, set.gguf, out, error);
+    }
+    tensor_set_close(&set);
+    return status;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);
@@ -46,7 +63,7 @@ static graft_status open_path(struct mem *mem, const char *path, struct tokenize
 {
     graft_status status;
     if (path_is_dir(path)) {
-        status = tokenizer_open_dir(mem, path, out, error);
+        status = open_dir(mem, path, out, error);
     } else if (ends_with(path, ".json")) {
         status = open_json(mem, path, out, error);
     } else {
