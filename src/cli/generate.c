@@ -80,34 +80,35 @@ static int stream_token(struct cli_session *s, struct answer *a, const graft_tok
     return CLI_OK;
 }
 
+/* What the callback of graft_session_generate needs. */
+struct streaming {
+    struct cli_session *session;
+    struct answer *answer;
+    bool silent;
+    int result;
+};
+
+static bool take_token(void *user, const graft_token *token)
+{
+    struct streaming *to = user;
+    to->result = stream_token(to->session, to->answer, token, to->silent);
+    return to->result == CLI_OK && !cli_interrupted();
+}
+
 int generate_answer(struct cli_session *s, int64_t max_tokens, bool silent, struct answer *a)
 {
     graft_error error = {0};
-    graft_status status = GRAFT_OK;
-    int result = CLI_OK;
+    struct streaming to = {s, a, silent, CLI_OK};
+    if (max_tokens == 0) { /* to the library 0 is no limit */
+        a->finish = GRAFT_FINISH_LENGTH;
+        return CLI_OK;
+    }
     double begun = time_seconds();
-    while (status == GRAFT_OK && result == CLI_OK) {
-        if (cli_interrupted()) {
-            a->finish = GRAFT_FINISH_CANCELLED;
-            break;
-        }
-        if (max_tokens >= 0 && a->tokens >= (size_t)max_tokens) {
-            a->finish = GRAFT_FINISH_LENGTH;
-            break;
-        }
-        graft_token token = {0};
-        status = graft_session_next(s->session, &token, &error);
-        if (status == GRAFT_OK || (status == GRAFT_END && token.text_size > 0)) {
-            result = stream_token(s, a, &token, silent);
-        }
-    }
+    graft_status status = graft_session_generate(
+        s->session, max_tokens > 0 ? (size_t)max_tokens : 0, take_token, &to, &error);
     a->seconds = time_seconds() - begun;
-    if (status == GRAFT_END) {
-        a->finish = graft_session_finish(s->session);
-    } else if (status != GRAFT_OK) {
-        return cli_fail(&error);
-    }
-    return result;
+    a->finish = graft_session_finish(s->session);
+    return status == GRAFT_OK ? to.result : cli_fail(&error);
 }
 
 static double per_second(size_t n, double seconds)

@@ -63,6 +63,9 @@ if [ -f "$tiny/model.safetensors" ]; then
     check "the default model answers" status_is 0
     check "... with text" test -s "$scratch/out"
     cp "$scratch/out" "$scratch/once"
+    last=$(tail -c 1 "$scratch/once")
+    run run --temp 0 -n 12 -p "Tell me a story about a cat." --stop "$last~~never~~"
+    check "text held back for a stop text comes out at -n" out_equals_file "$scratch/once"
     run run -m tiny --temp 0 -n 12 -p "Tell me a story about a cat."
     check "the same by name, twice the same" out_equals_file "$scratch/once"
     GRAFT_TIER=scalar run run -m tiny --temp 0 -n 12 -p "Tell me a story about a cat." -t 1
@@ -105,6 +108,10 @@ if [ -f "$tiny/model.safetensors" ]; then
     check "quantize writes a GGUF" status_is 0
     run run -m "$scratch/tiny.gguf" --temp 0 -n 8 -p "Tell me a story about a cat."
     check "... that runs" test -s "$scratch/out"
+    mkdir "$scratch/folder"
+    ln -s ../tiny.gguf "$scratch/folder/tiny.gguf"
+    run tokenize -m "$scratch/folder" -p "Hello world" --json
+    check "a folder with one GGUF has its tokenizer" out_equals_file "$scratch/ids"
     run quantize -m "$scratch/tiny.gguf" -o "$scratch/hf" --format hf --type f32
     check "GGUF to a directory" status_is 0
     run run -m "$scratch/hf" --temp 0 -n 8 -p "Tell me a story about a cat."
