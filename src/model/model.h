@@ -131,9 +131,9 @@ graft_status config_parse_gguf(struct config *out, struct arena *arena, const st
 /* Angle per position of each rotation plane, scaling applied: freq is [d_head / 2], *mscale multiplies
  * cos and sin (1 but for YARN). A model divides further by the tensor rope_freqs.weight of a GGUF. */
 void config_rope_frequencies(const struct config *config, double *freq, double *mscale);
-/* Where a name such as "org/name" lives in the local Hugging Face cache (HF_HOME,
- * HUGGINGFACE_HUB_CACHE, ~/.cache/huggingface/hub); NOT_FOUND tells how to download it. An existing path
- * is returned as it is. */
+/* Where a name such as "org/name" lives in the local Hugging Face cache (HF_HUB_CACHE, HF_HOME,
+ * XDG_CACHE_HOME, ~/.cache/huggingface/hub); NOT_FOUND tells how to download it. An existing path is
+ * returned as it is. */
 graft_status model_resolve(struct mem *mem, const char *name, char **path, graft_error *error);
 
 /* ---- KV cache ----------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* resolve.c: where "org/name" lives in the local Hugging Face cache. Nothing is ever downloaded.
  *
  * HUB/models--org--name/refs/main holds a commit; HUB/models--org--name/snapshots/COMMIT is the
- * directory. HUB is $HUGGINGFACE_HUB_CACHE (or its older name), else $HF_HOME/hub, else
+ * directory. HUB is found as huggingface_hub finds it: $HF_HUB_CACHE (or its older name,
+ * $HUGGINGFACE_HUB_CACHE), else $HF_HOME/hub, else $XDG_CACHE_HOME/huggingface/hub, else
  * ~/.cache/huggingface/hub.
  */
 #include "model/model_internal.h"
@@ -24,14 +25,17 @@ static const char *variable(const char *name)
 /* The hub directory; NULL without memory. "" when nothing says where home is. */
 static char *hub_directory(struct mem *mem)
 {
-    const char *hub = variable("HUGGINGFACE_HUB_CACHE");
+    const char *hub = variable("HF_HUB_CACHE");
     if (!hub)
-        hub = variable("HF_HUB_CACHE");
+        hub = variable("HUGGINGFACE_HUB_CACHE");
     if (hub)
         return mem_strdup(mem, hub);
     const char *home = variable("HF_HOME");
     if (home)
         return path_join(mem, home, "hub");
+    const char *cache = variable("XDG_CACHE_HOME");
+    if (cache)
+        return path_join(mem, cache, "huggingface/hub");
     home = variable("HOME");
     return home ? path_join(mem, home, ".cache/huggingface/hub") : mem_strdup(mem, "");
 }
@@ -98,7 +102,7 @@ graft_status model_resolve(struct mem *mem, const char *name, char **path, graft
     else if (!found)
         status = error_set(error, GRAFT_NOT_FOUND,
                            "%s is neither a path nor in the Hugging Face cache (%s); download it "
-                           "with: huggingface-cli download %s",
+                           "with: hf download %s",
                            name, hub, name);
     else
         *path = found;

@@ -557,13 +557,14 @@ static void names_are_looked_up_in_the_local_cache(void **state)
     write_file(at("home/hub/models--some-org--stale/refs"), "main", "../../etc", 9);
     unsetenv("HF_HUB_CACHE");
     unsetenv("HUGGINGFACE_HUB_CACHE");
+    unsetenv("XDG_CACHE_HOME");
     setenv("HF_HOME", at("home"), 1);
     char want[1100];
     snprintf(want, sizeof(want), "%s", at("home/hub/models--some-org--a.model/snapshots/abc123"));
     check_resolved("some-org/a.model", want);
     check_resolved(dir, dir);
-    check_unknown("some-org/other", "huggingface-cli download some-org/other");
-    check_unknown("some-org/stale", "huggingface-cli download some-org/stale");
+    check_unknown("some-org/other", "hf download some-org/other");
+    check_unknown("some-org/stale", "hf download some-org/stale");
     check_unknown("./some/model.gguf", "no such file");
     check_unknown("nothing", "no such file");
     check_unknown("../x", "no such file");
@@ -575,11 +576,17 @@ static void names_are_looked_up_in_the_local_cache(void **state)
     unsetenv("HUGGINGFACE_HUB_CACHE");
     setenv("HF_HUB_CACHE", at("home/hub"), 1);
     check_resolved("some-org/a.model", want);
+    setenv("HUGGINGFACE_HUB_CACHE", at("elsewhere"), 1); /* the older name counts less */
+    check_resolved("some-org/a.model", want);
     unsetenv("HF_HUB_CACHE");
+    unsetenv("HUGGINGFACE_HUB_CACHE");
     setenv("HOME", at("elsewhere"), 1);
     check_unknown("some-org/a.model", "elsewhere/.cache/huggingface/hub");
+    setenv("XDG_CACHE_HOME", at("elsewhere"), 1);
+    check_unknown("some-org/a.model", "elsewhere/huggingface/hub");
+    unsetenv("XDG_CACHE_HOME");
     unsetenv("HOME");
-    check_unknown("some-org/a.model", "huggingface-cli");
+    check_unknown("some-org/a.model", "hf download");
 }
 
 static void running_out_of_memory_while_opening_leaves_nothing_behind(void **state)
