@@ -139,7 +139,7 @@ static int classify_on(struct cli_session *s, struct classify_args *a, const cha
         text = stop + (a->lines ? 1 : 0);
     }
     mem_free(NULL, scores);
-    return status;
+    return status == CLI_OK && cli_interrupted() ? cli_fail_text("interrupted") : status;
 }
 
 int verb_classify(int argc, char **argv)

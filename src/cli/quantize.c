@@ -86,7 +86,8 @@ int verb_quantize(int argc, char **argv)
     }
     cli_progress_end(&progress);
     if (status == CLI_OK && args.common.json) {
-        status = cli_print_json(json_pack("{s:s, s:s, s:s}", "output", args.out, "format",
+        status = cli_print_json(json_pack("{s:o, s:s, s:s}", "output",
+                                          cli_json_text(args.out, strlen(args.out)), "format",
                                           hf ? "hf" : "gguf", "type", options.type));
     }
     mem_free(NULL, path);
