@@ -129,7 +129,9 @@ typedef bool (*graft_token_fn)(void *user, const graft_token *token);
 /* Pulls up to max_tokens tokens (0: until something else ends it) and gives each to callback (may be
  * NULL); text still held back at the end comes as a last record with id -1. OK also when cancelled:
  * graft_session_finish tells how it ended. After LENGTH by max_tokens or CANCELLED, another call goes on
- * where this one stopped; after EOS or STOP it does nothing until resume, prompt or trim. */
+ * with the tokens that follow; since all text was given out, a character or a stop text that the end of
+ * the call divided is not put together again. After EOS or STOP it does nothing until resume, prompt or
+ * trim. */
 GRAFT_API graft_status graft_session_generate(graft_session *session, size_t max_tokens,
                                               graft_token_fn callback, void *user,
                                               graft_error *error);
