@@ -150,10 +150,11 @@ void runtime_log(const graft_runtime *runtime, graft_log_level level, const char
 
 /* ---- thread pool -------------------------------------------------------------------------- */
 
-/* The caller is worker 0. pool_run calls work(context, worker, n_workers) once on every worker and
- * returns when all are done; calls from several threads are served one after the other. Workers
- * spin briefly, then park. Workers run with denormals flushed; the caller's floating-point state is
- * restored on return. Not reentrant: work must not call pool_run on the same pool. */
+/* The caller is worker 0. pool_run calls work(context, worker, n_workers) once for every worker and
+ * returns when all are done; the caller may run the shares of workers that come late. Calls from
+ * several threads are served one after the other. Workers spin briefly, then park. Shares run with
+ * denormals flushed; the caller's floating-point state is restored on return. Not reentrant: work
+ * must not call pool_run on the same pool. */
 struct pool;
 typedef void (*pool_work)(void *context, int worker, int n_workers);
 struct pool_hooks { /* run on each worker, the caller too, around every region; NULL allowed */
@@ -166,6 +167,9 @@ graft_status pool_open(struct pool **out, struct mem *mem, int threads,
 void pool_close(struct pool **pool);
 int pool_threads(const struct pool *pool);
 void pool_run(struct pool *pool, pool_work work, void *context);
+/* The same on the caller alone, as work(context, 0, 1): for work so small that waking the others costs
+ * more than it saves. Takes no turn: regions of other threads may run meanwhile. */
+void pool_run_alone(struct pool *pool, pool_work work, void *context);
 /* The static split of n items among workers: [*begin, *end). Boundaries are multiples of `grain`. */
 void pool_split(int64_t n, int64_t grain, int worker, int n_workers, int64_t *begin, int64_t *end);
 
@@ -181,7 +185,8 @@ struct graft_runtime {
     graft_log_fn log;
     void *log_user;
     graft_log_level log_level;
-    int pid; /* of the process that made it */
+    int64_t small_region; /* multiply-adds below which a region stays on its caller; 0: never */
+    int pid;              /* of the process that made it */
 };
 /* FORKED when this process is not the one that made the runtime. Every public entry asks. */
 graft_status runtime_check(const graft_runtime *runtime, graft_error *error);

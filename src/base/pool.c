@@ -1,10 +1,15 @@
 /* pool.c: the threads that share one piece of work.
  *
- * A region is published by bumping `generation`; each worker runs the work once and lowers
- * `remaining`; the caller is worker 0 and returns when that is zero. Whoever waits spins for a short
- * while (regions follow each other within microseconds in a forward pass) and then sleeps on a
- * futex. Nobody spins when the pool has more threads than processors: that would take the time from
- * the one waited for.
+ * A region is published by bumping `generation`; the share of each worker is run once, which
+ * lowers `remaining`; the caller is worker 0 and returns when that is zero. Whoever waits spins for a
+ * short while (regions follow each other within microseconds in a forward pass) and then sleeps on
+ * a futex. Nobody spins when the pool has more threads than processors: that would take the time
+ * from the one waited for.
+ *
+ * A worker that other programs keep from its processor comes late. So a share is claimed before it
+ * is run, and the caller, done with its own, takes those that nobody has begun: at worst the work
+ * is done as if there were one thread. Shares are cut by index, so results do not depend on who ran
+ * them.
  *
  * Sleeping is a handshake: the sleeper says so, then looks again; the waker changes the word, then
  * looks for sleepers. Both in one total order (seq_cst), so one of the two sees the other.
@@ -32,6 +37,7 @@ struct signal_word {
 };
 
 struct worker {
+    _Alignas(CACHE_LINE) atomic_uint claimed; /* generation of the last share that was begun */
     struct pool *pool;
     pthread_t thread;
     int index;
@@ -42,7 +48,7 @@ struct pool {
     struct signal_word remaining;  /* workers that have not finished it */
     pool_work work;
     void *context;
-    bool stop;
+    atomic_bool stop; /* read by workers that come late to a region that is over */
     int threads, spin_turns, started, pid;
     struct pool_hooks hooks;
     struct mem *mem;
@@ -118,15 +124,31 @@ static void fp_leave(uint64_t before)
 #endif
 }
 
-static void run_region(struct pool *pool, int worker)
+static void run_region(const struct pool *pool, pool_work work, void *context, int worker,
+                       int n_workers)
 {
     uint64_t before = fp_enter();
     if (pool->hooks.region_begin)
         pool->hooks.region_begin(pool->hooks.user);
-    pool->work(pool->context, worker, pool->threads);
+    work(context, worker, n_workers);
     if (pool->hooks.region_end)
         pool->hooks.region_end(pool->hooks.user);
     fp_leave(before);
+}
+
+/* Every share of the generation before has been claimed, or that region would not have ended. A
+ * worker that comes when its share is done finds a later number. */
+static bool claim(struct worker *worker, unsigned generation)
+{
+    unsigned before = generation - 1;
+    return atomic_compare_exchange_strong(&worker->claimed, &before, generation);
+}
+
+static void run_claimed(struct pool *pool, struct worker *worker)
+{
+    run_region(pool, pool->work, pool->context, worker->index, pool->threads);
+    if (atomic_fetch_sub(&pool->remaining.value, 1) == 1)
+        word_wake(&pool->remaining);
 }
 
 /* ---- life --------------------------------------------------------------------------------- */
@@ -138,11 +160,10 @@ static void *worker_main(void *argument)
     unsigned seen = 0;
     for (;;) {
         seen = word_await_change(&pool->generation, seen, pool->spin_turns);
-        if (pool->stop)
+        if (atomic_load(&pool->stop))
             return NULL;
-        run_region(pool, self->index);
-        if (atomic_fetch_sub(&pool->remaining.value, 1) == 1)
-            word_wake(&pool->remaining);
+        if (claim(self, seen))
+            run_claimed(pool, self);
     }
 }
 
@@ -208,7 +229,7 @@ void pool_close(struct pool **pool_at)
         return;
     /* In a child made by fork there are no workers to wait for. */
     if (pool->pid == (int)getpid()) {
-        pool->stop = true;
+        atomic_store(&pool->stop, true);
         atomic_fetch_add(&pool->generation.value, 1);
         word_wake(&pool->generation);
         for (int i = 0; i < pool->started; i++)
@@ -228,17 +249,25 @@ void pool_run(struct pool *pool, pool_work work, void *context)
     pthread_mutex_lock(&pool->lock);
     pool->work = work;
     pool->context = context;
-    unsigned others = (unsigned)pool->threads - 1;
+    unsigned others = (unsigned)pool->threads - 1, generation = 0;
     if (others) {
         atomic_store_explicit(&pool->remaining.value, others, memory_order_relaxed);
-        atomic_fetch_add(&pool->generation.value, 1);
+        generation = atomic_fetch_add(&pool->generation.value, 1) + 1;
         word_wake(&pool->generation);
     }
-    run_region(pool, 0);
+    run_region(pool, work, context, 0, pool->threads);
+    for (unsigned i = 0; i < others; i++)
+        if (claim(&pool->workers[i], generation))
+            run_claimed(pool, &pool->workers[i]);
     unsigned left = atomic_load_explicit(&pool->remaining.value, memory_order_acquire);
     while (left)
         left = word_await_change(&pool->remaining, left, pool->spin_turns);
     pthread_mutex_unlock(&pool->lock);
+}
+
+void pool_run_alone(struct pool *pool, pool_work work, void *context)
+{
+    run_region(pool, work, context, 0, 1);
 }
 
 void pool_split(int64_t n, int64_t grain, int worker, int n_workers, int64_t *begin, int64_t *end)

@@ -45,18 +45,81 @@ static void every_worker_runs_once_per_region(void **state)
     }
 }
 
+/* Worker 0 does not end before worker 1 has begun: its share must run on its own thread. */
+struct meeting {
+    atomic_int arrived;
+    pthread_t threads[2];
+    int blocked[2];
+};
+
+static void meet(void *context, int worker, int n_workers)
+{
+    struct meeting *meeting = context;
+    sigset_t set;
+    (void)n_workers;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    meeting->blocked[worker] = sigismember(&set, SIGTERM);
+    meeting->threads[worker] = pthread_self();
+    atomic_fetch_add(&meeting->arrived, 1);
+    while (atomic_load(&meeting->arrived) < 2)
+        sched_yield();
+}
+
 static void sleeping_workers_wake_up(void **state)
 {
     (void)state;
     struct pool *pool;
-    struct ran ran = {{0}, 0, 0};
     assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
     for (int region = 0; region < 20; region++) {
+        struct meeting meeting = {0};
         usleep(2000); /* far longer than anybody spins */
-        pool_run(pool, count_run, &ran);
+        pool_run(pool, meet, &meeting);
+        assert_false(pthread_equal(meeting.threads[0], meeting.threads[1]));
     }
-    assert_int_equal(ran.workers[1], 20);
     pool_close(&pool);
+    pool_close(&pool);
+}
+
+static void note_thread(void *context, int worker, int n_workers)
+{
+    pthread_t *threads = context;
+    (void)n_workers;
+    threads[worker] = pthread_self();
+}
+
+/* Makes a pool whose worker shares the caller's processor and gets it only when that is idle. */
+static void *open_lazy_pool(void *argument)
+{
+    struct pool **pool = argument;
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    struct sched_param none = {0};
+    if (sched_setaffinity(0, sizeof(here), &here) != 0 ||
+        sched_setscheduler(0, SCHED_IDLE, &none) != 0 ||
+        pool_open(pool, NULL, 2, NULL, NULL) != GRAFT_OK)
+        return NULL;
+    return argument;
+}
+
+static void the_caller_runs_the_shares_of_those_who_come_late(void **state)
+{
+    (void)state;
+    struct pool *pool = NULL;
+    pthread_t maker;
+    void *made;
+    int taken = 0;
+    assert_int_equal(pthread_create(&maker, NULL, open_lazy_pool, &pool), 0);
+    pthread_join(maker, &made);
+    if (!made)
+        skip(); /* no right to be idle */
+    for (int region = 0; region < 2000; region++) {
+        pthread_t threads[2];
+        pool_run(pool, note_thread, threads);
+        assert_true(pthread_equal(threads[0], pthread_self()));
+        taken += pthread_equal(threads[1], pthread_self()) != 0;
+    }
+    assert_true(taken > 0);
     pool_close(&pool);
 }
 
@@ -166,6 +229,27 @@ static void denormals_are_flushed_inside_and_the_caller_keeps_its_state(void **s
 #endif
 }
 
+static void work_done_alone_has_the_same_floating_point_state(void **state)
+{
+    (void)state;
+#if defined(__x86_64__) || defined(__aarch64__)
+    struct pool *pool;
+    struct ran ran = {{0}, 0, 0};
+    float out[2] = {1, 1};
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    pool_run_alone(pool, count_run, &ran);
+    assert_int_equal(ran.n_workers, 1);
+    assert_int_equal(ran.workers[0], 1);
+    assert_int_equal(ran.workers[1], 0);
+    pool_run_alone(pool, halve_the_smallest, out);
+    assert_true(out[0] == 0 && out[1] == 1);
+    assert_true(tiny / 2 > 0);
+    pool_close(&pool);
+#else
+    skip();
+#endif
+}
+
 static atomic_int entered, left;
 
 static void on_enter(void *user)
@@ -194,24 +278,15 @@ static void hooks_surround_the_work_of_every_worker(void **state)
     pool_close(&pool);
 }
 
-static void note_blocked_signals(void *context, int worker, int n_workers)
-{
-    int *blocked = context;
-    sigset_t set;
-    (void)n_workers;
-    pthread_sigmask(SIG_SETMASK, NULL, &set);
-    blocked[worker] = sigismember(&set, SIGTERM);
-}
-
 static void workers_take_no_signals_of_the_host(void **state)
 {
     (void)state;
     struct pool *pool;
-    int blocked[2] = {-1, -1};
+    struct meeting meeting = {0};
     assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
-    pool_run(pool, note_blocked_signals, blocked);
-    assert_int_equal(blocked[0], 0);
-    assert_int_equal(blocked[1], 1);
+    pool_run(pool, meet, &meeting);
+    assert_int_equal(meeting.blocked[0], 0);
+    assert_int_equal(meeting.blocked[1], 1);
     pool_close(&pool);
 }
 
@@ -316,10 +391,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_worker_runs_once_per_region),
         cmocka_unit_test(sleeping_workers_wake_up),
+        cmocka_unit_test(the_caller_runs_the_shares_of_those_who_come_late),
         cmocka_unit_test(the_caller_waits_for_the_slowest),
         cmocka_unit_test(calls_from_several_threads_take_turns),
         cmocka_unit_test(several_pools_live_side_by_side),
         cmocka_unit_test(denormals_are_flushed_inside_and_the_caller_keeps_its_state),
+        cmocka_unit_test(work_done_alone_has_the_same_floating_point_state),
         cmocka_unit_test(hooks_surround_the_work_of_every_worker),
         cmocka_unit_test(workers_take_no_signals_of_the_host),
         cmocka_unit_test(a_forked_child_can_close_the_pool),
