@@ -10,7 +10,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CPUS_MAX = 1 << 16, THREADS_MAX = 1024 };
+enum {
+    CPUS_MAX = 1 << 16,
+    THREADS_MAX = 1024,
+    SMALL_REGION = 512 * 1024 /* about twenty microseconds of one core */
+};
 
 /* What the layers see comes first; the rest is for graft_runtime_describe. */
 struct runtime_box {
@@ -121,6 +125,7 @@ graft_status graft_runtime_open(const graft_runtime_options *options, graft_runt
     r->log_user = o.log_user;
     r->log_level = o.log_level;
     r->pid = (int)getpid();
+    r->small_region = SMALL_REGION;
     box->cores = count_processors();
     status = choose_tier(box, o.tier, error);
     if (status == GRAFT_OK) {

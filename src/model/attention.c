@@ -102,8 +102,12 @@ static void attend_work(void *context, int worker, int n_workers)
 
 void attention_run(struct pass *p)
 {
+    const struct config *c = &p->model->config;
+    int64_t positions = 0;
+    for (int i = 0; i < p->n_rows; i++)
+        positions += p->ws->rows[i].row->pos + 1;
     atomic_store(&p->next_item, 0);
     if (!p->lone)
-        pool_run(p->pool, store_work, p);
-    pool_run(p->pool, attend_work, p);
+        pass_run(p, store_work, (int64_t)p->n_rows * c->n_kv * c->d_head * 2);
+    pass_run(p, attend_work, positions * c->n_head * c->d_head * 2);
 }

@@ -108,6 +108,14 @@ static void find_wanted(struct pass *p, const struct row *rows)
     }
 }
 
+void pass_run(struct pass *p, pool_work work, int64_t multiplies)
+{
+    if (multiplies < p->model->runtime->small_region)
+        pool_run_alone(p->pool, work, p);
+    else
+        pool_run(p->pool, work, p);
+}
+
 /* ---- regions ------------------------------------------------------------------------------ */
 
 static void embed_work(void *context, int worker, int n_workers)
@@ -172,10 +180,10 @@ static graft_status run_head(struct pass *p, graft_error *error)
                                      .n_rows = p->n_logits,
                                      .n_decode = n_decode};
     memcpy(p->input.act, p->ws->act, sizeof(p->input.act));
-    pool_run(p->pool, hidden_work, p);
+    pass_run(p, hidden_work, p->n_wanted * (int64_t)p->model->config.d_model);
     atomic_store(&p->nan_slot, -1);
     if (p->n_logits)
-        pool_run(p->pool, head_work, p);
+        pass_run(p, head_work, p->n_logits * p->model->head.n_out * p->model->head.n_in);
     int slot = atomic_load(&p->nan_slot);
     if (slot < 0)
         return GRAFT_OK;
@@ -201,7 +209,7 @@ graft_status model_forward(const struct model *model, const struct row *rows, in
     status = make_room(&p, error);
     if (status == GRAFT_OK) {
         find_wanted(&p, rows);
-        pool_run(p.pool, embed_work, &p);
+        pass_run(&p, embed_work, n_rows * (int64_t)model->config.d_model);
         for (int i = 0; i < model->config.n_layer; i++)
             model->config.arch->block(&p, i);
         status = run_head(&p, error);

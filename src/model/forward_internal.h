@@ -96,6 +96,11 @@ struct pass {
     atomic_int nan_slot; /* a row of logits with a NaN, or -1 */
 };
 
+/* Runs a region of a pass; `multiplies` says roughly how many multiply-adds it is. Small regions stay on
+ * the caller: waking the others, and waiting for them on a busy machine, would cost more than it
+ * saves. Results do not depend on it, as threads split outputs only. */
+void pass_run(struct pass *pass, pool_work work, int64_t multiplies);
+
 /* Linears that share one input, and what follows on the same outputs. */
 struct linear_group {
     const float *x;    /* [n_rows, n_in] */

@@ -120,10 +120,13 @@ static void group_work(void *context, int worker, int n_workers)
 
 void group_run(struct pass *p, const struct linear_group *group)
 {
+    int64_t multiplies = 0;
+    for (int i = 0; i < group->n_linears; i++)
+        multiplies += group->linears[i].weight->n_out * group->n_in * p->n_rows;
     p->group = group;
     p->input = group_input(p, p->ws->h, p->ws->act);
     bool to_prepare = group->norm || (p->n_decode && group_formats(group));
     if (p->n_rows > FEW_ROWS && to_prepare)
-        pool_run(p->pool, prepare_work, p);
-    pool_run(p->pool, group_work, p);
+        pass_run(p, prepare_work, p->n_rows * group->n_in);
+    pass_run(p, group_work, multiplies);
 }

@@ -260,6 +260,25 @@ static void going_back_and_forth_gives_the_same_bytes(void **state)
     stop(&f);
 }
 
+static void small_regions_on_the_caller_alone_give_the_same_bytes(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, "qwen2", 16);
+    assert_int_equal(f.rt.small_region, 0); /* nothing is small: all regions have two workers */
+    assert_int_equal(feed(&f, f.seq, 20, 3, ROLE_PREFILL), GRAFT_OK);
+    assert_int_equal(feed(&f, f.seq, 1, 3, ROLE_DECODE), GRAFT_OK);
+    for (int64_t small = 20000; small < INT64_MAX / 2; small *= 1000) {
+        float *want = copy_logits(&f, 0);
+        kv_seq_trim(f.seq, 0);
+        f.rt.small_region = small;
+        assert_int_equal(feed(&f, f.seq, 20, 3, ROLE_PREFILL), GRAFT_OK);
+        assert_int_equal(feed(&f, f.seq, 1, 3, ROLE_DECODE), GRAFT_OK);
+        check_same(&f, want, 0);
+    }
+    stop(&f);
+}
+
 static void a_fork_goes_its_own_way_without_touching_the_other(void **state)
 {
     (void)state;
@@ -381,6 +400,7 @@ int main(void)
         cmocka_unit_test(a_token_whose_weights_are_nan_is_a_typed_error),
         cmocka_unit_test(only_what_was_asked_for_is_given_out),
         cmocka_unit_test(going_back_and_forth_gives_the_same_bytes),
+        cmocka_unit_test(small_regions_on_the_caller_alone_give_the_same_bytes),
         cmocka_unit_test(a_fork_goes_its_own_way_without_touching_the_other),
         cmocka_unit_test(decoding_allocates_nothing_but_kv_blocks),
         cmocka_unit_test(sequences_longer_than_the_model_grow_the_block_lists),
