@@ -1,6 +1,6 @@
 // compare.mjs: does llama.cpp make of a file what graft makes of it?
 //
-//   node compare.mjs JOB.json < /dev/null
+//   node compare.mjs JOB.json
 //   JOB: {"graft": PROGRAM, "cases": [{"name", "model", "tokens": N, "class", "prompts": [TEXT…]}…]}
 //
 // For each prompt: the token ids are equal; the greedy continuations are equal; and over the whole
@@ -15,10 +15,14 @@ import {join} from "node:path";
 import {getLlama} from "node-llama-cpp";
 
 const CLASSES = {
-    // exact weights: only the order of additions and the F16 cache differ
-    plain: {nearTie: 0.005, kl: 1e-5},
-    // quantised weights: activations are rounded to 8 bits too, in blocks that differ
-    quantised: {nearTie: 0.1, kl: 2e-3}
+    // exact weights: the order of additions differs, and llama.cpp rounds activations to F16 for F16
+    plain: {nearTie: 0.01, kl: 1e-5},
+    // llama.cpp rounds activations to BF16 too (8 bits of precision), graft does not
+    bf16: {nearTie: 0.03, kl: 1e-4},
+    // both round activations to 8 bits in every product, the scales of the blocks differently, so that
+    // each has its own rounding noise: graft's own prompt and decode arithmetic are as far apart
+    // (6.6e-4 on tiny q6_k)
+    quantised: {nearTie: 0.15, kl: 2e-3}
 };
 const job = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const llama = await getLlama({gpu: false, build: "never", logLevel: "error"});
@@ -30,7 +34,7 @@ function check(good, sentence, detail = "") {
         passed++;
     } else {
         failed++;
-        console.log(`FAILED: ${sentence}${detail ? "\n    " + detail : ""}`);
+        console.log(`[  FAILED  ] ${sentence}${detail ? "\n    " + detail : ""}`);
     }
     return good;
 }
@@ -114,7 +118,7 @@ async function runCase({name, model: modelPath, tokens, class: kind, prompts}) {
     const context = await model.createContext({contextSize: 512, threads: 2});
     const sequence = context.getSequence();
     const bosFirst = JSON.parse(graft("inspect", modelPath, "--json")).tokenizer.adds_bos;
-    let worst = 0, parted = [];
+    let worst = 0, parted = [], before = failed;
     for (const text of prompts) {
         const ids = JSON.parse(graft("tokenize", "-m", modelPath, "-p", text, "--json")).ids;
         const peerIds = model.tokenize(text, false);
@@ -133,7 +137,7 @@ async function runCase({name, model: modelPath, tokens, class: kind, prompts}) {
         worst = Math.max(worst, kl);
         check(kl <= bounds.kl, `${name}: distributions after ${JSON.stringify(text)}`, `mean KL ${kl}`);
     }
-    console.log(`${name}: mean KL at most ${worst.toExponential(1)}` +
+    if (failed === before) console.log(`[       OK ] ${name}: mean KL at most ${worst.toExponential(1)}` +
         (parted.length ? `; greedy text parted at near-ties: ${parted.join("; ")}` : "; greedy text equal"));
     await context.dispose();
     await model.dispose();
@@ -149,4 +153,4 @@ for (const one of job.cases) {
 rmSync(scratch, {recursive: true});
 console.log(`${passed} passed, ${failed} failed`);
 await llama.dispose();
-process.exit(failed ? 1 : 0);
+process.exit(failed || !passed ? 1 : 0);

@@ -1,68 +1,56 @@
 #!/bin/sh
-# test_peers.sh: files that graft writes mean the same to llama.cpp: equal token ids for the prompts and
-# equal greedy text. PEER is a folder where package.json was installed (`./dev peers` does it); without
-# it the test is skipped. GRAFT and SOURCE are set by the caller.
+# test_peers.sh: files that graft writes mean the same to llama.cpp: token ids, greedy text and
+# distributions (compare.mjs says how and within which bounds). PEER is a folder where package.json was
+# installed (`./dev peers` does it); without it the test is skipped. GRAFT (the program), MODELS (the
+# program peer_models) and SOURCE are set by the caller. PEER_ONLY: a regular expression; only cases so named.
 . "$SOURCE/tests/cli/lib.sh"
 
 if [ ! -d "${PEER:-}/node_modules/node-llama-cpp" ]; then
-    skip "the peer is not installed (./dev peers installs it)"
-    finish
-    exit $?
+    echo "[  SKIPPED ] test_peers: llama.cpp is not installed (./dev peers installs it)"
+    exit 77
 fi
-cp "$SOURCE/tests/peers/greedy.mjs" "$PEER/greedy.mjs"
+cp "$SOURCE/tests/peers/compare.mjs" "$PEER/compare.mjs"
 
-# ids FILE: the list in {"ids":[…]} or in the records of `run --json`, comma-separated.
-listed_ids() { sed -n 's/.*"ids":\[\([0-9,]*\)\].*/\1/p' "$1"; }
-record_ids() { grep -o '"id":[0-9]*,"text"' "$1" | sed 's/[^0-9]//g' | paste -sd, -; }
-
-# same MODEL.gguf PROMPT N NAME
-same() {
-    "$GRAFT" tokenize -m "$1" -p "$2" --json >"$scratch/out" 2>"$scratch/err"
-    ours=$(listed_ids "$scratch/out")
-    node "$PEER/greedy.mjs" "$1" tokenize "$2" >"$scratch/peer" 2>>"$scratch/err"
-    check "$4: token ids of \"$2\"" test "$ours" = "$(listed_ids "$scratch/peer")"
-    run run --raw -m "$1" -p "$2" -n "$3" --temp 0 --json --logprobs 0 --ignore-eos
-    bos=$("$GRAFT" tokenize -m "$1" -p "$2" --bos --json | sed -n 's/.*\[\([0-9]*\),.*/\1/p')
-    first=${ours%%,*}
-    prompt=$ours
-    [ "$(adds_bos "$1")" = true ] && [ "$bos" != "$first" ] && prompt=$bos,$ours
-    node "$PEER/greedy.mjs" "$1" "$3" "$prompt" >"$scratch/peer" 2>>"$scratch/err"
-    theirs=$(listed_ids "$scratch/peer")
-    ours=$(record_ids "$scratch/out")
-    case $ours in
-    "$theirs"*) pass ;;
-    *)
-        fail "$4: greedy text after \"$2\""
-        echo "    graft: $ours"
-        echo "    peer:  $theirs"
-        ;;
-    esac
+# add SOURCE NAME TYPES N PROMPT...: converts and appends a case per type to the job.
+: >"$scratch/cases"
+add() {
+    source=$1 label=$2 types=$3 count=$4
+    shift 4
+    prompts=
+    for prompt in "$@"; do prompts=$prompts${prompts:+,}\"$prompt\"; done
+    for type in $types; do
+        echo "$label $type" | grep -Eq "${PEER_ONLY:-.}" || continue
+        file=$scratch/$label-$type.gguf
+        run quantize -q -m "$source" -o "$file" --type "$type"
+        check "$label to $type" status_is 0
+        case $type in f32 | f16) class=plain ;; bf16) class=bf16 ;; *) class=quantised ;; esac
+        printf '{"name":"%s","model":"%s","tokens":%s,"class":"%s","prompts":[%s]}\n' \
+            "$label $type" "$file" "$count" "$class" "$prompts" >>"$scratch/cases"
+    done
 }
 
-adds_bos() { "$GRAFT" inspect "$1" --json | sed -n 's/.*"adds_bos": \([a-z]*\).*/\1/p'; }
-
-# convert SOURCE TYPE: writes $scratch/peer.gguf
-convert() {
-    run quantize -m "$1" -o "$scratch/peer.gguf" --type "$2"
-    check "$(basename "$1") to $2" status_is 0
-}
-
+everything='f32 bf16 f16 q8_0 q6_k q5_k_m q5_k_s q4_k_m q4_k_s q3_k_m q3_k_s q2_k q5_0 q5_1 q4_0 q4_1'
 tiny=$SOURCE/models/tiny
 if [ -f "$tiny/model.safetensors" ]; then
-    for type in f32 bf16 f16 q8_0 q6_k q5_k_m q4_k_m q5_0 q5_1 q4_0 q4_1; do
-        convert "$tiny" "$type"
-        same "$scratch/peer.gguf" "Once upon a time" 24 "tiny $type"
-        same "$scratch/peer.gguf" "def add(a, b):" 24 "tiny $type"
-    done
+    add "$tiny" tiny "$everything" 32 'Once upon a time' 'def add(a, b):' 'Why is the sky blue? It'
+    "$MODELS" "$scratch/random" "$tiny" >"$scratch/names"
+    while read -r name; do
+        add "$scratch/random/$name" "$name" 'f32 q8_0' 16 'Once upon a time, there was' 'int main(void)'
+    done <"$scratch/names"
 else
     skip "models/tiny is not there"
 fi
 if [ -d "$shared/models/stories260K" ]; then
-    for type in f32 f16 q8_0; do
-        convert "$shared/models/stories260K" "$type"
-        same "$scratch/peer.gguf" "Lily and Ben went to the park" 48 "stories260K $type"
-    done
+    add "$shared/models/stories260K" stories260K 'f32 f16 q8_0 q4_k_m' 48 \
+        'Lily and Ben went to the park' 'One day, a dog'
+    add "$shared/models/stories260K/stories260K.gguf" stories260K-gguf 'f32 q8_0' 48 'One day, a dog'
 else
     skip "../shared is not there"
 fi
+printf '{"graft":"%s","cases":[%s]}\n' "$GRAFT" "$(paste -sd, "$scratch/cases")" >"$scratch/job.json"
+node "$PEER/compare.mjs" "$scratch/job.json" >"$scratch/report" 2>&1
+compared=$?
+cat "$scratch/report"
+cp "$scratch/report" "$scratch/out"
+check "llama.cpp agrees" test "$compared" -eq 0
 finish

@@ -1,0 +1,66 @@
+/* peer_models.c: writes the random models that test_peers.sh compares, one directory per architecture and
+ * kind of rotary scaling, all with the tokenizer of a model that exists.
+ *
+ *   peer_models OUT TOKENIZER_DIR
+ */
+#include "conformance/conformance_support.h"
+#include "conformance/oracle_model.h"
+
+#include <sys/stat.h>
+
+static const struct {
+    const char *name, *arch, *changes;
+} MODELS[] = {
+    {"llama", "llama", "{\"rope_theta\": 500000.0}"},
+    {"llama-bias", "llama-bias", "{}"},
+    {"llama-linear", "llama-linear", "{}"},
+    {"llama3", "llama3", "{}"},
+    {"llama-yarn", "llama",
+     "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0,"
+     " \"original_max_position_embeddings\": 64}}"},
+    {"mistral", "mistral", "{\"sliding_window\": 128}"},
+    {"qwen2", "qwen2", "{}"},
+    {"qwen2-yarn", "qwen2",
+     "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0, \"attention_factor\": 1.4,"
+     " \"original_max_position_embeddings\": 64}}"},
+    {"qwen3", "qwen3", "{}"},
+};
+
+static void copy(const char *from, const char *to, const char *name)
+{
+    char *path = path_join(NULL, from, name), *bytes = NULL;
+    size_t size = 0;
+    if (file_read(NULL, path, 1 << 26, &bytes, &size, NULL) == GRAFT_OK)
+        write_file(to, name, bytes, size);
+    mem_free(NULL, bytes);
+    mem_free(NULL, path);
+}
+
+int main(int argc, char **argv)
+{
+    struct tokenizer *tokenizer = NULL;
+    graft_error error = {0};
+    if (argc != 3 || tokenizer_open_dir(NULL, argv[2], &tokenizer, &error) != GRAFT_OK) {
+        fprintf(stderr, "usage: peer_models OUT TOKENIZER_DIR (%s)\n", error.message);
+        return 2;
+    }
+    mkdir(argv[1], 0777);
+    for (size_t i = 0; i < ARRAY_LEN(MODELS); i++) {
+        struct oracle_model m;
+        char *dir = path_join(NULL, argv[1], MODELS[i].name);
+        json_t *config = oracle_config(MODELS[i].arch);
+        json_t *changes = json_loads(MODELS[i].changes, 0, NULL);
+        json_object_update(config, changes);
+        json_decref(changes);
+        json_object_set_new(config, "vocab_size", json_integer(tokenizer_size(tokenizer)));
+        oracle_model_make(&m, config, 7);
+        oracle_write_hf(&m, dir, GRAFT_TYPE_F32);
+        oracle_model_free(&m);
+        copy(argv[2], dir, "tokenizer.json");
+        copy(argv[2], dir, "tokenizer_config.json");
+        puts(MODELS[i].name);
+        mem_free(NULL, dir);
+    }
+    tokenizer_close(&tokenizer);
+    return 0;
+}
