@@ -245,6 +245,10 @@ static void directories_are_read(void **state)
     IDS(t, "aab", 0, 0, 2);
     assert_string_equal(tokenizer_chat_template(t), "from the file");
     tokenizer_close(&t);
+    put_file(&s, "tokenizer.json", "{\"model\":");
+    graft_error_init(&error);
+    assert_int_equal(tokenizer_open_dir(NULL, s.folder, &t, &error), GRAFT_FORMAT);
+    assert_string_equal(error.file, scratch_path(&s, "tokenizer.json"));
     scratch_close(&s);
 }
 

@@ -16,6 +16,14 @@ static graft_status read_optional(struct mem *mem, const char *dir, const char *
     return status;
 }
 
+/* Names DIR/NAME, or at least DIR, in an error that was just set. */
+static void error_at(struct mem *mem, const char *dir, const char *name, graft_error *error)
+{
+    char *path = path_join(mem, dir, name);
+    error_at_file(error, path ? path : dir);
+    mem_free(mem, path);
+}
+
 /* Reads DIR/NAME; NOT_FOUND, without an error set, when it is not there. */
 static graft_status read_text(struct mem *mem, const char *dir, const char *name, size_t limit,
                               char **out, size_t *size, graft_error *error)
@@ -102,6 +110,8 @@ static graft_status open_json(struct mem *mem, const char *dir, const json_t *co
     graft_status status = read_text(mem, dir, "tokenizer.json", JSON_LIMIT, &text, &size, error);
     if (!status)
         status = tokenizer_parse_json(mem, text, size, config, out, error);
+    if (status && status != GRAFT_NOT_FOUND)
+        error_at(mem, dir, "tokenizer.json", error);
     mem_free(mem, text);
     return status;
 }
