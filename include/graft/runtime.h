@@ -36,8 +36,9 @@ typedef enum graft_log_level {
 /* One line, no newline at its end. May be called from any thread; must not call graft. */
 typedef void (*graft_log_fn)(void *user, graft_log_level level, const char *line);
 
-/* All three functions or none. Called from any thread. `alloc` and `resize` return NULL when there is no memory; blocks need the
- * alignment of malloc. Libraries that graft uses (JSON, regular expressions) keep using malloc. */
+/* All three functions or none. Called from any thread. `alloc` and `resize` return NULL when there is no
+ * memory; blocks need the alignment of malloc. Libraries that graft uses (JSON, regular expressions) keep
+ * using malloc. */
 typedef struct graft_allocator {
     void *(*alloc)(void *user, size_t bytes);
     void *(*resize)(void *user, void *block, size_t bytes);
