@@ -37,6 +37,11 @@ static error_t parse_logits(int key, char *arg, struct argp_state *state)
     case KEY_TOP:
         a->top = (int)cli_parse_int(state, "--top", arg, 1, MAX_TOP);
         return 0;
+    case ARGP_KEY_END:
+        if (a->tokens != NULL && (a->input.prompt != NULL || a->input.file != NULL)) {
+            argp_error(state, "give either --tokens or a text, not both");
+        }
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }

@@ -61,7 +61,7 @@ static char *shipped_model(const char *name)
 
 char *cli_model_path(const char *name)
 {
-    if (name != NULL && (path_exists(name) || strchr(name, '/') != NULL)) {
+    if (name != NULL && (name[0] == '\0' || path_exists(name) || strchr(name, '/') != NULL)) {
         return mem_strdup(NULL, name);
     }
     char *shipped = shipped_model(name != NULL ? name : "tiny");

@@ -26,6 +26,10 @@ run run --raw --system-prompt x -p y
 refused "--raw with a system prompt" 2 "raw"
 run quantize -m "$tiny"
 refused "quantize without output" 2 "-o"
+run logits -m "$tiny" --tokens 1 -p x
+refused "logits of ids and of a text" 2 "not both"
+run tokenize -m "" -p x
+refused "a model without a name" 1 "no such file"
 
 # ---- every verb explains itself, with an example, and the manual and the completion agree
 for verb in run chat classify perplexity logits tokenize detokenize inspect quantize version; do
