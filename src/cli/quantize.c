@@ -40,8 +40,8 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
 static const struct argp_option quantize_options[] = {
     {"output", 'o', "OUT", 0, "File (gguf) or directory (hf) to write", 1},
     {"type", KEY_TYPE, "TYPE", 0,
-     "f32, f16, bf16; for gguf also q8_0 (default), q4_0, q4_1, q5_0, q5_1, q2_k, q3_k_m, q4_k_m, "
-     "q5_k_m, q6_k",
+     "f32, f16, bf16 (default of hf); for gguf also q8_0 (default), q6_k, q5_k_m, q5_k_s, q4_k_m, "
+     "q4_k_s, q3_k_m, q3_k_s, q2_k, q5_0, q5_1, q4_0, q4_1",
      1},
     {"format", KEY_FORMAT, "F", 0, "gguf or hf; default: gguf, or hf when OUT is a directory", 1},
     {0},
