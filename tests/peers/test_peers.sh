@@ -3,6 +3,7 @@
 # distributions (compare.mjs says how and within which bounds). PEER is a folder where package.json was
 # installed (`./dev peers` does it); without it the test is skipped. GRAFT (the program), MODELS (the
 # program peer_models) and SOURCE are set by the caller. PEER_ONLY: a regular expression; only cases so named.
+# shellcheck source=tests/cli/lib.sh disable=SC2153
 . "$SOURCE/tests/cli/lib.sh"
 
 if [ ! -d "${PEER:-}/node_modules/node-llama-cpp" ]; then
