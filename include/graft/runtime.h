@@ -11,6 +11,7 @@
  * - Every function that works is GRAFT_FORKED in a child process made by fork: the workers are not
  *   there. Close functions may be called in the child.
  * - graft_x_close(&x) takes NULL and a pointer to NULL, and sets x to NULL.
+ * - A thread that calls graft needs 256 kB of stack.
  * - Options structs are filled by graft_x_options_default() and then changed; a NULL options pointer
  *   means the defaults. struct_size is what makes an older program work with a newer library: leave
  *   it alone. Fields that the library does not know must be 0 (else GRAFT_UNSUPPORTED).

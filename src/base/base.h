@@ -120,7 +120,8 @@ graft_status file_read(struct mem *mem, const char *path, size_t limit, char **o
                        graft_error *error);
 
 /* Writes PATH.tmp-XXXX, then fsync, rename, fsync of the folder. Until commit nothing is visible;
- * abort (or a failed commit) removes the temporary file. */
+ * abort (or a failed commit) removes the temporary file. Where PATH is a symbolic link, what it points to
+ * is replaced. */
 struct file_writer {
     FILE *file;
     char *path, *temporary;

@@ -112,7 +112,7 @@ void file_map_close(struct file_map *map)
     *map = (struct file_map){0};
 }
 
-/* Pipes and /proc files have no size, so the end is found by reading. */
+/* Files of /proc have no size, so the end is found by reading. */
 static graft_status read_to_end(int fd, struct buf *buf, const char *path, graft_error *error)
 {
     char piece[16384];
@@ -133,11 +133,13 @@ graft_status file_read(struct mem *mem, const char *path, size_t limit, char **o
                        graft_error *error)
 {
     struct buf buf;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set_errno(error, errno, "open", path);
+    int fd = -1;
+    size_t said;
+    graft_status status = open_regular(path, &fd, &said, error);
+    if (status != GRAFT_OK)
+        return status;
     buf_init(&buf, mem, limit);
-    graft_status status = read_to_end(fd, &buf, path, error);
+    status = read_to_end(fd, &buf, path, error);
     close(fd);
     if (status != GRAFT_OK) {
         error_at_file(error, path);

@@ -52,6 +52,18 @@ static graft_status check_target(const char *path, mode_t *mode, graft_error *er
     return GRAFT_OK;
 }
 
+/* The file that a path means: a link stays a link, what it points to is replaced. */
+static char *follow_link(struct mem *mem, const char *path)
+{
+    struct stat info;
+    if (lstat(path, &info) != 0 || !S_ISLNK(info.st_mode))
+        return mem_strdup(mem, path);
+    char *real = realpath(path, NULL);
+    char *copy = mem_strdup(mem, real ? real : path);
+    free(real); /* from realpath */
+    return copy;
+}
+
 graft_status file_writer_open(struct file_writer *w, struct mem *mem, const char *path,
                               graft_error *error)
 {
@@ -61,9 +73,10 @@ graft_status file_writer_open(struct file_writer *w, struct mem *mem, const char
     graft_status status = check_target(path, &mode, error);
     if (status != GRAFT_OK)
         return status;
+    w->path = follow_link(mem, path);
     buf_init(&name, mem, SIZE_MAX);
-    buf_printf(&name, "%s.tmp-XXXXXX", path);
-    w->path = mem_strdup(mem, path);
+    if (w->path)
+        buf_printf(&name, "%s.tmp-XXXXXX", w->path);
     char *temporary = buf_take(&name, NULL);
     if (!w->path || !temporary) {
         mem_free(mem, temporary);

@@ -111,6 +111,27 @@ static int classify_one(struct cli_session *s, const struct classify_args *a, co
     return print_classes(s->model, scores, scores + n_labels, n_labels, a->common.json);
 }
 
+/* One result a line, so that results stay beside their texts: nothing (JSON: null) for an empty one. */
+static int classify_lines(struct cli_session *s, const struct classify_args *a, const char *text,
+                          size_t size, int n_labels, float *scores)
+{
+    const char *end = text + size;
+    int status = CLI_OK;
+    while (status == CLI_OK && text < end && !cli_interrupted()) {
+        const char *newline = memchr(text, '\n', (size_t)(end - text));
+        const char *stop = newline != NULL ? newline : end;
+        size_t length = (size_t)(stop - text);
+        length -= length > 0 && text[length - 1] == '\r';
+        if (length > 0) {
+            status = classify_one(s, a, text, length, n_labels, scores);
+        } else {
+            puts(a->common.json ? "null" : "");
+        }
+        text = newline != NULL ? newline + 1 : end;
+    }
+    return status;
+}
+
 static int classify_on(struct cli_session *s, struct classify_args *a, const char *text,
                        size_t size)
 {
@@ -131,12 +152,10 @@ static int classify_on(struct cli_session *s, struct classify_args *a, const cha
     }
     float *scores = mem_calloc(NULL, 2 * (size_t)info.n_labels, sizeof *scores);
     int status = scores != NULL ? CLI_OK : cli_fail_text("out of memory");
-    const char *end = text + size;
-    while (status == CLI_OK && text < end && !cli_interrupted()) {
-        const char *newline = memchr(text, '\n', (size_t)(end - text));
-        const char *stop = newline != NULL && a->lines ? newline : end;
-        status = classify_one(s, a, text, (size_t)(stop - text), info.n_labels, scores);
-        text = stop + (a->lines ? 1 : 0);
+    if (status == CLI_OK && !a->lines) {
+        status = classify_one(s, a, text, size, info.n_labels, scores);
+    } else if (status == CLI_OK) {
+        status = classify_lines(s, a, text, size, info.n_labels, scores);
     }
     mem_free(NULL, scores);
     return status == CLI_OK && cli_interrupted() ? cli_fail_text("interrupted") : status;

@@ -186,6 +186,8 @@ static int logits_on(struct cli_session *s, const struct logits_args *a, const g
         (a->out != NULL &&
          write_npy(a->out, logits, n, (size_t)info.n_vocab, &error) != GRAFT_OK)) {
         status = cli_fail(&error);
+    } else if (cli_interrupted()) {
+        status = cli_fail_text("interrupted");
     } else if (a->out == NULL || a->top > 0) {
         status = print_best(s, logits + (n - 1) * (size_t)info.n_vocab, info.n_vocab,
                             a->top > 0 ? a->top : 10, a->common.json);
@@ -204,6 +206,7 @@ int verb_logits(int argc, char **argv)
     if (status != CLI_OK) {
         return status;
     }
+    cli_catch_interrupt(); /* no half-written file is left behind */
     struct cli_session session;
     graft_token_id *ids = NULL;
     status = cli_open_model(&args.common, &session);

@@ -28,7 +28,7 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
         a->format = arg;
         return 0;
     case ARGP_KEY_END:
-        if (a->out == NULL) {
+        if (a->out == NULL || a->out[0] == '\0') {
             argp_error(state, "where to? give -o FILE.gguf or -o DIR");
         }
         return 0;
@@ -57,11 +57,17 @@ static const struct argp quantize_argp = {
            "  graft quantize -m Qwen/Qwen2.5-0.5B-Instruct -o qwen.gguf --type q4_k_m\n"
            "  graft quantize -m model.gguf -o DIR --format hf --type bf16\n"};
 
+/* A directory, or what is written like one. */
+static bool means_directory(const char *path)
+{
+    return path_is_dir(path) || path[strlen(path) - 1] == '/';
+}
+
 int verb_quantize(int argc, char **argv)
 {
     struct quantize_args args = {0};
     argp_parse(&quantize_argp, argc, argv, 0, NULL, &args);
-    bool hf = args.format != NULL ? strcmp(args.format, "hf") == 0 : path_is_dir(args.out);
+    bool hf = args.format != NULL ? strcmp(args.format, "hf") == 0 : means_directory(args.out);
     graft_convert_options options = graft_convert_options_default();
     struct cli_progress progress;
     options.format = hf ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF;

@@ -155,6 +155,14 @@ static bool has_nan(const float *x, int64_t n)
     return bad;
 }
 
+/* The first row counts, whichever worker comes first. */
+static void note_nan(struct pass *p, int slot)
+{
+    int seen = atomic_load(&p->nan_slot);
+    while ((seen < 0 || slot < seen) && !atomic_compare_exchange_weak(&p->nan_slot, &seen, slot)) {
+    }
+}
+
 static void head_work(void *context, int worker, int n_workers)
 {
     struct pass *p = context;
@@ -164,8 +172,10 @@ static void head_work(void *context, int worker, int n_workers)
     pool_split(head->n_out, OUTPUT_GRAIN, worker, n_workers, &begin, &end);
     linear_apply(p->kernels, &linear, &p->input, begin, end, p->ws->workers[worker].prefill);
     for (int slot = 0; slot < p->n_logits; slot++)
-        if (has_nan(p->ws->logits + slot * head->n_out + begin, end - begin))
-            atomic_store(&p->nan_slot, slot);
+        if (has_nan(p->ws->logits + slot * head->n_out + begin, end - begin)) {
+            note_nan(p, slot);
+            break;
+        }
 }
 
 static graft_status run_head(struct pass *p, graft_error *error)

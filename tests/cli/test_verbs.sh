@@ -24,6 +24,8 @@ run run -p x -f y
 refused "two inputs" 2 "not both"
 run run --raw --system-prompt x -p y
 refused "--raw with a system prompt" 2 "raw"
+run quantize -m "$tiny" -o ""
+refused "quantize to a file without a name" 2 "-o"
 run quantize -m "$tiny"
 refused "quantize without output" 2 "-o"
 run logits -m "$tiny" --tokens 1 -p x
@@ -125,6 +127,20 @@ if [ -f "$tiny/model.safetensors" ]; then
     run quantize -o "$scratch/x.gguf" --type q9_9
     refused "a type that is none" 1 "q9_9"
     check "... and no file is left" test ! -e "$scratch/x.gguf"
+    ln -s tiny.gguf "$scratch/link.gguf"
+    run quantize -o "$scratch/link.gguf" --type f16
+    check "writing through a link replaces what it points to" test -L "$scratch/link.gguf"
+    run inspect "$scratch/tiny.gguf" --json
+    check "... with the new type" out_has '"F16"'
+    run quantize -o "$scratch/new/" --type f32
+    check "a name that ends in / is a directory" test -f "$scratch/new/config.json"
+    "$GRAFT" run -p "Hello" -c 1000000 --ignore-eos -q >"$scratch/out" 2>"$scratch/err" &
+    sleep 1
+    kill -INT $!
+    wait $!
+    status=$?
+    check "Ctrl-C ends an answer with status 1" status_is 1
+    check "... and says so" err_has "interrupted"
     run quantize -o /nonexistent/dir/x.gguf
     refused "an output folder that is not there" 1 "/nonexistent/dir"
     run run --raw -p "" -n 4
@@ -136,6 +152,22 @@ if [ -f "$tiny/model.safetensors" ]; then
     status=$?
     check "chat refuses an unknown command in a script" status_is 1
     check "... by name" err_has "/nonsense"
+    if [ -x "${MODELS:-}" ]; then
+        "$MODELS" "$scratch/models" "$tiny" classifier >"$scratch/out" 2>"$scratch/err"
+        printf 'good\r\n\nbad' >"$scratch/lines"
+        run classify -m "$scratch/models/classifier" --lines -f "$scratch/lines" --json
+        check "classify --lines has a result for each line" test "$(wc -l <"$scratch/out")" -eq 3
+        check "... with its classes" out_has '^{"label":"[abc]","classes":\[{"label":"a"'
+        check "... and null for an empty line" out_has '^null$'
+        run classify -m "$scratch/models/classifier" -p "good"
+        check "classify names label and probability" out_has '^[abc].[01]\.[0-9]*$'
+        run run -m "$scratch/models/classifier" -p "good"
+        refused "run with a classifier" 1 "classifier"
+        run logits -m "$scratch/models/classifier" -p "good"
+        refused "logits of a classifier" 1 "classify"
+    else
+        skip "no program that writes a classifier"
+    fi
     if [ -e /dev/full ]; then
         "$GRAFT" version >/dev/full 2>"$scratch/err"
         status=$?

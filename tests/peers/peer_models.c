@@ -1,7 +1,7 @@
-/* peer_models.c: writes the random models that test_peers.sh compares, one directory per architecture and
- * kind of rotary scaling, all with the tokenizer of a model that exists.
+/* peer_models.c: writes random models with the tokenizer of a model that exists: those that test_peers.sh
+ * compares, one directory per architecture and kind of rotary scaling, or the one that is named.
  *
- *   peer_models OUT TOKENIZER_DIR
+ *   peer_models OUT TOKENIZER_DIR [NAME]
  */
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_model.h"
@@ -24,7 +24,13 @@ static const struct {
      "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0, \"attention_factor\": 1.4,"
      " \"original_max_position_embeddings\": 64}}"},
     {"qwen3", "qwen3", "{}"},
+    {"classifier", "qwen2-cls", "{}"}, /* by name only: the peer runs no classifiers */
 };
+
+static bool is_wanted(const char *name, const char *only)
+{
+    return only ? !strcmp(name, only) : strcmp(name, "classifier") != 0;
+}
 
 static void copy(const char *from, const char *to, const char *name)
 {
@@ -40,13 +46,15 @@ int main(int argc, char **argv)
 {
     struct tokenizer *tokenizer = NULL;
     graft_error error = {0};
-    if (argc != 3 || tokenizer_open_dir(NULL, argv[2], &tokenizer, &error) != GRAFT_OK) {
-        fprintf(stderr, "usage: peer_models OUT TOKENIZER_DIR (%s)\n", error.message);
+    if (argc < 3 || argc > 4 || tokenizer_open_dir(NULL, argv[2], &tokenizer, &error) != GRAFT_OK) {
+        fprintf(stderr, "usage: peer_models OUT TOKENIZER_DIR [NAME] (%s)\n", error.message);
         return 2;
     }
     mkdir(argv[1], 0777);
     for (size_t i = 0; i < ARRAY_LEN(MODELS); i++) {
         struct oracle_model m;
+        if (!is_wanted(MODELS[i].name, argc == 4 ? argv[3] : NULL))
+            continue;
         char *dir = path_join(NULL, argv[1], MODELS[i].name);
         json_t *config = oracle_config(MODELS[i].arch);
         json_t *changes = json_loads(MODELS[i].changes, 0, NULL);

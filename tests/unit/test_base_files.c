@@ -85,6 +85,7 @@ static void what_is_no_file_is_refused_by_name(void **state)
     assert_int_equal(mkfifo(pipe, 0600), 0);
     assert_int_equal(file_map_open(&map, NULL, pipe, MAP_SHARED_FILE, &error), GRAFT_IO);
     assert_non_null(strstr(error.message, "no regular file"));
+    assert_int_equal(file_read(NULL, pipe, 10, &text, &size, &error), GRAFT_IO); /* at once */
     assert_int_equal(file_write_atomic(NULL, pipe, "x", 1, &error), GRAFT_INVALID_ARGUMENT);
     assert_string_equal(error.file, pipe);
     scratch_close(&s);
@@ -298,6 +299,24 @@ static void writing_reports_missing_memory(void **state)
     assert_int_equal(scratch_close(&s), 1);
 }
 
+static void a_link_stays_a_link_and_its_target_is_replaced(void **state)
+{
+    (void)state;
+    struct scratch s;
+    struct stat info;
+    scratch_open(&s);
+    char *target = strdup(scratch_path(&s, "target")), *link = strdup(scratch_path(&s, "link"));
+    put(target, "old");
+    assert_int_equal(symlink("target", link), 0);
+    assert_int_equal(file_write_atomic(NULL, link, "new", 3, NULL), GRAFT_OK);
+    assert_int_equal(lstat(link, &info), 0);
+    assert_true(S_ISLNK(info.st_mode));
+    assert_holds(target, "new");
+    free(target);
+    free(link);
+    scratch_close(&s);
+}
+
 static void a_file_without_folder_is_written_here(void **state)
 {
     (void)state;
@@ -344,6 +363,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_leaves_the_old_file_and_no_temporary_one),
         cmocka_unit_test(a_folder_that_vanished_fails_the_commit),
         cmocka_unit_test(writing_reports_missing_memory),
+        cmocka_unit_test(a_link_stays_a_link_and_its_target_is_replaced),
         cmocka_unit_test(a_file_without_folder_is_written_here),
         cmocka_unit_test(paths_join_and_split),
     };
