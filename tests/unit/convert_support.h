@@ -1,5 +1,5 @@
-/* convert_support.h: what test_convert.c stands on: a folder per test, conversions in it, and models
- * compared by their logits and their bytes. Included by that file alone.
+/* convert_support.h: what the tests of conversions share: a folder and a runtime per test, conversions by
+ * name, models compared by their logits and their bytes. For tests only: failures abort through cmocka.
  */
 #ifndef GRAFT_CONVERT_SUPPORT_H
 #define GRAFT_CONVERT_SUPPORT_H
@@ -8,168 +8,33 @@
 #include "conformance/oracle_model.h"
 #include "model/convert/convert.h"
 
-#include <dirent.h>
-#include <math.h>
-#include <sys/stat.h>
-#include <unistd.h>
+enum { N_TOKENS = 24 }; /* of the sequence that models are compared on */
 
-static char *dir;
-static struct graft_runtime rt;
-static char logged[2048];
+extern char *dir; /* the test's folder: names below are in it */
+extern struct graft_runtime rt;
+extern char logged[2048]; /* what the runtime logged */
+int setup(void **state);
+int teardown(void **state);
 
-static void keep_log(void *user, graft_log_level level, const char *message)
-{
-    (void)user;
-    (void)level;
-    size_t used = strlen(logged);
-    snprintf(logged + used, sizeof(logged) - used, "%s\n", message);
-}
+const char *at(const char *name); /* its path; eight may be in use at a time */
+int count_files(void);            /* in the folder */
 
-static int setup(void **state)
-{
-    (void)state;
-    dir = temp_dir();
-    runtime_start(&rt, 2, NULL);
-    rt.log = keep_log;
-    logged[0] = '\0';
-    return 0;
-}
+/* in → out, into a GGUF when the name ends so. */
+graft_status try_convert(struct graft_runtime *runtime, const char *in, const char *out,
+                         const char *type, graft_error *error);
+void convert(const char *in, const char *out, const char *type);
+/* ... fails with that status and those words, and leaves nothing behind. */
+void refuse(const char *in, const char *out, const char *type, graft_status status,
+            const char *words);
+/* A random model: the names of oracle_config, and yarn, a qwen2 with that scaling. */
+void write_model(const char *arch, const char *name, graft_type type);
 
-static int teardown(void **state)
-{
-    (void)state;
-    runtime_stop(&rt);
-    temp_remove(dir);
-    free(dir);
-    return 0;
-}
-
-/* A path in the test's folder; a few may be in use at a time. */
-static const char *at(const char *name)
-{
-    static char paths[8][1024];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
-    return path;
-}
-
-/* Files in the test's folder. */
-static int count_files(void)
-{
-    DIR *stream = opendir(dir);
-    int n = 0;
-    assert_non_null(stream);
-    while (readdir(stream))
-        n++;
-    closedir(stream);
-    return n - 2;
-}
-
-/* ---- conversions -------------------------------------------------------------------------- */
-
-static graft_status try_convert(struct graft_runtime *runtime, const char *in, const char *out,
-                                const char *type, graft_error *error)
-{
-    bool gguf = strstr(out, ".gguf") != NULL;
-    graft_convert_options options = {.struct_size = sizeof(options),
-                                     .format = gguf ? GRAFT_FORMAT_GGUF : GRAFT_FORMAT_HF,
-                                     .type = type};
-    *error = (graft_error){0};
-    return model_convert(runtime, at(in), at(out), &options, error);
-}
-
-/* in → out, a GGUF when the name ends so. */
-static void convert(const char *in, const char *out, const char *type)
-{
-    graft_error error;
-    if (try_convert(&rt, in, out, type, &error) != GRAFT_OK)
-        fail_msg("%s to %s as %s: %s", in, out, type, error.message);
-}
-
-static void refuse(const char *in, const char *out, const char *type, graft_status status,
-                   const char *words)
-{
-    graft_error error;
-    int before = count_files();
-    graft_status found = try_convert(&rt, in, out, type, &error);
-    if (found != status || !strstr(error.message, words))
-        fail_msg("%s to %s as %s: status %d, \"%s\"; expected %d and \"%s\"", in, out, type,
-                 (int)found, error.message, (int)status, words);
-    assert_int_equal(count_files(), before);
-}
-
-/* A random model at `name`; yarn is a qwen2 with that scaling. */
-static void write_model(const char *arch, const char *name, graft_type type)
-{
-    struct oracle_model m;
-    bool yarn = !strcmp(arch, "yarn");
-    json_t *config = oracle_config(yarn ? "qwen2" : arch);
-    if (yarn)
-        json_object_set_new(config, "rope_scaling",
-                            json_pack("{s:s, s:f, s:f, s:i}", "rope_type", "yarn", "factor", 4.0,
-                                      "attention_factor", 1.25, "original_max_position_embeddings",
-                                      64));
-    oracle_model_make(&m, config, 1);
-    oracle_write_hf(&m, at(name), type);
-    oracle_model_free(&m);
-}
-
-/* ---- comparison --------------------------------------------------------------------------- */
-
-enum { N_TOKENS = 24 };
-static const graft_token_id TOKENS[N_TOKENS] = {
-    1, 17, 300, 5, 5, 99, 42, 7, 211, 8, 330, 12, 64, 65, 66, 129, 30, 255, 3, 180, 77, 21, 90, 4};
-
-static float *logits_of(const char *name, size_t *count)
-{
-    struct model *m = open_model(&rt, at(name));
-    float *logits = run_tokens(m, TOKENS, N_TOKENS, (struct run){ROLE_PREFILL, KV_F32, 7});
-    *count = (size_t)N_TOKENS * (size_t)model_n_logits(m);
-    model_close(&m);
-    return logits;
-}
-
-/* max|a - b| / max|b|; 0: equal. */
-static double distance(const char *a, const char *b)
-{
-    size_t n_a, n_b;
-    float *x = logits_of(a, &n_a), *y = logits_of(b, &n_b);
-    assert_int_equal(n_a, n_b);
-    double d = memcmp(x, y, n_a * sizeof(float)) ? relative_error(x, y, n_a) : 0;
-    free(x);
-    free(y);
-    return d;
-}
-
+float *logits_of(const char *name, size_t *count); /* of the sequence; free() */
+double distance(const char *a, const char *b);     /* max|a - b| / max|b|; 0: equal */
 /* Every tensor of a is in b, byte for byte, and b has no other. */
-static void assert_same_tensors(const char *a, const char *b)
-{
-    struct tensor_set x, y;
-    assert_int_equal(tensor_set_open(&x, NULL, at(a), MAP_COPY, NULL), GRAFT_OK);
-    assert_int_equal(tensor_set_open(&y, NULL, at(b), MAP_COPY, NULL), GRAFT_OK);
-    assert_int_equal(tensor_set_count(&x), tensor_set_count(&y));
-    for (size_t i = 0; i < tensor_set_count(&x); i++) {
-        const struct tensor_info *t = tensor_set_at(&x, i), *u = tensor_set_find(&y, t->name);
-        if (!u || u->type != t->type || u->n_dims != t->n_dims || u->size != t->size ||
-            memcmp(u->shape, t->shape, (size_t)t->n_dims * sizeof(*t->shape)) ||
-            memcmp(u->data, t->data, t->size))
-            fail_msg("%s differs between %s and %s", t->name, a, b);
-    }
-    tensor_set_close(&x);
-    tensor_set_close(&y);
-}
+void assert_same_tensors(const char *a, const char *b);
+void assert_same_files(const char *a, const char *b);
 
-static void assert_same_files(const char *a, const char *b)
-{
-    char *x, *y;
-    size_t n_x, n_y;
-    assert_int_equal(file_read(NULL, at(a), 1 << 28, &x, &n_x, NULL), GRAFT_OK);
-    assert_int_equal(file_read(NULL, at(b), 1 << 28, &y, &n_y, NULL), GRAFT_OK);
-    assert_int_equal(n_x, n_y);
-    assert_memory_equal(x, y, n_x);
-    mem_free(NULL, x);
-    mem_free(NULL, y);
-}
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 #endif

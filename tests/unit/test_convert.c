@@ -1,7 +1,12 @@
-/* test_convert.c: a converted model is the same model: its logits, its bytes on the way back, the types that
- * recipes promise; and what is refused leaves nothing behind.
+/* test_convert.c: a converted model is the same model: its logits, its bytes on the way back; and what is
+ * refused leaves nothing behind. Types and recipes are in test_convert_types.c.
  */
 #include "unit/convert_support.h"
+
+#include <limits.h>
+#include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- round trips -------------------------------------------------------------------------- */
 
@@ -134,151 +139,6 @@ static void a_safetensors_file_stands_for_its_directory(void **state)
     assert_int_equal(model_convert(&rt, "model.safetensors", "here/", &options, &error), GRAFT_OK);
     assert_true(path_exists("here/config.json"));
     assert_int_equal(chdir(before), 0);
-}
-
-/* ---- quantised ---------------------------------------------------------------------------- */
-
-static void wide_model(const char *arch, const char *name)
-{
-    struct oracle_model m;
-    oracle_model_make(&m, oracle_config_wide(arch), 1);
-    oracle_write_hf(&m, at(name), GRAFT_TYPE_F32);
-    oracle_model_free(&m);
-}
-
-/* Mean KL of the logits from those of the floats: random weights are the hardest to round. */
-static void quantised_logits_are_near(void **state)
-{
-    (void)state;
-    const struct {
-        const char *type;
-        double kl;
-    } bounds[] = {{"q8_0", 2e-3}, {"q6_k", 5e-3}, {"q5_k_m", 2e-2}, {"q5_k_s", 2e-2},
-                  {"q5_0", 3e-2}, {"q5_1", 3e-2}, {"q4_k_m", 1e-1}, {"q4_k_s", 1e-1},
-                  {"q4_0", 2e-1}, {"q4_1", 2e-1}, {"q3_k_m", 4e-1}, {"q3_k_s", 5e-1},
-                  {"q2_k", 1.2e0}};
-    size_t n, same;
-    wide_model("qwen2", "hf");
-    float *want = logits_of("hf", &n);
-    for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
-        convert("hf", "q.gguf", bounds[i].type);
-        float *got = logits_of("q.gguf", &same);
-        assert_int_equal(n, same);
-        double kl = mean_kl(got, want, N_TOKENS, (int)(n / N_TOKENS));
-        if (!(kl <= bounds[i].kl && kl >= bounds[i].kl / 20))
-            fail_msg("%s: mean KL %g, expected at most %g and not far below", bounds[i].type, kl,
-                     bounds[i].kl);
-        free(got);
-        /* What the file says is what a reader gets, in floats too. */
-        convert("q.gguf", "floats", "f32");
-        assert_true(distance("floats", "q.gguf") == 0);
-        temp_remove(at("floats"));
-    }
-    free(want);
-}
-
-static void requantising_takes_the_stored_values(void **state)
-{
-    (void)state;
-    wide_model("llama", "hf");
-    convert("hf", "q8.gguf", "q8_0");
-    convert("q8.gguf", "q4.gguf", "q4_k_m");
-    convert("q8.gguf", "floats", "f32");
-    convert("floats", "direct.gguf", "q4_k_m");
-    assert_true(distance("q4.gguf", "direct.gguf") == 0);
-    convert("q4.gguf", "again.gguf", "Q4_K");
-    assert_same_files("q4.gguf", "again.gguf");
-}
-
-static void check_types(const char *file, const char *const (*expected)[2])
-{
-    struct tensor_set set;
-    assert_int_equal(tensor_set_open(&set, NULL, at(file), MAP_COPY, NULL), GRAFT_OK);
-    for (; (*expected)[0]; expected++) {
-        const struct tensor_info *t = tensor_set_find(&set, (*expected)[0]);
-        assert_non_null(t);
-        if (strcmp(graft_type_name(t->type), (*expected)[1]))
-            fail_msg("%s: %s is %s, expected %s", file, t->name, graft_type_name(t->type),
-                     (*expected)[1]);
-    }
-    tensor_set_close(&set);
-}
-
-#define ALL_LAYERS(name, a, b, c)                                                                  \
-    {"blk.0." name ".weight", a}, {"blk.1." name ".weight", b},                                    \
-    {                                                                                              \
-        "blk.2." name ".weight", c                                                                 \
-    }
-
-/* Three layers: the "_m" recipes count the last as worth more, and none as an eighth of them. */
-static void recipes_give_the_types_that_llama_cpp_gives(void **state)
-{
-    (void)state;
-    static const char *const Q4_K_M[][2] = {{"token_embd.weight", "Q4_K"},
-                                            {"output.weight", "Q6_K"},
-                                            {"output_norm.weight", "F32"},
-                                            {"blk.0.attn_norm.weight", "F32"},
-                                            ALL_LAYERS("attn_q", "Q4_K", "Q4_K", "Q4_K"),
-                                            ALL_LAYERS("attn_v", "Q4_K", "Q4_K", "Q6_K"),
-                                            ALL_LAYERS("ffn_down", "Q4_K", "Q4_K", "Q6_K"),
-                                            ALL_LAYERS("attn_output", "Q4_K", "Q4_K", "Q4_K"),
-                                            {NULL, NULL}};
-    static const char *const Q4_K_S[][2] = {ALL_LAYERS("attn_v", "Q5_K", "Q5_K", "Q5_K"),
-                                            ALL_LAYERS("ffn_down", "Q4_K", "Q4_K", "Q4_K"),
-                                            {NULL, NULL}};
-    static const char *const Q3_K_M[][2] = {ALL_LAYERS("attn_v", "Q5_K", "Q5_K", "Q4_K"),
-                                            ALL_LAYERS("ffn_down", "Q4_K", "Q4_K", "Q4_K"),
-                                            ALL_LAYERS("attn_output", "Q4_K", "Q4_K", "Q4_K"),
-                                            ALL_LAYERS("ffn_up", "Q3_K", "Q3_K", "Q3_K"),
-                                            {NULL, NULL}};
-    static const char *const Q2_K[][2] = {{"token_embd.weight", "Q2_K"},
-                                          ALL_LAYERS("attn_q", "Q2_K", "Q2_K", "Q2_K"),
-                                          ALL_LAYERS("attn_v", "Q3_K", "Q3_K", "Q3_K"),
-                                          ALL_LAYERS("ffn_down", "Q3_K", "Q3_K", "Q3_K"),
-                                          ALL_LAYERS("attn_output", "Q3_K", "Q3_K", "Q3_K"),
-                                          {NULL, NULL}};
-    static const char *const Q5_K_M[][2] = {ALL_LAYERS("attn_v", "Q5_K", "Q5_K", "Q6_K"),
-                                            {"blk.0.ffn_gate.weight", "Q5_K"},
-                                            {NULL, NULL}};
-    static const char *const Q4_0[][2] = {{"token_embd.weight", "Q4_0"},
-                                          {"output.weight", "Q6_K"},
-                                          ALL_LAYERS("attn_v", "Q4_0", "Q4_0", "Q4_0"),
-                                          {NULL, NULL}};
-    const struct {
-        const char *type;
-        const char *const (*expected)[2];
-    } recipes[] = {{"q4_k_m", Q4_K_M}, {"Q4_K_S", Q4_K_S}, {"q3_k_m", Q3_K_M},
-                   {"q2_k", Q2_K},     {"q5_k", Q5_K_M},   {"q4_0", Q4_0}};
-    wide_model("llama", "hf");
-    for (size_t i = 0; i < ARRAY_LEN(recipes); i++) {
-        convert("hf", "m.gguf", recipes[i].type);
-        check_types("m.gguf", recipes[i].expected);
-    }
-    /* An embedding that is the head too gets the head's type. */
-    static const char *const TIED[][2] = {{"token_embd.weight", "Q6_K"}, {NULL, NULL}};
-    wide_model("qwen2", "tied");
-    convert("tied", "m.gguf", "q4_k_m");
-    check_types("m.gguf", TIED);
-}
-
-/* Rows of 96 fit blocks of 32 only, rows of 208 none. */
-static void rows_that_do_not_fit_get_a_type_that_does(void **state)
-{
-    (void)state;
-    static const char *const EXPECTED[][4] = {
-        {"q4_k_m", "Q5_0", "Q8_0", "F16"}, {"q5_k_s", "Q5_1", "Q8_0", "F16"},
-        {"q3_k_s", "Q4_0", "Q8_0", "F16"}, {"q2_k", "Q4_0", "Q8_0", "F16"},
-        {"q6_k", "Q8_0", "Q8_0", "F16"},   {"q4_1", "Q4_1", "Q8_0", "F16"},
-        {"q8_0", "Q8_0", "Q8_0", "F16"}};
-    write_model("llama", "hf", GRAFT_TYPE_F32);
-    for (size_t i = 0; i < ARRAY_LEN(EXPECTED); i++) {
-        const char *const expected[][2] = {{"blk.0.attn_q.weight", EXPECTED[i][1]},
-                                           {"output.weight", EXPECTED[i][2]},
-                                           {"blk.0.ffn_down.weight", EXPECTED[i][3]},
-                                           {NULL, NULL}};
-        convert("hf", "m.gguf", EXPECTED[i][0]);
-        check_types("m.gguf", expected);
-    }
 }
 
 /* ---- refusals ----------------------------------------------------------------------------- */
@@ -620,8 +480,6 @@ static void a_name_comes_from_the_path(void **state)
     tensor_set_close(&set);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -632,10 +490,6 @@ int main(void)
         TEST(mlx_becomes_plain),
         TEST(classifiers_stay_classifiers),
         TEST(a_safetensors_file_stands_for_its_directory),
-        TEST(quantised_logits_are_near),
-        TEST(requantising_takes_the_stored_values),
-        TEST(recipes_give_the_types_that_llama_cpp_gives),
-        TEST(rows_that_do_not_fit_get_a_type_that_does),
         TEST(unknown_types_are_refused_with_the_known_ones),
         TEST(values_that_a_type_cannot_hold_are_named),
         TEST(what_a_container_cannot_say_is_refused),
