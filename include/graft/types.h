@@ -27,7 +27,8 @@
 extern "C" {
 #endif
 
-/* Every function that can fail returns one of these. X(name, text). */
+/* Every function that can fail returns one of these. X(name, text). New ones are appended only: the
+ * numbers are part of the ABI. */
 #define GRAFT_STATUS_LIST(X)                                                                       \
     X(OK, "ok")                                                                                    \
     X(INVALID_ARGUMENT, "invalid argument")                                                        \
@@ -72,7 +73,7 @@ GRAFT_API void graft_error_init(graft_error *error);
 
 /* Element types of stored tensors. X(name, text, ggml id or -1, values per block, bytes per block).
  * The MLX types are packed words only; their scales and biases are tensors of their own. The F8
- * types can be stored and listed; nothing computes with them. */
+ * types can be stored and listed; nothing computes with them. New ones are appended only. */
 #define GRAFT_TYPE_LIST(X)                                                                         \
     X(F32, "F32", 0, 1, 4)                                                                         \
     X(F16, "F16", 1, 1, 2)                                                                         \
