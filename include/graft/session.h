@@ -128,16 +128,20 @@ GRAFT_API const char *graft_finish_name(graft_finish finish); /* "eos", "stop", 
 typedef bool (*graft_token_fn)(void *user, const graft_token *token);
 /* Pulls up to max_tokens tokens (0: until something else ends it) and gives each to callback (may be
  * NULL); text still held back at the end comes as a last record with id -1. OK also when cancelled:
- * graft_session_finish tells how it ended. After LENGTH by max_tokens or CANCELLED, another call goes on
- * with the tokens that follow; since all text was given out, a character or a stop text that the end of
- * the call divided is not put together again. After EOS or STOP it does nothing until resume, prompt or
- * trim. */
+ * graft_session_finish tells how it ended. After EOS or STOP it does nothing until resume, prompt or
+ * trim.
+ * After LENGTH by max_tokens or CANCELLED, generate or next goes on with the tokens that follow: an
+ * answer in slices has the ids, the text and the end of the same answer in one call. At the end of a
+ * slice by max_tokens, text held for a possible stop text is given out, once; when a later slice
+ * completes that stop text, the answer ends with STOP, and its beginning was given already. Bytes of an
+ * unfinished character wait for the next slice; resume, prompt and trim drop them, while EOS, STOP and a
+ * full context give them as U+FFFD. */
 GRAFT_API graft_status graft_session_generate(graft_session *session, size_t max_tokens,
                                               graft_token_fn callback, void *user,
                                               graft_error *error);
 
-/* Ends the current answer: forgets why it finished, the state of stop texts and held text, so that
- * generation can go on after an end token. prompt and trim do so by themselves. */
+/* Ends the current answer: forgets why it finished, the state of stop texts, held text and an unfinished
+ * character, so that generation can go on after an end token. prompt and trim do so by themselves. */
 GRAFT_API void graft_session_resume(graft_session *session);
 /* Forgets tokens from position n on and ends the current answer. Going on from there gives what it gave
  * before. GRAFT_INVALID_ARGUMENT: n is above the length. */

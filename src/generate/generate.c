@@ -3,6 +3,28 @@
  */
 #include "generate/generate_internal.h"
 
+/* The last record of a call that gave max_tokens, or had nothing more to give. */
+static graft_status end_call(struct graft_session *s, graft_token_fn callback, void *user,
+                             graft_error *error)
+{
+    graft_token record = {.id = -1, .text = ""};
+    if (session_is_over(s)) {
+        graft_status status = session_end_record(s, &record, error);
+        if (status != GRAFT_OK) {
+            return status;
+        }
+    } else {
+        stream_pause(&s->stream, &record.text, &record.text_size);
+    }
+    if (s->finish == GRAFT_FINISH_NONE) {
+        s->finish = GRAFT_FINISH_LENGTH;
+    }
+    if (record.text_size > 0 && callback != NULL) {
+        callback(user, &record);
+    }
+    return GRAFT_OK;
+}
+
 graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_token_fn callback,
                               void *user, graft_error *error)
 {
@@ -26,17 +48,7 @@ graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_
             return GRAFT_OK;
         }
     }
-    graft_status status = session_end_record(s, &token, error);
-    if (status != GRAFT_OK) {
-        return status;
-    }
-    if (s->finish == GRAFT_FINISH_NONE) {
-        s->finish = GRAFT_FINISH_LENGTH;
-    }
-    if (token.text_size > 0 && callback != NULL) {
-        callback(user, &token);
-    }
-    return GRAFT_OK;
+    return end_call(s, callback, user, error);
 }
 
 graft_sampling sampling_default(void)

@@ -26,9 +26,10 @@ struct stream {
     struct stop *stops; /* [n_stops] */
     size_t n_stops;
     struct buf out; /* what the last push released, then what is held */
-    char *held;     /* [longest stop]: may be the beginning of a stop text */
+    char *held;     /* [longest stop + 1]: may be the beginning of a stop text */
     size_t n_held;
-    bool stopped; /* a stop text was met; nothing more comes out */
+    size_t n_given; /* of them, how many stream_pause gave out: they do not come again */
+    bool stopped;   /* a stop text was met; nothing more comes out */
 };
 
 graft_status stream_open(struct stream *st, struct mem *mem, const struct tokenizer *tokenizer,
@@ -40,6 +41,9 @@ void stream_begin(struct stream *st, const graft_token_id *history, size_t n);
  * call. On failure the stream is as before. */
 graft_status stream_push(struct stream *st, graft_token_id id, const char **text, size_t *size,
                          graft_error *error);
+/* What is held for the sake of stop texts, when the caller may go on or not: given out now and never
+ * again, while matching goes on as if it were still held. An unfinished character stays. */
+void stream_pause(struct stream *st, const char **text, size_t *size);
 /* What is still held, at the end of an answer; bytes that never became a character are U+FFFD. */
 graft_status stream_flush(struct stream *st, const char **text, size_t *size, graft_error *error);
 
@@ -70,6 +74,8 @@ struct graft_session {
     size_t n_stop_ids;
 };
 
+/* No token can follow: an end token, a stop, or a full context. */
+bool session_is_over(const struct graft_session *s);
 /* The record that ends an answer: what is still held back, once. */
 graft_status session_end_record(struct graft_session *s, graft_token *out, graft_error *error);
 graft_status session_check_ids(const struct graft_session *s, const graft_token_id *ids, size_t n,

@@ -293,7 +293,7 @@ static bool is_stop_token(const struct graft_session *s, graft_token_id id)
     return false;
 }
 
-static bool is_over(const struct graft_session *s)
+bool session_is_over(const struct graft_session *s)
 {
     return s->finish == GRAFT_FINISH_EOS || s->finish == GRAFT_FINISH_STOP ||
            s->n_tokens == s->n_ctx;
@@ -353,7 +353,7 @@ graft_status session_next(struct graft_session *s, graft_token *out, graft_error
     if (s->n_tokens == 0) {
         return error_set(error, GRAFT_STATE, "nothing to continue: the session has no tokens");
     }
-    if (is_over(s)) {
+    if (session_is_over(s)) {
         status = session_end_record(s, out, error);
         if (status == GRAFT_OK && s->finish != GRAFT_FINISH_EOS && s->finish != GRAFT_FINISH_STOP) {
             s->finish = GRAFT_FINISH_LENGTH;

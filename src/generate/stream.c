@@ -84,7 +84,7 @@ graft_status stream_open(struct stream *st, struct mem *mem, const struct tokeni
         status = stop_open(stop, mem, options->stops[st->n_stops], error);
         longest = stop->size > longest ? stop->size : longest;
     }
-    if (status == GRAFT_OK && (st->held = mem_alloc(mem, longest)) == NULL) {
+    if (status == GRAFT_OK && (st->held = mem_alloc(mem, longest + 1)) == NULL) {
         status = no_memory(error);
     }
     if (status != GRAFT_OK) {
@@ -122,6 +122,7 @@ void stream_begin(struct stream *st, const graft_token_id *history, size_t n)
     }
     st->detokenizer = (struct detokenizer){.started = began};
     st->n_held = 0;
+    st->n_given = 0;
     st->stopped = false;
     for (size_t i = 0; i < st->n_stops; i++) {
         st->stops[i].matched = 0;
@@ -159,12 +160,16 @@ static size_t release(struct stream *st, size_t from)
     return st->out.size - longest;
 }
 
+/* Gives out[0..released) without what a pause gave of it before. */
 static void give(struct stream *st, size_t released, const char **text, size_t *size)
 {
-    if (released > 0) {
+    if (released > st->n_given) {
         st->out.data[released] = '\0';
-        *text = st->out.data;
-        *size = released;
+        *text = st->out.data + st->n_given;
+        *size = released - st->n_given;
+        st->n_given = 0;
+    } else {
+        st->n_given -= released; /* the rest of it is still at the beginning of held */
     }
 }
 
@@ -199,6 +204,18 @@ graft_status stream_push(struct stream *st, graft_token_id id, const char **text
     }
     give(st, release(st, st->n_held), text, size);
     return GRAFT_OK;
+}
+
+void stream_pause(struct stream *st, const char **text, size_t *size)
+{
+    *text = "";
+    *size = 0;
+    if (st->n_held > st->n_given) {
+        st->held[st->n_held] = '\0';
+        *text = st->held + st->n_given;
+        *size = st->n_held - st->n_given;
+        st->n_given = st->n_held;
+    }
 }
 
 graft_status stream_flush(struct stream *st, const char **text, size_t *size, graft_error *error)

@@ -68,6 +68,19 @@ static inline graft_session *open_session(const graft_model *model, const graft_
     return session;
 }
 
+static inline bool is_utf8(const char *text, size_t size)
+{
+    uint32_t code;
+    for (size_t i = 0; i < size;) {
+        int n = utf8_decode(text + i, size - i, &code);
+        if (n == 0) {
+            return false;
+        }
+        i += (size_t)n;
+    }
+    return true;
+}
+
 /* Everything that a generation gives out. */
 struct answer {
     struct buf text;

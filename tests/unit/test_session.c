@@ -1,5 +1,5 @@
 /* test_session.c: generation through the public headers on a random model whose tokens are bytes:
- * determinism, streaming, stop texts, ends, and that a failed call leaves the session as it was.
+ * determinism, streaming, ends, and that a failed call leaves the session as it was.
  */
 #include "unit/api_fixture.h"
 
@@ -146,19 +146,6 @@ static void sampling_may_change_between_tokens(void **state)
 
 /* ---- streaming ---- */
 
-static bool is_utf8(const char *text, size_t size)
-{
-    uint32_t code;
-    for (size_t i = 0; i < size;) {
-        int n = utf8_decode(text + i, size - i, &code);
-        if (n == 0) {
-            return false;
-        }
-        i += (size_t)n;
-    }
-    return true;
-}
-
 static void streamed_text_is_the_text_of_the_tokens(void **state)
 {
     (void)state;
@@ -197,137 +184,6 @@ static void no_piece_breaks_a_character(void **state)
     }
     assert_true(held > 0);
     graft_session_close(&s);
-}
-
-/* ---- stop texts ---- */
-
-/* A generation of N tokens with `stop`; the text must be that of `whole` before `at`. */
-static void assert_stops(const struct answer *whole, uint64_t seed, const char *stop, size_t at)
-{
-    graft_session_options o = sampled(seed);
-    o.stops = &stop;
-    o.n_stops = 1;
-    struct answer *a = answer_new();
-    graft_session *s = prompted(&o, PROMPT);
-    MUST(graft_session_generate(s, N, answer_take, a, error));
-    assert_int_equal(graft_session_finish(s), GRAFT_FINISH_STOP);
-    assert_int_equal(a->text.size, at);
-    assert_memory_equal(a->text.data, whole->text.data, at);
-    graft_token token;
-    assert_int_equal(graft_session_next(s, &token, NULL), GRAFT_END);
-    assert_int_equal(token.id, -1);
-    assert_int_equal(token.text_size, 0);
-    size_t n = a->n;
-    MUST(graft_session_generate(s, N, answer_take, a, error)); /* over: nothing more */
-    assert_int_equal(a->n, n);
-    graft_session_resume(s);
-    MUST(graft_session_generate(s, 1, answer_take, a, error));
-    assert_int_equal(a->ids[n], whole->ids[n]);
-    graft_session_close(&s);
-    answer_free(a);
-}
-
-static void stop_text_that_spans_tokens_ends_the_answer(void **state)
-{
-    (void)state;
-    int tried = 0;
-    for (uint64_t seed = 0; seed < 30; seed++) {
-        graft_session_options o = sampled(seed);
-        struct answer *whole = solo(F.model, &o, PROMPT, N);
-        char stop[6] = {0};
-        size_t at = 20 + seed % 20;
-        memcpy(stop, whole->text.data + at, 2 + seed % 4);
-        uint32_t code;
-        bool plain = true;
-        for (const char *p = stop; *p != '\0'; p++) {
-            plain = plain && utf8_decode(p, 1, &code) == 1;
-        }
-        if (plain) {
-            at = (size_t)(strstr(whole->text.data, stop) - whole->text.data);
-            assert_stops(whole, seed, stop, at);
-            tried++;
-        }
-        answer_free(whole);
-    }
-    assert_true(tried > 5);
-}
-
-static void false_beginning_of_a_stop_text_is_given_out_later(void **state)
-{
-    (void)state;
-    graft_session_options o = sampled(1);
-    struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
-    char begins[4] = {whole->text.data[10], whole->text.data[11], '\x01', 0};
-    char last[4] = {whole->text.data[whole->text.size - 1], '\x01', 0};
-    const char *stops[] = {begins, last};
-    o.stops = stops;
-    o.n_stops = 2;
-    graft_session *s = prompted(&o, PROMPT);
-    graft_token token;
-    size_t held = 0;
-    for (int i = 0; i < N; i++) {
-        MUST(graft_session_next(s, &token, error));
-        answer_take(a, &token);
-        held += token.text_size == 0;
-        assert_memory_equal(a->text.data, whole->text.data, a->text.size);
-    }
-    assert_true(held > 0);
-    assert_true(a->text.size < whole->text.size); /* the last one is held */
-    graft_session_close(&s);
-    answer_free(a);
-    a = solo(F.model, &o, PROMPT, N); /* generate gives it out at the end */
-    assert_string_equal(a->text.data, whole->text.data);
-    answer_free(a);
-    answer_free(whole);
-}
-
-static void first_complete_stop_text_counts_and_of_those_the_longest(void **state)
-{
-    (void)state;
-    graft_session_options o = sampled(1);
-    struct answer *whole = solo(F.model, &o, PROMPT, N);
-    char abc[4] = {0}, b[2] = {0}, ab[3] = {0};
-    memcpy(abc, whole->text.data + 5, 3);
-    memcpy(ab, whole->text.data + 5, 2);
-    memcpy(b, whole->text.data + 6, 1);
-    const char *stops[] = {abc, b, ab};
-    o.stops = stops;
-    o.n_stops = 3;
-    struct answer *a = solo(F.model, &o, PROMPT, N);
-    size_t with_b = (size_t)(strchr(whole->text.data, b[0]) - whole->text.data);
-    if (with_b == 6) { /* ab and b are complete at the same byte: the longer one */
-        assert_int_equal(a->text.size, 5);
-    } else {
-        assert_int_equal(a->text.size, with_b);
-    }
-    answer_free(a);
-    answer_free(whole);
-}
-
-static void stop_token_ends_the_answer_unseen(void **state)
-{
-    (void)state;
-    graft_session_options o = sampled(1);
-    struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
-    graft_token_id stop = whole->ids[12];
-    size_t first = 0;
-    while (whole->ids[first] != stop) {
-        first++;
-    }
-    o.stop_ids = &stop;
-    o.n_stop_ids = 1;
-    graft_session *s = prompted(&o, PROMPT);
-    MUST(graft_session_generate(s, 0, answer_take, a, error));
-    assert_int_equal(graft_session_finish(s), GRAFT_FINISH_STOP);
-    assert_int_equal(a->n, first + 1);
-    assert_int_equal(a->text.size, first);
-    graft_session_close(&s);
-    o.show_special = true;
-    answer_free(a);
-    a = solo(F.model, &o, PROMPT, 0);
-    assert_int_equal(a->text.size, first + 1);
-    answer_free(a);
-    answer_free(whole);
 }
 
 /* ---- ends ---- */
@@ -754,10 +610,6 @@ int main(void)
         cmocka_unit_test(sampling_may_change_between_tokens),
         cmocka_unit_test(streamed_text_is_the_text_of_the_tokens),
         cmocka_unit_test(no_piece_breaks_a_character),
-        cmocka_unit_test(stop_text_that_spans_tokens_ends_the_answer),
-        cmocka_unit_test(false_beginning_of_a_stop_text_is_given_out_later),
-        cmocka_unit_test(first_complete_stop_text_counts_and_of_those_the_longest),
-        cmocka_unit_test(stop_token_ends_the_answer_unseen),
         cmocka_unit_test(end_token_is_the_last_record_unless_ignored),
         cmocka_unit_test(max_tokens_ends_a_call_and_the_next_call_goes_on),
         cmocka_unit_test(full_context_ends_the_answer),
