@@ -6,8 +6,7 @@
  *
  * Errors name the tensor where it applies, in the message and in graft_error.tensor; the pure
  * parsers do not know the file, so their callers add it (error_at_file; tensor_set_open does).
- * Sources: the safetensors format README (Hugging Face), the GGUF specification (ggml), the NumPy
- * .npy specification.
+ * Sources: the safetensors format README (Hugging Face), the GGUF specification (ggml).
  */
 #ifndef GRAFT_FORMATS_H
 #define GRAFT_FORMATS_H
@@ -203,21 +202,5 @@ size_t tensor_set_count(const struct tensor_set *set);
 const struct tensor_info *tensor_set_at(const struct tensor_set *set, size_t i);
 const char *tensor_set_file(const struct tensor_set *set, size_t i);
 void tensor_set_close(struct tensor_set *set); /* a zeroed one is allowed */
-
-/* ---- .npy: arrays of float32 for other programs and for tests ----------------------------- */
-
-/* A parsed array; data is in the bytes given, little-endian, row-major, maybe unaligned. */
-struct npy_array {
-    int n_dims;
-    int64_t shape[TENSOR_MAX_DIMS];
-    size_t count;        /* of values */
-    const uint8_t *data; /* count · 4 bytes */
-};
-/* Writes PATH atomically, format version 1.0, '<f4', row-major. */
-graft_status npy_write_f32(struct mem *mem, const char *path, const float *data,
-                           const int64_t *shape, int n_dims, graft_error *error);
-/* Reads '<f4', row-major, versions 1.0 and 2.0; the data must fill the file exactly. */
-graft_status npy_parse_f32(struct npy_array *out, const uint8_t *bytes, size_t size,
-                           graft_error *error);
 
 #endif

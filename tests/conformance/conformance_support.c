@@ -1,6 +1,8 @@
 /* conformance_support.c: see conformance_support.h. */
 #include "conformance_support.h"
 
+#include "npy.h"
+
 #include <dirent.h>
 #include <math.h>
 #include <sys/stat.h>

@@ -6,6 +6,7 @@
  */
 #include "formats/formats.h"
 
+#include "conformance/npy.h"
 #include "unit/failing_allocator.h"
 
 #include <math.h>

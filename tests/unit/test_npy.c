@@ -1,5 +1,5 @@
 /* test_npy.c: .npy files: the bytes that NumPy would write, what is read and what is refused. */
-#include "formats/formats.h"
+#include "conformance/npy.h"
 
 #include "unit/failing_allocator.h"
 #include "unit/spec_bytes.h"
@@ -38,7 +38,6 @@ static void a_matrix_is_written_as_numpy_writes_it(void **state)
     assert_memory_equal(text, HEAD, sizeof HEAD - 1);
     assert_int_equal(text[126], ' ');
     assert_int_equal(text[127], '\n');
-    save_seed("npy", "matrix", text, size);
     assert_int_equal(npy_parse_f32(&array, (const uint8_t *)text, size, NULL), GRAFT_OK);
     assert_int_equal(array.n_dims, 2);
     assert_int_equal(array.shape[0], 2);
@@ -80,7 +79,7 @@ static void every_number_of_dimensions_reads_back(void **state)
     mem_free(NULL, text);
 }
 
-static graft_status parse(const char *name, const char *dictionary, int version, size_t data)
+static graft_status parse(const char *dictionary, int version, size_t data)
 {
     struct npy_array array;
     struct buf out;
@@ -92,7 +91,6 @@ static graft_status parse(const char *name, const char *dictionary, int version,
     buf_puts(&out, dictionary);
     for (size_t i = 0; i < data; i++)
         buf_putc(&out, (char)i);
-    save_seed("npy", name, out.data, out.size);
     uint8_t *bytes = exact_copy(out.data, out.size);
     graft_status status = npy_parse_f32(&array, bytes, out.size, NULL);
     free(bytes);
@@ -105,46 +103,45 @@ static graft_status parse(const char *name, const char *dictionary, int version,
 static void other_spellings_of_the_head_are_read(void **state)
 {
     (void)state;
-    assert_int_equal(parse("version_2", DICT("(2,)"), 2, 8), GRAFT_OK);
-    assert_int_equal(
-        parse("tight", "{'shape':(1,2),'fortran_order':False,'descr':'<f4'}  \n", 1, 8), GRAFT_OK);
-    assert_int_equal(parse("scalar", DICT("()"), 1, 4), GRAFT_OK);
+    assert_int_equal(parse(DICT("(2,)"), 2, 8), GRAFT_OK);
+    assert_int_equal(parse("{'shape':(1,2),'fortran_order':False,'descr':'<f4'}  \n", 1, 8),
+                     GRAFT_OK);
+    assert_int_equal(parse(DICT("()"), 1, 4), GRAFT_OK);
 }
 
 static void other_arrays_are_refused(void **state)
 {
     static const struct {
-        const char *name, *dictionary;
+        const char *dictionary;
         size_t data;
         graft_status status;
     } BAD[] = {
-        {"f8", "{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }", 8, GRAFT_UNSUPPORTED},
-        {"big", "{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", 4, GRAFT_UNSUPPORTED},
-        {"fortran", "{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", 4,
+        {"{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }", 8, GRAFT_UNSUPPORTED},
+        {"{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", 4, GRAFT_UNSUPPORTED},
+        {"{'descr': '<f4', 'fortran_order': True, 'shape': (1,), }", 4, GRAFT_UNSUPPORTED},
+        {"{'descr': '<f4', 'fortran_order': False, }", 4, GRAFT_UNSUPPORTED},
+        {"{'descr': '<f4', 'fortran_order': False}", 4, GRAFT_UNSUPPORTED},
+        {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", 4,
          GRAFT_UNSUPPORTED},
-        {"no_shape", "{'descr': '<f4', 'fortran_order': False, }", 4, GRAFT_UNSUPPORTED},
-        {"no_shape_no_comma", "{'descr': '<f4', 'fortran_order': False}", 4, GRAFT_UNSUPPORTED},
-        {"twice", "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", 4,
-         GRAFT_UNSUPPORTED},
-        {"other_key", "{'descr': '<f4', 'order': False, 'shape': (1,), }", 4, GRAFT_UNSUPPORTED},
-        {"no_braces", "'descr': '<f4'", 4, GRAFT_UNSUPPORTED},
-        {"no_tuple", DICT("1"), 4, GRAFT_UNSUPPORTED},
-        {"no_number", DICT("(x,)"), 4, GRAFT_UNSUPPORTED},
-        {"no_end", DICT("(1 1"), 4, GRAFT_UNSUPPORTED},
-        {"nine_dims", DICT("(1,1,1,1,1,1,1,1,1)"), 4, GRAFT_UNSUPPORTED},
-        {"too_large", DICT("(99999999999999999999,)"), 4, GRAFT_UNSUPPORTED},
-        {"goes_on", DICT("(1,)") " x", 4, GRAFT_FORMAT},
-        {"wraps", DICT("(4294967296, 4294967296)"), 0, GRAFT_FORMAT},
-        {"short_data", DICT("(2,)"), 7, GRAFT_FORMAT},
-        {"long_data", DICT("(2,)"), 9, GRAFT_FORMAT},
+        {"{'descr': '<f4', 'order': False, 'shape': (1,), }", 4, GRAFT_UNSUPPORTED},
+        {"'descr': '<f4'", 4, GRAFT_UNSUPPORTED},
+        {DICT("1"), 4, GRAFT_UNSUPPORTED},
+        {DICT("(x,)"), 4, GRAFT_UNSUPPORTED},
+        {DICT("(1 1"), 4, GRAFT_UNSUPPORTED},
+        {DICT("(1,1,1,1,1,1,1,1,1)"), 4, GRAFT_UNSUPPORTED},
+        {DICT("(99999999999999999999,)"), 4, GRAFT_UNSUPPORTED},
+        {DICT("(1,)") " x", 4, GRAFT_FORMAT},
+        {DICT("(4294967296, 4294967296)"), 0, GRAFT_FORMAT},
+        {DICT("(2,)"), 7, GRAFT_FORMAT},
+        {DICT("(2,)"), 9, GRAFT_FORMAT},
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(BAD); i++)
-        assert_int_equal(parse(BAD[i].name, BAD[i].dictionary, 1, BAD[i].data), BAD[i].status);
+        assert_int_equal(parse(BAD[i].dictionary, 1, BAD[i].data), BAD[i].status);
     struct npy_array array;
     assert_int_equal(npy_parse_f32(&array, (const uint8_t *)"GGUF\3\0\0\0\0\0\0\0", 12, NULL),
                      GRAFT_FORMAT);
-    assert_int_equal(parse("version_3", DICT("(1,)"), 3, 4), GRAFT_UNSUPPORTED);
+    assert_int_equal(parse(DICT("(1,)"), 3, 4), GRAFT_UNSUPPORTED);
 }
 
 static void shapes_that_cannot_be_are_not_written(void **state)

@@ -1,15 +1,36 @@
-/* npy.c: NumPy's .npy files of float32, written for other programs and read by tests.
+/* npy.c: see npy.h.
  *
  * The head of a file is the text of a Python dictionary. Only the one form that NumPy itself writes
  * is read: its three keys in any order, a little-endian float32 array in row-major order.
  *
  * Source: numpy.lib.format, versions 1.0 and 2.0.
  */
-#include "formats/formats_internal.h"
+#include "npy.h"
 
 static const char MAGIC[] = "\x93NUMPY";
 
 enum { MAGIC_BYTES = 6, HEAD_V1 = 10, HEAD_V2 = 12, ALIGNMENT = 64, MAX_HEADER = 1024 };
+
+static bool byte_size(int n_dims, const int64_t *shape, size_t *out)
+{
+    size_t size = sizeof(float);
+    for (int i = 0; i < n_dims; i++) {
+        if (shape[i] < 0 || (shape[i] > 0 && size > SIZE_MAX / (size_t)shape[i]))
+            return false;
+        size *= (size_t)shape[i];
+    }
+    *out = size;
+    return true;
+}
+
+/* Little-endian, of n bytes. */
+static size_t load(const uint8_t *bytes, int n)
+{
+    size_t value = 0;
+    while (n-- > 0)
+        value = value << 8 | bytes[n];
+    return value;
+}
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
@@ -37,8 +58,7 @@ graft_status npy_write_f32(struct mem *mem, const char *path, const float *data,
     struct file_writer w = {0};
     struct buf head;
     size_t size;
-    if (n_dims < 0 || n_dims > TENSOR_MAX_DIMS ||
-        !tensor_byte_size(GRAFT_TYPE_F32, n_dims, shape, &size))
+    if (n_dims < 0 || n_dims > TENSOR_MAX_DIMS || !byte_size(n_dims, shape, &size))
         return error_set(error, GRAFT_INVALID_ARGUMENT, "a shape that .npy cannot hold");
     buf_init(&head, mem, MAX_HEADER);
     format_head(&head, shape, n_dims);
@@ -144,7 +164,7 @@ graft_status npy_parse_f32(struct npy_array *out, const uint8_t *bytes, size_t s
     if ((bytes[6] != 1 && bytes[6] != 2) || bytes[7])
         return error_set(error, GRAFT_UNSUPPORTED, ".npy version %u.%u", bytes[6], bytes[7]);
     size_t begin = bytes[6] == 1 ? HEAD_V1 : HEAD_V2;
-    size_t length = bytes[6] == 1 ? load_u16(bytes + 8) : load_u32(bytes + 8);
+    size_t length = bytes[6] == 1 ? load(bytes + 8, 2) : load(bytes + 8, 4);
     if (length > size - begin)
         return error_set(error, GRAFT_FORMAT, "the head of the .npy file ends past the file");
     struct text text = {(const char *)bytes + begin, (const char *)bytes + begin + length};
@@ -155,9 +175,8 @@ graft_status npy_parse_f32(struct npy_array *out, const uint8_t *bytes, size_t s
     if (text.at != text.end)
         return error_set(error, GRAFT_FORMAT, "the head of the .npy file goes on after its end");
     size_t needed, room = size - begin - length;
-    if (!tensor_byte_size(GRAFT_TYPE_F32, array.n_dims, array.shape, &needed) || needed != room)
-        return error_set(error, GRAFT_FORMAT, "the shape %s does not fit the %zu bytes of data",
-                         show_shape(array.n_dims, array.shape).text, room);
+    if (!byte_size(array.n_dims, array.shape, &needed) || needed != room)
+        return error_set(error, GRAFT_FORMAT, "the shape does not fit the %zu bytes of data", room);
     array.data = bytes + begin + length;
     array.count = needed / sizeof(float);
     *out = array;
