@@ -14,11 +14,12 @@ else()
 endif()
 
 # File name prefix (under src/kernels/x86 or arm) and its flags; the longest match is last.
-set(GRAFT_ISA "x86/avx2" "x86/avx512" "x86/amx" "arm/dotprod" "arm/i8mm")
+set(GRAFT_ISA "x86/avx2" "x86/avx512" "x86/avx512bf16" "x86/amx" "arm/dotprod" "arm/i8mm")
 set(GRAFT_ISA_x86/avx2 -mavx2 -mfma -mf16c)
 set(GRAFT_ISA_x86/avx512 ${GRAFT_ISA_x86/avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl
-    -mavx512vnni -mavx512bf16)
-set(GRAFT_ISA_x86/amx ${GRAFT_ISA_x86/avx512} -mamx-tile -mamx-int8 -mamx-bf16)
+    -mavx512vnni)
+set(GRAFT_ISA_x86/avx512bf16 ${GRAFT_ISA_x86/avx512} -mavx512bf16)
+set(GRAFT_ISA_x86/amx ${GRAFT_ISA_x86/avx512bf16} -mamx-tile -mamx-int8 -mamx-bf16)
 set(GRAFT_ISA_arm/dotprod -march=armv8.2-a+dotprod+fp16)
 set(GRAFT_ISA_arm/i8mm -march=armv8.6-a+i8mm+bf16+fp16)
 

@@ -107,6 +107,7 @@ static const struct {
     {&scalar_kernels, runs_always},
 #if defined(__x86_64__)
     {&avx2_kernels, cpu_runs_avx2},
+    {&avx512_kernels, cpu_runs_avx512},
 #endif
 };
 
@@ -129,7 +130,7 @@ const struct kernels *kernels_find(const char *name)
 
 bool kernels_is_tier_name(const char *name)
 {
-    static const char *const names[] = {"scalar", "avx2"};
+    static const char *const names[] = {"scalar", "avx2", "avx512"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(name, names[i]) == 0)
             return true;

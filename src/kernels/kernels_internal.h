@@ -120,6 +120,13 @@ KERNEL_TYPES(AVX2_PROTO_TYPE)
 KERNEL_PROTO_ENTRIES(avx2)
 /* Does the processor have AVX2, FMA and F16C, and does the system keep the wide registers? */
 bool cpu_runs_avx2(void);
+
+#define AVX512_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(avx512, name)
+KERNEL_TYPES(AVX512_PROTO_TYPE)
+KERNEL_PROTO_ENTRIES(avx512)
+/* The same for AVX-512 F, BW, DQ, VL and VNNI. */
+bool cpu_runs_avx512(void);
+
 /* The processor's brand string into out; "" when it has none. */
 void cpu_brand(char out[49]);
 #endif

@@ -10,7 +10,20 @@
 
 enum { PREFILL_OUTPUTS = PREFILL_VECTORS * VF };
 _Static_assert((int)PREFILL_OUTPUTS <= (int)PREFILL_PANEL, "the scratch holds PREFILL_PANEL rows");
-_Static_assert(PREFILL_CHUNK % 8 == 0 && PREFILL_OUTPUTS % 8 == 0, "panels are turned 8 by 8");
+_Static_assert(PREFILL_CHUNK % VF == 0, "panels are turned VF by VF");
+
+/* to[j, 0..VF) = from[0..VF, j] for j < columns; rows of `from` are that many floats apart. */
+static void turn_square(const float *from, int64_t from_pitch, float *to, int64_t columns)
+{
+    vf r[VF];
+    TIMES(i, VF)
+    {
+        r[i] = v_load_some(from + i * from_pitch, columns);
+    }
+    v_transpose(r);
+    for (int64_t j = 0; j < columns; j++)
+        v_store(to + j * PREFILL_OUTPUTS, r[j]);
+}
 
 /* Rows o..o+n_row, columns first..first+n of W into turned[n, PREFILL_OUTPUTS]; rows that do not
  * exist are 0. */
@@ -24,12 +37,10 @@ static void fill_panel(const struct kernels *k, const struct matrix *w, int64_t 
         else
             memset(rows + r * pitch, 0, (size_t)n * sizeof *rows);
     }
-    for (int64_t r = 0; r < PREFILL_OUTPUTS; r += 8)
-        for (int64_t j = 0; j < n; j += 8) {
-            int64_t columns = n - j < 8 ? n - j : 8;
-            turn_8x8(rows + r * pitch + j, pitch, turned + j * PREFILL_OUTPUTS + r, PREFILL_OUTPUTS,
-                     columns);
-        }
+    for (int64_t r = 0; r < PREFILL_OUTPUTS; r += VF)
+        for (int64_t j = 0; j < n; j += VF)
+            turn_square(rows + r * pitch + j, pitch, turned + j * PREFILL_OUTPUTS + r,
+                        n - j < VF ? n - j : VF);
 }
 
 struct prefill_tile {

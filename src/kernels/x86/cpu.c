@@ -5,7 +5,10 @@
 
 #include <cpuid.h>
 
-/* The register states that the system saves: bit 1 SSE, bit 2 AVX. Needs OSXSAVE. */
+/* The register states that the system saves: bit 1 SSE, bit 2 AVX, bits 5 to 7 the masks, upper
+ * halves and further registers of AVX-512. Needs OSXSAVE. */
+enum { STATES_AVX = 0x6, STATES_AVX512 = 0xE6 };
+
 static uint64_t saved_states(void)
 {
     uint32_t low, high;
@@ -19,9 +22,19 @@ bool cpu_runs_avx2(void)
     const unsigned needed = bit_FMA | bit_OSXSAVE | bit_AVX | bit_F16C;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & needed) != needed)
         return false;
-    if ((saved_states() & 6) != 6)
+    if ((saved_states() & STATES_AVX) != STATES_AVX)
         return false;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+
+bool cpu_runs_avx512(void)
+{
+    unsigned a, b, c, d;
+    const unsigned needed = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    if (!cpu_runs_avx2() || (saved_states() & STATES_AVX512) != STATES_AVX512)
+        return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & needed) == needed &&
+           (c & bit_AVX512VNNI);
 }
 
 void cpu_brand(char out[49])

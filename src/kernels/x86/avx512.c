@@ -1,0 +1,22 @@
+/* avx512.c: the table of the AVX-512 tier (F, BW, DQ, VL and VNNI). Its integer decode products are
+ * those of AVX2.
+ */
+#include "kernels/kernels_internal.h"
+
+#define AVX512_DEQUANTIZE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_dequantize_##name,
+#define AVX512_DECODE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_linear_decode_##name,
+
+#define avx512_linear_decode_q4_0 avx2_linear_decode_q4_0
+#define avx512_linear_decode_q4_1 avx2_linear_decode_q4_1
+#define avx512_linear_decode_q5_0 avx2_linear_decode_q5_0
+#define avx512_linear_decode_q5_1 avx2_linear_decode_q5_1
+#define avx512_linear_decode_q8_0 avx2_linear_decode_q8_0
+#define avx512_linear_decode_mlx4 avx2_linear_decode_mlx4
+#define avx512_linear_decode_mlx8 avx2_linear_decode_mlx8
+#define avx512_linear_decode_q2_k avx2_linear_decode_q2_k
+#define avx512_linear_decode_q3_k avx2_linear_decode_q3_k
+#define avx512_linear_decode_q4_k avx2_linear_decode_q4_k
+#define avx512_linear_decode_q5_k avx2_linear_decode_q5_k
+#define avx512_linear_decode_q6_k avx2_linear_decode_q6_k
+
+const struct kernels avx512_kernels = KERNEL_TABLE(avx512, AVX512_DEQUANTIZE, AVX512_DECODE);

@@ -1,0 +1,13 @@
+/* avx512_float.c: the AVX-512 tier's products in floats: decode of unquantised weights, and prefill. */
+#include "avx512_vec.h"
+
+#define TIER avx512
+#include "kernels/decode_tiles.h"
+
+#include "kernels/decode_float_body.h"
+
+/* 12 · 2 sums, 2 vectors of weights and one of x: 27 of 32 registers, and each vector of weights is
+ * loaded for twelve tokens. */
+#define PREFILL_TOKENS 12
+#define PREFILL_VECTORS 2
+#include "kernels/prefill_body.h"
