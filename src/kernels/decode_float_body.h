@@ -72,8 +72,10 @@ ALWAYS_INLINE void float_tile(graft_type type, const struct matrix *w, const flo
 
 #define DECODE_FLOAT(TYPE, name)                                                                   \
     void BODY(_linear_decode_##name)(const struct matrix *w, const void *x, int n_tok,             \
-                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)   \
+                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,   \
+                                     void *scratch)                                                \
     {                                                                                              \
+        (void)scratch;                                                                             \
         DECODE_TILES(float_tile, GRAFT_TYPE_##TYPE, FLOAT_ROWS, 1, float, w->n_in)                 \
     }
 KERNEL_FLOAT_TYPES(DECODE_FLOAT)

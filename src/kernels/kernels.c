@@ -65,6 +65,15 @@ size_t attention_scratch_floats(int n_group, int d_head)
            (size_t)ATTENTION_TILE * (size_t)blocks_of(d_head, Q8_BLOCK) * Q8_BLOCK + 32;
 }
 
+/* DECODE_PACK rows of activations, two bytes a value, with three factors per block of 32; some rows of
+ * W taken apart; and the room to align them. */
+size_t decode_scratch_bytes(int64_t n_in)
+{
+    size_t values = (size_t)blocks_of(n_in, Q8K_BLOCK) * Q8K_BLOCK;
+    size_t row = values * 2 + values / Q8_BLOCK * 3 * sizeof(float);
+    return (DECODE_PACK + 8) * row + 4096;
+}
+
 /* A panel of rows, once as it is dequantised and once in the order of the product, and the room to
  * align them. It does not grow with n_in: panels are a chunk wide. */
 size_t prefill_scratch_bytes(int64_t n_in)

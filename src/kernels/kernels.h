@@ -91,7 +91,9 @@ struct attention_args {
 };
 size_t attention_scratch_floats(int n_group, int d_head);
 
-/* Scratch of linear_prefill for one worker, in bytes. */
+/* Scratch of linear_decode and of linear_prefill for one worker, in bytes, at any alignment. Nothing
+ * in it outlives the call. */
+size_t decode_scratch_bytes(int64_t n_in);
 size_t prefill_scratch_bytes(int64_t n_in);
 
 /* The dispatch table of a tier. */
@@ -111,7 +113,7 @@ struct kernels {
      * act_row_bytes(act_format_for(type, ROLE_DECODE)) apart. y is indexed by absolute o. */
     void (*linear_decode[GRAFT_TYPE_COUNT])(const struct matrix *w, const void *x, int n_tok,
                                             int64_t o_begin, int64_t o_end, float *y,
-                                            int64_t y_stride);
+                                            int64_t y_stride, void *scratch);
 
     /* The same with x as floats [n_tok, n_in], through dequantised panels; every type. */
     void (*linear_prefill)(const struct kernels *k, const struct matrix *w, const float *x,

@@ -24,6 +24,9 @@
 
 enum { Q8_BLOCK = 32, Q8K_BLOCK = 256, KV_Q8_BYTES = 34 };
 
+/* Rows of activations that linear_decode may hold packed at once. */
+enum { DECODE_PACK = 32 };
+
 /* Longest run of a row that linear_prefill dequantises at once: a multiple of every block. */
 enum { PREFILL_CHUNK = 256 };
 /* Rows of W that a tier may hold dequantised at once. */
@@ -66,7 +69,7 @@ double kernel_log(double x);
                                               int64_t n, float *y);                                \
     void KERNEL_CAT(tier, _linear_decode_##name)(const struct matrix *w, const void *x, int n_tok, \
                                                  int64_t o_begin, int64_t o_end, float *y,         \
-                                                 int64_t y_stride);
+                                                 int64_t y_stride, void *scratch);
 
 #define KERNEL_PROTO_ENTRIES(tier)                                                                 \
     void tier##_act_f32(const float *x, int64_t n_in, void *out);                                  \

@@ -25,8 +25,10 @@ static float scalar_weight_bf16(const uint8_t *row, int64_t k)
 
 #define DECODE_FLOAT(TYPE, name)                                                                   \
     void scalar_linear_decode_##name(const struct matrix *w, const void *x, int n_tok,             \
-                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)   \
+                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,   \
+                                     void *scratch)                                                \
     {                                                                                              \
+        (void)scratch;                                                                             \
         for (int64_t o = o_begin; o < o_end; o++) {                                                \
             const uint8_t *row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;              \
             for (int t = 0; t < n_tok; t++) {                                                      \
@@ -52,8 +54,10 @@ static float scalar_dot_32(const struct codes32 *c, const struct act_q8 *x)
 
 #define DECODE_32(TYPE, name)                                                                      \
     void scalar_linear_decode_##name(const struct matrix *w, const void *x, int n_tok,             \
-                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)   \
+                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,   \
+                                     void *scratch)                                                \
     {                                                                                              \
+        (void)scratch;                                                                             \
         int64_t n_block = w->n_in / Q8_BLOCK;                                                      \
         struct codes32 c;                                                                          \
         for (int64_t o = o_begin; o < o_end; o++) {                                                \
@@ -86,8 +90,10 @@ static float scalar_dot_256(const struct codes256 *c, const struct act_q8k *x)
 
 #define DECODE_256(TYPE, name)                                                                     \
     void scalar_linear_decode_##name(const struct matrix *w, const void *x, int n_tok,             \
-                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)   \
+                                     int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,   \
+                                     void *scratch)                                                \
     {                                                                                              \
+        (void)scratch;                                                                             \
         int64_t n_block = w->n_in / Q8K_BLOCK;                                                     \
         struct codes256 c;                                                                         \
         for (int64_t o = o_begin; o < o_end; o++) {                                                \

@@ -170,7 +170,7 @@ static void head_work(void *context, int worker, int n_workers)
     const struct linear linear = {head, NULL, p->ws->logits};
     int64_t begin, end;
     pool_split(head->n_out, OUTPUT_GRAIN, worker, n_workers, &begin, &end);
-    linear_apply(p->kernels, &linear, &p->input, begin, end, p->ws->workers[worker].prefill);
+    linear_apply(p->kernels, &linear, &p->input, begin, end, p->ws->workers[worker].scratch);
     for (int slot = 0; slot < p->n_logits; slot++)
         if (has_nan(p->ws->logits + slot * head->n_out + begin, end - begin)) {
             note_nan(p, slot);

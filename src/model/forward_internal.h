@@ -38,13 +38,15 @@ unsigned linear_formats(const struct matrix *weight);
 /* Row `row` of in->x into in->act, for the formats given; prefill rows need nothing. */
 void linear_prepare(const struct kernels *k, const struct linear_input *in, unsigned formats,
                     int row);
-/* y[:, o_begin..o_end) = W x + bias for the rows of both roles. scratch: prefill_scratch_bytes. */
+/* Scratch of linear_apply for one worker, in bytes. */
+size_t linear_scratch_bytes(int64_t n_in);
+/* y[:, o_begin..o_end) = W x + bias for the rows of both roles. scratch: linear_scratch_bytes. */
 void linear_apply(const struct kernels *k, const struct linear *linear,
                   const struct linear_input *in, int64_t o_begin, int64_t o_end, void *scratch);
 
 /* What a worker needs for itself. */
 struct worker {
-    void *prefill;    /* prefill_scratch_bytes */
+    void *scratch;    /* linear_scratch_bytes */
     float *attention; /* attention_scratch_floats */
     const void **k_blocks, **v_blocks;
     float *few_x;             /* [FEW_ROWS, widest input] */

@@ -24,6 +24,12 @@ void linear_prepare(const struct kernels *k, const struct linear_input *in, unsi
                                    (size_t)row * act_row_bytes((enum act_format)f, in->n_in));
 }
 
+size_t linear_scratch_bytes(int64_t n_in)
+{
+    size_t decode = decode_scratch_bytes(n_in), prefill = prefill_scratch_bytes(n_in);
+    return decode > prefill ? decode : prefill;
+}
+
 void linear_apply(const struct kernels *k, const struct linear *linear,
                   const struct linear_input *in, int64_t o_begin, int64_t o_end, void *scratch)
 {
@@ -33,7 +39,7 @@ void linear_apply(const struct kernels *k, const struct linear *linear,
     if (in->n_decode) {
         enum act_format format = act_format_for(w->type, ROLE_DECODE);
         const void *x = format == ACT_F32 ? (const void *)in->x : in->act[format];
-        k->linear_decode[w->type](w, x, in->n_decode, o_begin, o_end, linear->y, w->n_out);
+        k->linear_decode[w->type](w, x, in->n_decode, o_begin, o_end, linear->y, w->n_out, scratch);
     }
     if (in->n_rows > in->n_decode)
         k->linear_prefill(k, w, in->x + in->n_decode * in->n_in, in->n_rows - in->n_decode, o_begin,
@@ -112,7 +118,7 @@ static void group_work(void *context, int worker, int n_workers)
     int64_t begin = 0, end = 0;
     for (int i = 0; i < g->n_linears; i++) {
         pool_split(g->linears[i].weight->n_out, OUTPUT_GRAIN, worker, n_workers, &begin, &end);
-        linear_apply(p->kernels, &g->linears[i], &in, begin, end, w->prefill);
+        linear_apply(p->kernels, &g->linears[i], &in, begin, end, w->scratch);
     }
     if (g->then_silu || g->then_add)
         finish_outputs(p, begin, end);

@@ -77,7 +77,7 @@ static bool alloc_workers(struct workspace *ws)
     memset(ws->workers, 0, n_workers * sizeof(*ws->workers));
     for (size_t i = 0; i < n_workers; i++) {
         struct worker *w = &ws->workers[i];
-        w->prefill = bytes(ws, 1, prefill_scratch_bytes(widest), &ok);
+        w->scratch = bytes(ws, 1, linear_scratch_bytes(widest), &ok);
         w->attention =
             floats(ws, 1, (int64_t)attention_scratch_floats(c->n_head / c->n_kv, c->d_head), &ok);
         w->few_x = floats(ws, FEW_ROWS, widest, &ok);

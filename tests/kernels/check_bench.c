@@ -18,6 +18,7 @@
 
 enum { SAMPLES = 9, N_IN = 2048, BATCH = 16, PREFILL_N_TOK = 512, PREFILL_N_OUT = 2048 };
 static const size_t DECODE_BYTES = (size_t)192 << 20; /* far more than any cache */
+static const size_t SCRATCH_BYTES = (size_t)4 << 20;  /* per worker, enough for each product */
 
 struct bench {
     struct pool *pool;
@@ -180,11 +181,12 @@ static void product_slice(void *context, int worker, int n_workers)
     const struct bench_case *c = context;
     int64_t begin, end, stride = c->w.n_out;
     pool_split(c->w.n_out, 16, worker, n_workers, &begin, &end);
+    void *scratch = c->b->scratch + (size_t)worker * SCRATCH_BYTES;
     if (c->role == ROLE_DECODE)
-        c->k->linear_decode[c->w.type](&c->w, c->b->acts, c->n_tok, begin, end, c->b->y, stride);
+        c->k->linear_decode[c->w.type](&c->w, c->b->acts, c->n_tok, begin, end, c->b->y, stride,
+                                       scratch);
     else
-        c->k->linear_prefill(c->k, &c->w, c->b->x, c->n_tok, begin, end, c->b->y, stride,
-                             c->b->scratch + (size_t)worker * prefill_scratch_bytes(N_IN));
+        c->k->linear_prefill(c->k, &c->w, c->b->x, c->n_tok, begin, end, c->b->y, stride, scratch);
 }
 
 static double product_seconds(const struct bench_case *c)
@@ -207,7 +209,7 @@ static bool product_is_right(const struct bench_case *c)
     if (c->role == ROLE_DECODE) {
         size_t row = act_row_bytes(act_format_for(w.type, ROLE_DECODE), w.n_in);
         scalar_kernels.linear_decode[w.type](&w, (uint8_t *)c->b->acts + (size_t)t * row, 1, 0,
-                                             ROWS, want, ROWS);
+                                             ROWS, want, ROWS, c->b->scratch);
     } else {
         scalar_kernels.linear_prefill(&scalar_kernels, &w, c->b->x + (size_t)t * N_IN, 1, 0, ROWS,
                                       want, ROWS, c->b->scratch);
@@ -348,8 +350,7 @@ static void attention_slice(void *context, int worker, int n_workers)
             .v_type = c->type,
             .k_blocks = table,
             .v_blocks = table,
-            .scratch =
-                (float *)(void *)(b->scratch + (size_t)worker * prefill_scratch_bytes(N_IN))};
+            .scratch = (float *)(void *)(b->scratch + (size_t)worker * SCRATCH_BYTES)};
         c->base.k->attention(c->base.k, &a);
     }
 }
@@ -390,13 +391,15 @@ static void bench_attention(const struct bench *b, const struct kernels *k, enum
 static bool bench_open(struct bench *b, int threads)
 {
     *b = (struct bench){.threads = threads};
+    if (decode_scratch_bytes(N_IN) > SCRATCH_BYTES || prefill_scratch_bytes(N_IN) > SCRATCH_BYTES)
+        return false;
     if (pool_open(&b->pool, NULL, threads, NULL, NULL) != GRAFT_OK)
         return false;
     b->memory = mem_alloc(NULL, DECODE_BYTES + 4096);
     b->x = mem_alloc(NULL, (size_t)PREFILL_N_TOK * N_IN * sizeof(float));
     b->y = mem_alloc(NULL, (size_t)64 << 20);
     b->acts = mem_alloc(NULL, BATCH * act_row_bytes(ACT_F32, N_IN));
-    b->scratch = mem_alloc(NULL, (size_t)threads * prefill_scratch_bytes(N_IN));
+    b->scratch = mem_alloc(NULL, (size_t)threads * SCRATCH_BYTES);
     if (!b->memory || !b->x || !b->y || !b->acts || !b->scratch)
         return false;
     memset(b->memory, 1, DECODE_BYTES + 4096);

@@ -102,12 +102,14 @@ static void product_run(const struct kernels *k, const struct product *p, int fi
                         int64_t o_begin, int64_t o_end, float *y, int64_t stride)
 {
     const uint8_t *x = (const uint8_t *)p->x.data + (size_t)first * row_bytes(p);
-    if (p->role == ROLE_DECODE) {
-        k->linear_decode[p->w->type](p->w, x, n, o_begin, o_end, y, stride);
-        return;
-    }
-    struct fenced scratch = fenced_alloc(prefill_scratch_bytes(p->w->n_in), 0);
-    k->linear_prefill(k, p->w, (const float *)x, n, o_begin, o_end, y, stride, scratch.data);
+    bool decode = p->role == ROLE_DECODE;
+    int64_t n_in = p->w->n_in;
+    struct fenced scratch =
+        fenced_alloc(decode ? decode_scratch_bytes(n_in) : prefill_scratch_bytes(n_in), 1);
+    if (decode)
+        k->linear_decode[p->w->type](p->w, x, n, o_begin, o_end, y, stride, scratch.data);
+    else
+        k->linear_prefill(k, p->w, (const float *)x, n, o_begin, o_end, y, stride, scratch.data);
     fenced_free(&scratch);
 }
 

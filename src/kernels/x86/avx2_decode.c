@@ -314,8 +314,10 @@ ALWAYS_INLINE void tile_mlx(graft_type type, const struct matrix *w, const struc
 
 #define DECODE_32(TYPE, name, TILE)                                                                \
     void avx2_linear_decode_##name(const struct matrix *w, const void *x, int n_tok,               \
-                                   int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)     \
+                                   int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,     \
+                                   void *scratch)                                                  \
     {                                                                                              \
+        (void)scratch;                                                                             \
         const int64_t n_block = w->n_in / Q8_BLOCK;                                                \
         DECODE_TILES(TILE, GRAFT_TYPE_##TYPE, 1, Q8_TOKENS, struct act_q8, n_block)                \
     }

@@ -210,8 +210,10 @@ ALWAYS_INLINE void tile256(graft_type type, const struct matrix *w, const struct
 
 #define DECODE_256(TYPE, name)                                                                     \
     void avx2_linear_decode_##name(const struct matrix *w, const void *x, int n_tok,               \
-                                   int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)     \
+                                   int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,     \
+                                   void *scratch)                                                  \
     {                                                                                              \
+        (void)scratch;                                                                             \
         const int64_t n_block = w->n_in / Q8K_BLOCK;                                               \
         DECODE_TILES(tile256, GRAFT_TYPE_##TYPE, 1, K_TOKENS, struct act_q8k, n_block)             \
     }
