@@ -45,6 +45,12 @@ bool kernels_have_type(graft_type type)
     }
 }
 
+bool kernels_have_factor(graft_type type)
+{
+    return kernels_have_type(type) && type_traits(type)->block_values <= Q8_BLOCK &&
+           type != GRAFT_TYPE_MLX4 && type != GRAFT_TYPE_MLX8;
+}
+
 size_t kv_head_bytes(enum kv_type type, int d_head)
 {
     switch (type) {

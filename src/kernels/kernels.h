@@ -91,6 +91,33 @@ struct attention_args {
 };
 size_t attention_scratch_floats(int n_group, int d_head);
 
+/* The two halves of a low-rank delta, the same in both roles: factors of a float type or of blocks of
+ * 32, activations and sums in floats. u between them is small, so whoever calls may cut tokens, ranks
+ * and outputs as it likes. */
+struct lowrank_down_args {
+    const struct matrix *a; /* [rank, n_in] */
+    const float *x;         /* [n_tok, n_in] */
+    int n_tok;
+    int64_t r_begin, r_end;
+    float scale;
+    float *u; /* [n_tok, u_stride], by absolute r */
+    int64_t u_stride;
+};
+struct lowrank_up_args {
+    const struct matrix *bt; /* [rank, n_out]: B transposed, blocks run along the wide side */
+    const float *u;          /* [n_tok, u_stride] */
+    int64_t u_stride;
+    int n_tok;
+    int64_t o_begin, o_end;
+    const float *gain; /* [n_out]; NULL: 1 */
+    const float *bias; /* [n_out]; NULL: 0 */
+    float bias_scale;
+    float *y; /* [n_tok, y_stride], by absolute o */
+    int64_t y_stride;
+};
+/* Can matrices of the type be factors? */
+bool kernels_have_factor(graft_type type);
+
 /* Scratch of linear_decode and of linear_prefill for one worker, in bytes, at any alignment. Nothing
  * in it outlives the call. */
 size_t decode_scratch_bytes(int64_t n_in);
@@ -120,6 +147,13 @@ struct kernels {
                            int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
                            void *scratch);
 
+    /* u[t, r] = scale · Σ_k a[r, k] · x[t, k] for r in [r_begin, r_end) */
+    void (*lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args);
+    /* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · bt[r, o]) for o in [o_begin, o_end) */
+    void (*lowrank_up)(const struct kernels *k, const struct lowrank_up_args *args);
+    /* factor[i] += weight · (gain[i] − 1): what a weighted member of a mix adds to the factor of W x */
+    void (*gain_add)(float *factor, const float *gain, float weight, int64_t n);
+
     /* out[i] = x[i] / sqrt(mean(x²) + eps) · weight[i] */
     void (*rmsnorm)(const float *x, const float *weight, int64_t n, float eps, float *out);
     /* Rotate-half RoPE in place on one head: plane i is (x[i], x[i + d/2]); cos/sin [d/2]. */
@@ -130,6 +164,8 @@ struct kernels {
     void (*silu_mul)(const float *gate, const float *up, int64_t n, float *out);
     /* x[i] += y[i] */
     void (*add)(float *x, const float *y, int64_t n);
+    /* x[i] *= y[i] */
+    void (*mul)(float *x, const float *y, int64_t n);
     /* Softmax in place; returns log Σ exp(x) (of the input), NaN if any input is NaN. */
     double (*softmax)(float *x, int64_t n);
     /* One head of one position into its cache format, and back. */

@@ -32,6 +32,10 @@ enum { PREFILL_CHUNK = 256 };
 /* Rows of W that a tier may hold dequantised at once. */
 enum { PREFILL_PANEL = 32 };
 
+/* What the low-rank products hold as floats at once, and where their sums are cut: of A, LOWRANK_RANKS
+ * rows of LOWRANK_CHUNK columns; of B transposed, LOWRANK_UP_RANKS rows of LOWRANK_OUTPUTS columns. */
+enum { LOWRANK_RANKS = 8, LOWRANK_CHUNK = 512, LOWRANK_UP_RANKS = 64, LOWRANK_OUTPUTS = 64 };
+
 /* Positions whose keys or values attention holds as floats at once. */
 enum { ATTENTION_TILE = 8 };
 
@@ -78,11 +82,15 @@ double kernel_log(double x);
     void tier##_linear_prefill(const struct kernels *k, const struct matrix *w, const float *x,    \
                                int n_tok, int64_t o_begin, int64_t o_end, float *y,                \
                                int64_t y_stride, void *scratch);                                   \
+    void tier##_lowrank_down(const struct kernels *k, const struct lowrank_down_args *args);       \
+    void tier##_lowrank_up(const struct kernels *k, const struct lowrank_up_args *args);           \
+    void tier##_gain_add(float *factor, const float *gain, float weight, int64_t n);               \
     void tier##_rmsnorm(const float *x, const float *weight, int64_t n, float eps, float *out);    \
     void tier##_rope(float *x, const float *cos, const float *sin, int d_head);                    \
     void tier##_rope_interleaved(float *x, const float *cos, const float *sin, int d_head);        \
     void tier##_silu_mul(const float *gate, const float *up, int64_t n, float *out);               \
     void tier##_add(float *x, const float *y, int64_t n);                                          \
+    void tier##_mul(float *x, const float *y, int64_t n);                                          \
     double tier##_softmax(float *x, int64_t n);                                                    \
     void tier##_kv_store_f32(const float *x, int d_head, void *out);                               \
     void tier##_kv_store_f16(const float *x, int d_head, void *out);                               \
@@ -105,9 +113,10 @@ KERNEL_PROTO_ENTRIES(scalar)
         .act_quantize =                                                                            \
             {[ACT_F32] = tier_##_act_f32, [ACT_Q8] = tier_##_act_q8, [ACT_Q8K] = tier_##_act_q8k}, \
         .linear_decode = {KERNEL_TYPES(DECODE)}, .linear_prefill = tier_##_linear_prefill,         \
-        .rmsnorm = tier_##_rmsnorm, .rope = tier_##_rope,                                          \
+        .lowrank_down = tier_##_lowrank_down, .lowrank_up = tier_##_lowrank_up,                    \
+        .gain_add = tier_##_gain_add, .rmsnorm = tier_##_rmsnorm, .rope = tier_##_rope,            \
         .rope_interleaved = tier_##_rope_interleaved, .silu_mul = tier_##_silu_mul,                \
-        .add = tier_##_add, .softmax = tier_##_softmax,                                            \
+        .add = tier_##_add, .mul = tier_##_mul, .softmax = tier_##_softmax,                        \
         .kv_store = {[KV_F32] = tier_##_kv_store_f32,                                              \
                      [KV_F16] = tier_##_kv_store_f16,                                              \
                      [KV_Q8] = tier_##_kv_store_q8},                                               \

@@ -48,6 +48,21 @@ void BODY(_add)(float *x, const float *y, int64_t n)
         v_store_some(x + i, v_add(v_load_some(x + i, n - i), v_load_some(y + i, n - i)), n - i);
 }
 
+void BODY(_mul)(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VF)
+        v_store_some(x + i, v_mul(v_load_some(x + i, n - i), v_load_some(y + i, n - i)), n - i);
+}
+
+void BODY(_gain_add)(float *factor, const float *gain, float weight, int64_t n)
+{
+    vf w = v_set1(weight), one = v_set1(1.0f);
+    for (int64_t i = 0; i < n; i += VF) {
+        vf more = v_sub(v_load_some(gain + i, n - i), one);
+        v_store_some(factor + i, v_fma(w, more, v_load_some(factor + i, n - i)), n - i);
+    }
+}
+
 /* A NaN may be lost in the maximum, but not in the sum. */
 static float largest_of(const float *x, int64_t n)
 {

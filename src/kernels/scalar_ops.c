@@ -51,6 +51,19 @@ void scalar_add(float *x, const float *y, int64_t n)
         x[i] += y[i];
 }
 
+void scalar_mul(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= y[i];
+}
+
+/* factor[i] += weight · (gain[i] − 1) */
+void scalar_gain_add(float *factor, const float *gain, float weight, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        factor[i] += weight * (gain[i] - 1.0f);
+}
+
 double scalar_softmax(float *x, int64_t n)
 {
     float largest = -INFINITY;

@@ -92,5 +92,6 @@ int main(int argc, char **argv)
     fflush(stdout);
     return run("tiers", check_tier_tests) + run("dequantize", check_dequantize_tests) +
            run("ops", check_ops_tests) + run("linear", check_linear_tests) +
-           run("attention", check_attention_tests) + run("quantize", check_quantize_tests);
+           run("lowrank", check_lowrank_tests) + run("attention", check_attention_tests) +
+           run("quantize", check_quantize_tests);
 }

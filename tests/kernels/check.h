@@ -72,6 +72,7 @@ void check_same(const float *got, const float *want, int64_t n, const char *what
 
 extern const struct CMUnitTest check_dequantize_tests[];
 extern const struct CMUnitTest check_linear_tests[];
+extern const struct CMUnitTest check_lowrank_tests[];
 extern const struct CMUnitTest check_ops_tests[];
 extern const struct CMUnitTest check_attention_tests[];
 extern const struct CMUnitTest check_quantize_tests[];

@@ -11,3 +11,9 @@
 #define PREFILL_TOKENS 6
 #define PREFILL_VECTORS 2
 #include "kernels/prefill_body.h"
+
+/* 2 vectors of sums for each of 6 tokens, as above; of A·x one token, whose 8 chains want no more. */
+#define LOWRANK_DOWN_TOKENS 1
+#define LOWRANK_UP_TOKENS 6
+#define LOWRANK_UP_VECTORS 2
+#include "kernels/lowrank_body.h"

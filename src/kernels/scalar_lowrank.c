@@ -1,0 +1,65 @@
+/* scalar_lowrank.c: the scalar tier's low-rank products, the specification of the others.
+ *
+ * Down: each u is one chain of additions in the order of K. Up: each output is one chain over the ranks,
+ * cut at every LOWRANK_UP_RANKS so that no more of B is ever held as floats.
+ */
+#include "kernels/kernels_internal.h"
+
+/* u[t, r] = scale · Σ_k a[r, k] · x[t, k] */
+void scalar_lowrank_down(const struct kernels *k, const struct lowrank_down_args *args)
+{
+    const struct matrix *a = args->a;
+    float panel[LOWRANK_CHUNK];
+    for (int64_t r = args->r_begin; r < args->r_end; r++) {
+        float *u = args->u + r;
+        for (int t = 0; t < args->n_tok; t++)
+            u[t * args->u_stride] = 0;
+        for (int64_t first = 0; first < a->n_in; first += LOWRANK_CHUNK) {
+            int64_t left = a->n_in - first, n = left < LOWRANK_CHUNK ? left : LOWRANK_CHUNK;
+            k->dequantize[a->type](a, r, first, n, panel);
+            for (int t = 0; t < args->n_tok; t++) {
+                const float *x = args->x + t * a->n_in + first; /* [n] */
+                float sum = u[t * args->u_stride];
+                for (int64_t j = 0; j < n; j++)
+                    sum += panel[j] * x[j];
+                u[t * args->u_stride] = sum;
+            }
+        }
+        for (int t = 0; t < args->n_tok; t++)
+            u[t * args->u_stride] *= args->scale;
+    }
+}
+
+/* Adds ranks first..first+n to outputs [begin, end), which panel[n, LOWRANK_OUTPUTS] holds from `at`. */
+static void scalar_up_panel(const struct lowrank_up_args *args, const float *panel, int64_t at,
+                            int64_t begin, int64_t end, int64_t first, int64_t n)
+{
+    for (int t = 0; t < args->n_tok; t++) {
+        const float *u = args->u + t * args->u_stride + first; /* [n] */
+        float *y = args->y + t * args->y_stride;
+        for (int64_t o = begin; o < end; o++) {
+            float sum = first == 0 && args->bias ? args->bias_scale * args->bias[o] : 0;
+            for (int64_t r = 0; r < n; r++)
+                sum += u[r] * panel[r * LOWRANK_OUTPUTS + o - at];
+            y[o] += args->gain ? args->gain[o] * sum : sum;
+        }
+    }
+}
+
+/* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · bt[r, o]) */
+void scalar_lowrank_up(const struct kernels *k, const struct lowrank_up_args *args)
+{
+    const struct matrix *bt = args->bt;
+    float panel[LOWRANK_UP_RANKS * LOWRANK_OUTPUTS];
+    for (int64_t o = args->o_begin, end; o < args->o_end; o = end) {
+        int64_t at = o / LOWRANK_OUTPUTS * LOWRANK_OUTPUTS, width = bt->n_in - at;
+        width = width < LOWRANK_OUTPUTS ? width : LOWRANK_OUTPUTS;
+        end = at + width < args->o_end ? at + width : args->o_end;
+        for (int64_t first = 0; first < bt->n_out; first += LOWRANK_UP_RANKS) {
+            int64_t left = bt->n_out - first, n = left < LOWRANK_UP_RANKS ? left : LOWRANK_UP_RANKS;
+            for (int64_t r = 0; r < n; r++)
+                k->dequantize[bt->type](bt, first + r, at, width, panel + r * LOWRANK_OUTPUTS);
+            scalar_up_panel(args, panel, at, o, end, first, n);
+        }
+    }
+}
