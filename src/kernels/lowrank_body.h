@@ -6,26 +6,62 @@
  * before. Up: outputs lie along the lanes; each is one chain of multiply-adds over LOWRANK_UP_RANKS
  * ranks, then added to y. Neither depends on the tile.
  *
- * One token reads factors of a float type as they lie in memory. Several tokens, or blocks, take a
- * panel dequantised once, in the first cache; a value is the same either way.
+ * One token reads factors of the usual types as they lie in memory. Several tokens, or other types, take
+ * a panel dequantised once, in the first cache; a value is the same either way.
  */
 #define BODY(name) KERNEL_CAT(TIER, name)
 
-/* Factors in hand: rows `pitch` bytes apart, of a float type. */
+_Static_assert((int)VF <= 16, "a vector that begins at a multiple of 16 lies in one block of 32");
+
+/* Factors in hand: rows `pitch` bytes apart. */
 struct lowrank_rows {
     const uint8_t *data;
     size_t pitch;
 };
 
-ALWAYS_INLINE bool is_float_type(graft_type type)
+/* Values that share a scale, and so are loaded in one go. */
+ALWAYS_INLINE int64_t factor_step(graft_type type)
 {
-    return type == GRAFT_TYPE_F32 || type == GRAFT_TYPE_F16 || type == GRAFT_TYPE_BF16;
+    return type == GRAFT_TYPE_Q8_0 || type == GRAFT_TYPE_Q4_0 ? Q8_BLOCK : VF;
 }
 
-ALWAYS_INLINE vf load_some_weights(graft_type type, const uint8_t *row, int64_t k, int64_t left)
+ALWAYS_INLINE size_t factor_bytes(graft_type type, int64_t k)
 {
+    switch (type) {
+    case GRAFT_TYPE_Q8_0:
+        return (size_t)(k / Q8_BLOCK) * 34;
+    case GRAFT_TYPE_Q4_0:
+        return (size_t)(k / Q8_BLOCK) * 18;
+    case GRAFT_TYPE_F32:
+        return (size_t)k * 4;
+    default:
+        return (size_t)k * 2;
+    }
+}
+
+/* What the values of the block that holds value k have in common; 0 for a type without. */
+ALWAYS_INLINE vf load_scale(graft_type type, const uint8_t *row, int64_t k)
+{
+    if (type == GRAFT_TYPE_Q4_0)
+        return v_q4_scale(LOAD_F16(row + factor_bytes(type, k)));
+    return type == GRAFT_TYPE_Q8_0 ? v_set1(LOAD_F16(row + factor_bytes(type, k))) : v_zero();
+}
+
+/* Values k..k+VF of a row; what is beyond `left` of a float type is 0. */
+ALWAYS_INLINE vf load_factors(graft_type type, const uint8_t *row, int64_t k, int64_t left,
+                              vf scale)
+{
+    const uint8_t *block = row + factor_bytes(type, k);
+    int64_t at = k % Q8_BLOCK;
+    if (type == GRAFT_TYPE_Q8_0)
+        return v_mul(scale, v_load_i8(block + 2 + at));
+    if (type == GRAFT_TYPE_Q4_0)
+        return v_load_q4(block + 2 + at % 16, at >= 16, scale);
     return left >= VF ? load_weights(type, row, k) : load_last_weights(type, row, k, left);
 }
+
+/* Calls CASE(TYPE) for the types that one token reads in place. */
+#define EACH_FACTOR_TYPE(CASE) CASE(F32) CASE(F16) CASE(BF16) CASE(Q8_0) CASE(Q4_0)
 
 /* ---- down --------------------------------------------------------------------------------- */
 
@@ -44,23 +80,30 @@ ALWAYS_INLINE void multiply_down(graft_type type, const struct down_tile *p, int
 {
     const uint8_t *a = p->a.data + (size_t)rank * p->a.pitch;
     const float *x = p->x + token * p->x_stride;
+    const int64_t step = factor_step(type);
     float sums[LOWRANK_RANKS];
     vf sum[LOWRANK_DOWN_TOKENS][LOWRANK_RANKS];
     TIMES(t, tokens) TIMES(r, ranks) sum[t][r] = v_zero();
     int64_t k = 0;
-    for (; k + VF <= p->n; k += VF) {
-        vf xk[LOWRANK_DOWN_TOKENS];
-        TIMES(t, tokens) xk[t] = v_load(x + t * p->x_stride + k);
-        TIMES(r, ranks)
+    for (; k + step <= p->n; k += step) {
+        vf scale[LOWRANK_RANKS];
+        TIMES(r, ranks) scale[r] = load_scale(type, a + (size_t)r * p->a.pitch, k);
+        TIMES(i, step / VF)
         {
-            vf w = load_weights(type, a + (size_t)r * p->a.pitch, k);
-            TIMES(t, tokens) sum[t][r] = v_fma(w, xk[t], sum[t][r]);
+            int64_t j = k + i * VF;
+            vf xj[LOWRANK_DOWN_TOKENS];
+            TIMES(t, tokens) xj[t] = v_load(x + t * p->x_stride + j);
+            TIMES(r, ranks)
+            {
+                vf w = load_factors(type, a + (size_t)r * p->a.pitch, j, VF, scale[r]);
+                TIMES(t, tokens) sum[t][r] = v_fma(w, xj[t], sum[t][r]);
+            }
         }
     }
     if (k < p->n)
         TIMES(r, ranks)
         {
-            vf w = load_last_weights(type, a + (size_t)r * p->a.pitch, k, p->n - k);
+            vf w = load_factors(type, a + (size_t)r * p->a.pitch, k, p->n - k, v_zero());
             TIMES(t, tokens)
             sum[t][r] = v_fma(w, v_load_n(x + t * p->x_stride + k, p->n - k), sum[t][r]);
         }
@@ -102,34 +145,28 @@ ALWAYS_INLINE void multiply_chunk(graft_type type, const struct down_tile *p, in
         multiply_ranks(type, p, r, 1, n_tok);
 }
 
-static void multiply_chunk_f32(const struct down_tile *p, int64_t n_rank, int n_tok)
-{
-    multiply_chunk(GRAFT_TYPE_F32, p, n_rank, n_tok);
-}
-
 /* One chunk of ranks r..r+n_rank, LOWRANK_RANKS at most. */
 static void down_chunk(const struct kernels *k, const struct lowrank_down_args *args,
                        struct down_tile *p, int64_t first, int64_t r, int64_t n_rank, float *panel)
 {
     const struct matrix *a = args->a;
     const int64_t pitch = LOWRANK_CHUNK + 16; /* rows a power of two apart would share cache sets */
-    if (args->n_tok == 1 && is_float_type(a->type)) {
-        size_t size = a->type == GRAFT_TYPE_F32 ? 4 : 2;
-        p->a = (struct lowrank_rows){(const uint8_t *)a->data + (size_t)r * a->row_bytes +
-                                         (size_t)first * size,
-                                     a->row_bytes};
-        if (a->type == GRAFT_TYPE_F16)
-            multiply_chunk(GRAFT_TYPE_F16, p, n_rank, 1);
-        else if (a->type == GRAFT_TYPE_BF16)
-            multiply_chunk(GRAFT_TYPE_BF16, p, n_rank, 1);
-        else
-            multiply_chunk_f32(p, n_rank, 1);
+    const uint8_t *row = (const uint8_t *)a->data + (size_t)r * a->row_bytes;
+#define DOWN_IN_PLACE(TYPE)                                                                        \
+    case GRAFT_TYPE_##TYPE:                                                                        \
+        p->a = (struct lowrank_rows){row + factor_bytes(GRAFT_TYPE_##TYPE, first), a->row_bytes};  \
+        multiply_chunk(GRAFT_TYPE_##TYPE, p, n_rank, 1);                                           \
         return;
-    }
+    if (args->n_tok == 1)
+        switch (a->type) {
+            EACH_FACTOR_TYPE(DOWN_IN_PLACE)
+        default:
+            break;
+        }
     for (int64_t i = 0; i < n_rank; i++)
         k->dequantize[a->type](a, r + i, first, p->n, panel + i * pitch);
     p->a = (struct lowrank_rows){(const uint8_t *)panel, (size_t)pitch * sizeof *panel};
-    multiply_chunk_f32(p, n_rank, args->n_tok);
+    multiply_chunk(GRAFT_TYPE_F32, p, n_rank, args->n_tok);
 }
 
 void BODY(_lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args)
@@ -165,7 +202,7 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
     const struct lowrank_up_args *args = p->args;
     const float *u = args->u + token * args->u_stride + p->first;
     float *y = args->y + token * args->y_stride + o;
-    vf sum[LOWRANK_UP_TOKENS][8];
+    vf sum[LOWRANK_UP_TOKENS][LOWRANK_OUTPUTS / VF > 8 ? LOWRANK_OUTPUTS / VF : 8];
     TIMES(v, vectors)
     {
         vf start = v_zero();
@@ -176,10 +213,13 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
     }
     for (int64_t r = 0; r < p->n; r++) {
         const uint8_t *row = p->bt.data + (size_t)r * p->bt.pitch;
-        vf w[8];
+        vf w[LOWRANK_OUTPUTS / VF > 8 ? LOWRANK_OUTPUTS / VF : 8], scale = v_zero();
         TIMES(v, vectors)
-        w[v] = vectors > 1 ? load_weights(type, row, at + v * VF)
-                           : load_some_weights(type, row, at, left);
+        {
+            if (v * VF % factor_step(type) == 0)
+                scale = load_scale(type, row, at + v * VF);
+            w[v] = load_factors(type, row, at + v * VF, vectors > 1 ? VF : left, scale);
+        }
         TIMES(t, tokens)
         {
             vf ur = v_set1(u[t * args->u_stride + r]);
@@ -198,24 +238,28 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
     }
 }
 
-/* One token, factors of a float type. */
-ALWAYS_INLINE void up_one_token(graft_type type, const struct lowrank_up_args *args)
+/* One token, factors in place. Outputs from a multiple of 16 on, so that no vector leaves its block. */
+ALWAYS_INLINE void up_in_place(graft_type type, const struct lowrank_up_args *args)
 {
     const struct matrix *bt = args->bt;
     struct up_tile p = {.args = args, .bt = {.pitch = bt->row_bytes}};
     for (; p.first < bt->n_out; p.first += LOWRANK_UP_RANKS) {
-        int64_t left = bt->n_out - p.first, o = args->o_begin;
+        int64_t left = bt->n_out - p.first, o = args->o_begin, end = args->o_end;
         p.n = left < LOWRANK_UP_RANKS ? left : LOWRANK_UP_RANKS;
         p.bt.data = (const uint8_t *)bt->data + (size_t)p.first * bt->row_bytes;
-        for (; o + 8 * VF <= args->o_end; o += 8 * VF)
+        for (; o < end && o % factor_step(type); o += VF)
+            multiply_up(type, &p, 0, o, o, end - o, 1, 1);
+        for (; o + 8 * VF <= end; o += 8 * VF)
             multiply_up(type, &p, 0, o, o, 8 * VF, 1, 8);
-        for (; o < args->o_end; o += VF)
-            multiply_up(type, &p, 0, o, o, args->o_end - o, 1, 1);
+        for (; o < end; o += VF)
+            multiply_up(type, &p, 0, o, o, end - o, 1, 1);
     }
 }
 
-/* All tokens over a panel whose columns begin at output `at`. */
-static void up_panel(const struct up_tile *p, int64_t at, int64_t begin, int64_t end)
+/* All tokens over a panel whose columns begin at output `at`. A function of its own: among others the
+ * compiler runs out of registers. */
+static __attribute__((noinline)) void up_panel(const struct up_tile *p, int64_t at, int64_t begin,
+                                               int64_t end)
 {
     const int n_tok = p->args->n_tok, step = LOWRANK_UP_VECTORS * VF;
     int t = 0;
@@ -224,14 +268,13 @@ static void up_panel(const struct up_tile *p, int64_t at, int64_t begin, int64_t
             multiply_up(GRAFT_TYPE_F32, p, t, o, o - at, end - o, LOWRANK_UP_TOKENS,
                         LOWRANK_UP_VECTORS);
     for (; t < n_tok; t++)
-        for (int64_t o = begin; o < end; o += step)
-            multiply_up(GRAFT_TYPE_F32, p, t, o, o - at, end - o, 1, LOWRANK_UP_VECTORS);
+        multiply_up(GRAFT_TYPE_F32, p, t, begin, begin - at, end - begin, 1, LOWRANK_OUTPUTS / VF);
 }
 
-/* The panel is wider than its outputs, so that a tile may begin anywhere in it. */
+/* The panel is twice as wide as its outputs, so that a tile may begin anywhere in it. */
 static void up_through_panels(const struct kernels *k, const struct lowrank_up_args *args)
 {
-    enum { PITCH = LOWRANK_OUTPUTS + LOWRANK_UP_VECTORS * VF };
+    enum { PITCH = 2 * LOWRANK_OUTPUTS };
     _Alignas(64) float panel[LOWRANK_UP_RANKS * PITCH];
     const struct matrix *bt = args->bt;
     struct up_tile p = {.args = args, .bt = {(const uint8_t *)panel, PITCH * sizeof *panel}};
@@ -253,12 +296,15 @@ static void up_through_panels(const struct kernels *k, const struct lowrank_up_a
 
 void BODY(_lowrank_up)(const struct kernels *k, const struct lowrank_up_args *args)
 {
-    if (args->n_tok > 1 || !is_float_type(args->bt->type))
-        up_through_panels(k, args);
-    else if (args->bt->type == GRAFT_TYPE_F16)
-        up_one_token(GRAFT_TYPE_F16, args);
-    else if (args->bt->type == GRAFT_TYPE_BF16)
-        up_one_token(GRAFT_TYPE_BF16, args);
-    else
-        up_one_token(GRAFT_TYPE_F32, args);
+#define UP_IN_PLACE(TYPE)                                                                          \
+    case GRAFT_TYPE_##TYPE:                                                                        \
+        up_in_place(GRAFT_TYPE_##TYPE, args);                                                      \
+        return;
+    if (args->n_tok == 1 && args->o_begin % 16 == 0)
+        switch (args->bt->type) {
+            EACH_FACTOR_TYPE(UP_IN_PLACE)
+        default:
+            break;
+        }
+    up_through_panels(k, args);
 }

@@ -126,6 +126,19 @@ ALWAYS_INLINE vf v_load_i8(const uint8_t *p)
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
 
+/* d · (code − 8) of VF codes of Q4_0, in the low or the high nibbles of VF bytes; rounded once. */
+ALWAYS_INLINE vf v_q4_scale(float d)
+{
+    return v_set1(d);
+}
+
+ALWAYS_INLINE vf v_load_q4(const uint8_t *p, bool high, vf scale)
+{
+    __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    wide = high ? _mm256_srli_epi32(wide, 4) : _mm256_and_si256(wide, _mm256_set1_epi32(15));
+    return v_fma(scale, _mm256_cvtepi32_ps(wide), v_mul(scale, v_set1(-8)));
+}
+
 ALWAYS_INLINE void v_store_f16(uint8_t *p, vf v)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));

@@ -126,6 +126,20 @@ ALWAYS_INLINE vf v_load_i8(const uint8_t *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
+/* d · (code − 8) of VF codes of Q4_0, in the low or the high nibbles of VF bytes: looked up in a table
+ * of the sixteen there are. */
+ALWAYS_INLINE vf v_q4_scale(float d)
+{
+    const __m512 codes = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return v_mul(v_set1(d), codes);
+}
+
+ALWAYS_INLINE vf v_load_q4(const uint8_t *p, bool high, vf scale)
+{
+    __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_permutexvar_ps(high ? _mm512_srli_epi32(wide, 4) : wide, scale);
+}
+
 ALWAYS_INLINE void v_store_f16(uint8_t *p, vf v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
