@@ -151,7 +151,8 @@ static inline graft_convert_options graft_convert_options_default(void)
 
 /* Writes a complete model (weights, config, tokenizer, template) in another format or type. A GGUF file
  * that exists is replaced only when all is written; an HF directory must be absent or empty. A failed or
- * cancelled call leaves nothing behind. */
+ * cancelled call leaves nothing behind. GRAFT_INVALID_ARGUMENT: there is no such type, or the format cannot
+ * hold it; GRAFT_UNSUPPORTED: this model cannot be expressed so. */
 GRAFT_API graft_status graft_convert(graft_runtime *runtime, const char *model_path,
                                      const char *out_path, const graft_convert_options *options,
                                      graft_error *error);

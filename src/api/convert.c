@@ -23,14 +23,5 @@ graft_status graft_convert(graft_runtime *runtime, const char *model_path, const
     if (o.format != GRAFT_FORMAT_GGUF && o.format != GRAFT_FORMAT_HF) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "format is neither GGUF nor HF");
     }
-    if (o.type == NULL) {
-        o.type = o.format == GRAFT_FORMAT_GGUF ? "q8_0" : "bf16";
-    }
-    char *found = NULL;
-    status = model_resolve(&runtime->mem, model_path, &found, error);
-    if (status == GRAFT_OK) {
-        status = model_convert(runtime, found, out_path, &o, error);
-    }
-    mem_free(&runtime->mem, found);
-    return status;
+    return model_convert(runtime, model_path, out_path, &o, error);
 }

@@ -132,7 +132,6 @@ static int take_turn(struct chat *c)
     } else {
         drop_messages(c, c->n_messages - 1);
     }
-    cli_clear_interrupt();
     answer_free(&answer);
     return status;
 }
@@ -282,19 +281,23 @@ static int converse(struct chat *c)
     struct buf turn;
     int status = CLI_OK;
     buf_init(&turn, NULL, MAX_LINE);
-    while (!c->done && read_turn(c, &turn)) {
+    while (status == CLI_OK && !c->done && read_turn(c, &turn)) {
         if (turn.size == 0) {
             continue;
         }
-        /* A failed turn ends a script, but not a conversation with somebody. */
         int result = turn.data[0] == '/' ? run_command(c, turn.data) : say(c, turn.data);
-        status = c->interactive ? CLI_OK : result;
-        if (status != CLI_OK) {
-            break;
+        /* A failed turn, or Ctrl-C, ends a script but not a conversation with somebody. */
+        if (c->interactive) {
+            cli_clear_interrupt();
+        } else {
+            status = result;
+            c->done = c->done || cli_interrupted();
         }
     }
     if (turn.status == GRAFT_LIMIT) {
         status = cli_fail_text("a turn is longer than %d bytes", MAX_LINE);
+    } else if (status == CLI_OK && cli_interrupted()) {
+        status = cli_fail_text("interrupted");
     }
     buf_free(&turn);
     return status;

@@ -7,9 +7,7 @@
 enum { KEY_LINES = 0x200 };
 
 struct classify_args {
-    struct cli_common common;
-    struct cli_input input;
-    graft_session_options session;
+    struct cli_evaluation evaluation;
     bool lines;
 };
 
@@ -19,9 +17,7 @@ static error_t parse_classify(int key, char *arg, struct argp_state *state)
     (void)arg;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->input;
-        state->child_inputs[1] = &a->session;
-        state->child_inputs[2] = &a->common;
+        state->child_inputs[0] = &a->evaluation;
         return 0;
     case KEY_LINES:
         a->lines = true;
@@ -35,10 +31,7 @@ static const struct argp_option classify_options[] = {
     {"lines", KEY_LINES, NULL, 0, "Each line of the input is a text of its own", 1},
     {0},
 };
-static const struct argp_child classify_children[] = {{&cli_input_argp, 0, NULL, 0},
-                                                      {&cli_context_argp, 0, NULL, 0},
-                                                      {&cli_common_argp, 0, NULL, 0},
-                                                      {0}};
+static const struct argp_child classify_children[] = {{&cli_evaluation_argp, 0, NULL, 0}, {0}};
 static const struct argp classify_argp = {
     .options = classify_options,
     .parser = parse_classify,
@@ -108,7 +101,7 @@ static int classify_one(struct cli_session *s, const struct classify_args *a, co
     if (status != GRAFT_OK) {
         return cli_fail(&error);
     }
-    return print_classes(s->model, scores, scores + n_labels, n_labels, a->common.json);
+    return print_classes(s->model, scores, scores + n_labels, n_labels, a->evaluation.common.json);
 }
 
 /* One result a line, so that results stay beside their texts: nothing (JSON: null) for an empty one. */
@@ -125,18 +118,21 @@ static int classify_lines(struct cli_session *s, const struct classify_args *a, 
         if (length > 0) {
             status = classify_one(s, a, text, length, n_labels, scores);
         } else {
-            puts(a->common.json ? "null" : "");
+            puts(a->evaluation.common.json ? "null" : "");
         }
         text = newline != NULL ? newline + 1 : end;
     }
     return status;
 }
 
-static int classify_on(struct cli_session *s, struct classify_args *a, const char *text,
-                       size_t size)
+static int classify_on(struct cli_session *s, void *args, const char *text, size_t size)
 {
+    const struct classify_args *a = args;
     graft_model_info info;
     graft_error error = {0};
+    if (size == 0) {
+        return cli_fail_text("an empty text has no class");
+    }
     if (graft_model_describe(s->model, &info, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
@@ -147,7 +143,7 @@ static int classify_on(struct cli_session *s, struct classify_args *a, const cha
     if (!info.has_tokenizer) {
         return cli_fail_text("%s has no tokenizer", info.path);
     }
-    if (graft_session_open(s->model, &a->session, &s->session, &error) != GRAFT_OK) {
+    if (graft_session_open(s->model, &a->evaluation.session, &s->session, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
     float *scores = mem_calloc(NULL, 2 * (size_t)info.n_labels, sizeof *scores);
@@ -163,25 +159,8 @@ static int classify_on(struct cli_session *s, struct classify_args *a, const cha
 
 int verb_classify(int argc, char **argv)
 {
-    struct classify_args args = {.session = graft_session_options_default()};
+    struct classify_args args = {0};
+    cli_evaluation_init(&args.evaluation);
     argp_parse(&classify_argp, argc, argv, 0, NULL, &args);
-    char *text = NULL;
-    size_t size = 0;
-    int status = cli_read_input(&args.input, &text, &size);
-    if (status != CLI_OK) {
-        return status;
-    }
-    if (size == 0) {
-        mem_free(NULL, text);
-        return cli_fail_text("an empty text has no class");
-    }
-    cli_catch_interrupt();
-    struct cli_session session;
-    status = cli_open_model(&args.common, &session);
-    if (status == CLI_OK) {
-        status = classify_on(&session, &args, text, size);
-        cli_close(&session);
-    }
-    mem_free(NULL, text);
-    return status;
+    return cli_evaluate(&args.evaluation, classify_on, &args);
 }

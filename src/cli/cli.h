@@ -1,8 +1,8 @@
 /* cli.h: what the verbs of the `graft` command share.
  *
  * One file per verb, a table of them in main.c. Verbs use the public headers and base only: whatever
- * they can do, a C program can. Results go to stdout, everything else to stderr. Exit status: 0 done,
- * 1 failed, 2 wrong use. The command line is single-threaded.
+ * they can do, a C program can. Results go to stdout, everything else to stderr. The command line is
+ * single-threaded.
  */
 #ifndef GRAFT_CLI_H
 #define GRAFT_CLI_H
@@ -13,6 +13,9 @@
 
 #include <argp.h>
 
+/* Exit statuses. USAGE: what was typed could not work with any file or model (no such verb, option or
+ * type; a value outside its option's range; something missing; options that exclude each other).
+ * FAILED: all else, also what depends on the model (an id beyond its vocabulary) or on the environment. */
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 /* ---- the verbs ---------------------------------------------------------------------------- */
@@ -59,14 +62,15 @@ struct cli_sampling {
 };
 extern const struct argp cli_sampling_argp;
 void cli_sampling_init(struct cli_sampling *s);
-/* Context and cache options only, for verbs that evaluate. Input: graft_session_options. */
+/* Context and cache options alone. Input: graft_session_options. */
 extern const struct argp cli_context_argp;
 
-/* Checked numbers for argp parsers: wrong text ends the program with status 2. */
+/* Checked values for argp parsers: a wrong one ends the program with status 2. */
 int64_t cli_parse_int(struct argp_state *state, const char *option, const char *arg, int64_t min,
                       int64_t max);
 double cli_parse_number(struct argp_state *state, const char *option, const char *arg, double min,
                         double max);
+const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg);
 
 /* ---- opening (open.c) --------------------------------------------------------------------- */
 
@@ -119,16 +123,31 @@ void cli_clear_interrupt(void);
 /* ---- input (input.c) ---------------------------------------------------------------------- */
 
 enum { CLI_INPUT_LIMIT = 1 << 30 };
-/* The text of -p, of -f FILE ("-": stdin), or of a stdin that is no terminal. *out is malloc'ed.
- * CLI_USAGE when there is none. */
 struct cli_input {
     const char *prompt; /* -p */
     const char *file;   /* -f */
 };
 extern const struct argp cli_input_argp;
+/* The text of -p, of -f FILE ("-": stdin), or of a stdin that is no terminal. *out is the caller's
+ * (mem_free). CLI_USAGE: there is none. */
 int cli_read_input(const struct cli_input *input, char **out, size_t *size);
 
-/* Comma- or space-separated ids. *ids is malloc'ed. */
+/* Comma- or space-separated ids, or {"ids": [...]}. *ids is the caller's (mem_free). CLI_USAGE: the text
+ * is something else. */
 int cli_parse_ids(const char *text, graft_token_id **ids, size_t *n);
+
+/* ---- evaluation without sampling (evaluate.c) ---------------------------------------------- */
+
+/* The options of classify, perplexity and logits: an argp child whose input is this. */
+struct cli_evaluation {
+    struct cli_common common;
+    struct cli_input input;
+    graft_session_options session; /* context size, cache types */
+};
+extern const struct argp cli_evaluation_argp;
+void cli_evaluation_init(struct cli_evaluation *e);
+/* Reads the input, opens the model, does the work and closes. Ctrl-C is caught. `args` is the verb's. */
+typedef int (*cli_evaluate_fn)(struct cli_session *s, void *args, const char *text, size_t size);
+int cli_evaluate(const struct cli_evaluation *e, cli_evaluate_fn work, void *args);
 
 #endif

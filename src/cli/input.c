@@ -12,7 +12,7 @@ static error_t parse_input(int key, char *arg, struct argp_state *state)
         input->prompt = arg;
         return 0;
     case 'f':
-        input->file = arg;
+        input->file = cli_parse_name(state, "--file", arg);
         return 0;
     case ARGP_KEY_END:
         if (input->prompt != NULL && input->file != NULL) {
@@ -89,12 +89,17 @@ static int parse_ids_json(const char *text, graft_token_id **ids, size_t *n)
     graft_error error = {0};
     json_t *json = NULL;
     if (json_parse(text, strlen(text), &json, &error) != GRAFT_OK) {
-        return cli_fail(&error);
+        cli_fail(&error);
+        return CLI_USAGE;
     }
     const json_t *list = json_object_get(json, "ids");
     size_t count = json_array_size(list);
-    graft_token_id *found = json_is_array(list) ? mem_calloc(NULL, count + 1, sizeof *found) : NULL;
-    bool good = found != NULL;
+    graft_token_id *found = mem_calloc(NULL, count + 1, sizeof *found);
+    if (found == NULL) {
+        json_decref(json);
+        return cli_fail_text("out of memory");
+    }
+    bool good = json_is_array(list);
     for (size_t i = 0; good && i < count; i++) {
         const json_t *id = json_array_get(list, i);
         json_int_t value = json_integer_value(id);
@@ -104,42 +109,38 @@ static int parse_ids_json(const char *text, graft_token_id **ids, size_t *n)
     json_decref(json);
     if (!good) {
         mem_free(NULL, found);
-        return cli_fail_text("expected {\"ids\": [...]} with token ids");
+        cli_fail_text("expected {\"ids\": [...]} with token ids");
+        return CLI_USAGE;
     }
     *ids = found;
     *n = count;
     return CLI_OK;
 }
 
+/* Commas, spaces, and the brackets of a pasted list. */
+static const char *const BETWEEN_IDS = ", \n\t\r[]";
+
 int cli_parse_ids(const char *text, graft_token_id **ids, size_t *n)
 {
     if (text[strspn(text, " \t\r\n")] == '{') {
         return parse_ids_json(text, ids, n);
     }
-    size_t capacity = 0, count = 0;
-    graft_token_id *list = NULL;
-    for (const char *p = text; *p != '\0';) {
-        if (*p == ',' || *p == ' ' || *p == '\n' || *p == '\t' || *p == '\r' || *p == '[' ||
-            *p == ']') {
-            p++;
-            continue;
-        }
+    /* Each id takes two bytes at least, with what parts it from the next. */
+    graft_token_id *list = mem_calloc(NULL, strlen(text) / 2 + 1, sizeof *list);
+    size_t count = 0;
+    if (list == NULL) {
+        return cli_fail_text("out of memory");
+    }
+    for (const char *p = text + strspn(text, BETWEEN_IDS); *p != '\0';
+         p += strspn(p, BETWEEN_IDS)) {
         char *end;
         errno = 0;
         long value = strtol(p, &end, 10);
-        if (end == p || errno != 0 || value < 0 || value > INT32_MAX) {
+        bool whole = *end == '\0' || strchr(BETWEEN_IDS, *end) != NULL;
+        if (end == p || !whole || errno != 0 || value < 0 || value > INT32_MAX) {
             mem_free(NULL, list);
-            fprintf(stderr, "graft: \"%.20s\" is no token id\n", p);
+            cli_fail_text("\"%.20s\" is no token id", p);
             return CLI_USAGE;
-        }
-        if (count == capacity) {
-            capacity = capacity > 0 ? capacity * 2 : 64;
-            graft_token_id *grown = mem_resize(NULL, list, capacity * sizeof *list);
-            if (grown == NULL) {
-                mem_free(NULL, list);
-                return cli_fail_text("out of memory");
-            }
-            list = grown;
         }
         list[count++] = (graft_token_id)value;
         p = end;

@@ -33,11 +33,14 @@ static error_t parse_inspect(int key, char *arg, struct argp_state *state)
         if (a->path != NULL) {
             argp_error(state, "one file or directory at a time");
         }
-        a->path = arg;
+        a->path = cli_parse_name(state, "FILE", arg);
         return 0;
     case ARGP_KEY_END:
         if (a->path != NULL && a->common.model != NULL) {
             argp_error(state, "give FILE or -m MODEL, not both");
+        }
+        if (a->template && a->common.json) {
+            argp_error(state, "--template prints text; --json has it as chat_template");
         }
         return 0;
     default:

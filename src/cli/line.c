@@ -110,6 +110,7 @@ static enum line_result edit_line(struct line_reader *r, const char **line, size
 {
     HistEvent event;
     int n = 0;
+    el_set(r->editor, EL_PREP_TERM, 1); /* before the prompt: keys typed at its sight are ours */
     const char *text = el_gets(r->editor, &n);
     if (cli_interrupted()) {
         cli_clear_interrupt();

@@ -8,12 +8,12 @@
 enum { KEY_TOKENS = 0x200, KEY_OUT, KEY_DECODE, KEY_TOP, MAX_TOP = 1000 };
 
 struct logits_args {
-    struct cli_common common;
-    struct cli_input input;
-    graft_session_options session;
+    struct cli_evaluation evaluation;
     const char *tokens, *out;
+    graft_token_id *ids; /* those of --tokens */
+    size_t n_ids;
     graft_row_role role;
-    int top;
+    int top; /* 0: not given */
 };
 
 static error_t parse_logits(int key, char *arg, struct argp_state *state)
@@ -21,15 +21,13 @@ static error_t parse_logits(int key, char *arg, struct argp_state *state)
     struct logits_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->input;
-        state->child_inputs[1] = &a->session;
-        state->child_inputs[2] = &a->common;
+        state->child_inputs[0] = &a->evaluation;
         return 0;
     case KEY_TOKENS:
         a->tokens = arg;
         return 0;
     case 'o':
-        a->out = arg;
+        a->out = cli_parse_name(state, "--out", arg);
         return 0;
     case KEY_DECODE:
         a->role = GRAFT_ROLE_DECODE;
@@ -38,7 +36,8 @@ static error_t parse_logits(int key, char *arg, struct argp_state *state)
         a->top = (int)cli_parse_int(state, "--top", arg, 1, MAX_TOP);
         return 0;
     case ARGP_KEY_END:
-        if (a->tokens != NULL && (a->input.prompt != NULL || a->input.file != NULL)) {
+        if (a->tokens != NULL &&
+            (a->evaluation.input.prompt != NULL || a->evaluation.input.file != NULL)) {
             argp_error(state, "give either --tokens or a text, not both");
         }
         return 0;
@@ -54,10 +53,7 @@ static const struct argp_option logits_options[] = {
     {"decode", KEY_DECODE, NULL, 0, "Compute each token as a decode step, not as a prompt", 2},
     {0},
 };
-static const struct argp_child logits_children[] = {{&cli_input_argp, 0, NULL, 0},
-                                                    {&cli_context_argp, 0, NULL, 0},
-                                                    {&cli_common_argp, 0, NULL, 0},
-                                                    {0}};
+static const struct argp_child logits_children[] = {{&cli_evaluation_argp, 0, NULL, 0}, {0}};
 static const struct argp logits_argp = {
     .options = logits_options,
     .parser = parse_logits,
@@ -139,43 +135,31 @@ static int print_best(struct cli_session *s, const float *logits, int n_vocab, i
     return cli_print_json(json_pack("{s:o}", "top", list));
 }
 
-static int input_ids(struct cli_session *s, const struct logits_args *a, const char *text,
-                     size_t size, graft_token_id **ids, size_t *n)
+static int print_result(struct cli_session *s, const struct logits_args *a, const float *logits,
+                        size_t n, int n_vocab)
 {
-    if (a->tokens != NULL) {
-        return cli_parse_ids(a->tokens, ids, n);
+    bool json = a->evaluation.common.json;
+    if (a->out == NULL || a->top > 0) {
+        int top = a->top > 0 ? a->top : 10;
+        return print_best(s, logits + (n - 1) * (size_t)n_vocab, n_vocab, top, json);
     }
-    graft_error error = {0};
-    const graft_tokenizer *t = graft_model_tokenizer(s->model);
-    if (t == NULL) {
-        return cli_fail_text("this model has no tokenizer: give --tokens");
-    }
-    graft_token_id *found = NULL;
-    if (graft_tokenize(t, text, size, 0, &found, n, &error) != GRAFT_OK) {
-        return cli_fail(&error);
-    }
-    *ids = mem_alloc(NULL, *n * sizeof **ids);
-    if (*ids != NULL && *n > 0) {
-        memcpy(*ids, found, *n * sizeof **ids);
-    }
-    graft_free(s->runtime, found);
-    return *ids != NULL ? CLI_OK : cli_fail_text("out of memory");
+    return json ? cli_print_json(json_pack("{s:o, s:[I, i]}", "output",
+                                           cli_json_text(a->out, strlen(a->out)), "shape",
+                                           (json_int_t)n, n_vocab))
+                : CLI_OK;
 }
 
-static int logits_on(struct cli_session *s, const struct logits_args *a, const graft_token_id *ids,
+static int logits_of(struct cli_session *s, const struct logits_args *a, const graft_token_id *ids,
                      size_t n)
 {
     graft_model_info info;
     graft_error error = {0};
     if (graft_model_describe(s->model, &info, &error) != GRAFT_OK ||
-        graft_session_open(s->model, &a->session, &s->session, &error) != GRAFT_OK) {
+        graft_session_open(s->model, &a->evaluation.session, &s->session, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
     if (info.n_labels > 0) {
         return cli_fail_text("%s is a classifier: use `graft classify`", info.path);
-    }
-    if (n == 0) {
-        return cli_fail_text("no tokens given");
     }
     float *logits = mem_calloc(NULL, n * (size_t)info.n_vocab, sizeof *logits);
     if (logits == NULL) {
@@ -188,36 +172,55 @@ static int logits_on(struct cli_session *s, const struct logits_args *a, const g
         status = cli_fail(&error);
     } else if (cli_interrupted()) {
         status = cli_fail_text("interrupted");
-    } else if (a->out == NULL || a->top > 0) {
-        status = print_best(s, logits + (n - 1) * (size_t)info.n_vocab, info.n_vocab,
-                            a->top > 0 ? a->top : 10, a->common.json);
+    } else {
+        status = print_result(s, a, logits, n, info.n_vocab);
     }
     mem_free(NULL, logits);
     return status;
 }
 
+static int logits_of_text(struct cli_session *s, void *args, const char *text, size_t size)
+{
+    const graft_tokenizer *t = graft_model_tokenizer(s->model);
+    graft_error error = {0};
+    graft_token_id *ids = NULL;
+    size_t n = 0;
+    if (t == NULL) {
+        return cli_fail_text("this model has no tokenizer: give --tokens");
+    }
+    if (graft_tokenize(t, text, size, 0, &ids, &n, &error) != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    int status = n > 0 ? logits_of(s, args, ids, n) : cli_fail_text("an empty text has no tokens");
+    graft_free(s->runtime, ids);
+    return status;
+}
+
+static int logits_of_typed(struct cli_session *s, void *args, const char *text, size_t size)
+{
+    const struct logits_args *a = args;
+    (void)text;
+    (void)size;
+    return logits_of(s, a, a->ids, a->n_ids);
+}
+
 int verb_logits(int argc, char **argv)
 {
-    struct logits_args args = {.session = graft_session_options_default()};
+    struct logits_args args = {0};
+    cli_evaluation_init(&args.evaluation);
     argp_parse(&logits_argp, argc, argv, 0, NULL, &args);
-    char *text = NULL;
-    size_t size = 0, n = 0;
-    int status = args.tokens != NULL ? CLI_OK : cli_read_input(&args.input, &text, &size);
-    if (status != CLI_OK) {
-        return status;
+    if (args.tokens == NULL) {
+        return cli_evaluate(&args.evaluation, logits_of_text, &args);
     }
-    cli_catch_interrupt(); /* no half-written file is left behind */
-    struct cli_session session;
-    graft_token_id *ids = NULL;
-    status = cli_open_model(&args.common, &session);
+    int status = cli_parse_ids(args.tokens, &args.ids, &args.n_ids);
+    if (status == CLI_OK && args.n_ids == 0) {
+        fputs("graft: --tokens: no ids given\n", stderr);
+        status = CLI_USAGE;
+    }
     if (status == CLI_OK) {
-        status = input_ids(&session, &args, text, size, &ids, &n);
-        if (status == CLI_OK) {
-            status = logits_on(&session, &args, ids, n);
-        }
-        cli_close(&session);
+        args.evaluation.input.prompt = args.tokens; /* instead of waiting for a text */
+        status = cli_evaluate(&args.evaluation, logits_of_typed, &args);
     }
-    mem_free(NULL, ids);
-    mem_free(NULL, text);
+    mem_free(NULL, args.ids);
     return status;
 }

@@ -5,6 +5,7 @@
  */
 #include "cli.h"
 
+#include <langinfo.h>
 #include <locale.h>
 #include <signal.h>
 
@@ -40,6 +41,7 @@ static void print_help(FILE *out)
         out);
 }
 
+/* NULL: there is none, and that was said. */
 static const struct cli_verb *find_verb(const char *name)
 {
     for (const struct cli_verb *v = cli_verbs; v->name != NULL; v++) {
@@ -47,7 +49,17 @@ static const struct cli_verb *find_verb(const char *name)
             return v;
         }
     }
+    fprintf(stderr, "graft: no verb \"%s\"; `graft --help` lists them\n", name);
     return NULL;
+}
+
+/* argv[0] becomes the verb's name as it is typed. */
+static int run_verb(const struct cli_verb *verb, int argc, char **argv)
+{
+    char name[64];
+    snprintf(name, sizeof name, "graft %s", verb->name);
+    argv[0] = name;
+    return cli_finish_output(verb->run(argc, argv));
 }
 
 /* `graft help VERB` is `graft VERB --help`. */
@@ -58,19 +70,22 @@ static int run_help(int argc, char **argv)
         return cli_finish_output(CLI_OK);
     }
     const struct cli_verb *verb = find_verb(argv[2]);
-    if (verb == NULL) {
-        fprintf(stderr, "graft: no verb \"%s\"; `graft --help` lists them\n", argv[2]);
-        return CLI_USAGE;
+    char *help[] = {NULL, "--help", NULL};
+    return verb != NULL ? run_verb(verb, 2, help) : CLI_USAGE;
+}
+
+/* The line editor reads characters. Numbers stay as in C. A system that says nothing of its language
+ * has UTF-8 all the same these days. */
+static void read_characters(void)
+{
+    if (setlocale(LC_CTYPE, "") == NULL || strcmp(nl_langinfo(CODESET), "ANSI_X3.4-1968") == 0) {
+        setlocale(LC_CTYPE, "C.UTF-8");
     }
-    char name[64];
-    snprintf(name, sizeof name, "graft %s", verb->name);
-    char *help[] = {name, "--help", NULL};
-    return verb->run(2, help);
 }
 
 int main(int argc, char **argv)
 {
-    setlocale(LC_CTYPE, ""); /* the line editor reads characters; numbers stay as in C */
+    read_characters();
     argp_err_exit_status = CLI_USAGE;
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported by cli_finish_output */
     if (argc < 2) {
@@ -86,12 +101,5 @@ int main(int argc, char **argv)
         first = "version";
     }
     const struct cli_verb *verb = find_verb(first);
-    if (verb == NULL) {
-        fprintf(stderr, "graft: no verb \"%s\"; `graft --help` lists them\n", first);
-        return CLI_USAGE;
-    }
-    char name[64];
-    snprintf(name, sizeof name, "graft %s", verb->name);
-    argv[1] = name;
-    return cli_finish_output(verb->run(argc - 1, argv + 1));
+    return verb != NULL ? run_verb(verb, argc - 1, argv + 1) : CLI_USAGE;
 }

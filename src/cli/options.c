@@ -32,6 +32,14 @@ double cli_parse_number(struct argp_state *state, const char *option, const char
     return value;
 }
 
+const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg)
+{
+    if (arg[0] == '\0') {
+        argp_error(state, "%s: the name is empty", option);
+    }
+    return arg;
+}
+
 /* ---- every verb with a model ---- */
 
 enum {
@@ -58,7 +66,7 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
     struct cli_common *c = state->input;
     switch (key) {
     case 'm':
-        c->model = arg;
+        c->model = cli_parse_name(state, "--model", arg);
         return 0;
     case 't':
         c->threads = (int)cli_parse_int(state, "--threads", arg, 1, 1024);

@@ -10,9 +10,7 @@
 enum { KEY_STRIDE = 0x200, DEFAULT_WINDOW = 512, MIN_TOKENS = 2 };
 
 struct perplexity_args {
-    struct cli_common common;
-    struct cli_input input;
-    graft_session_options session;
+    struct cli_evaluation evaluation;
     int stride; /* 0: half a window */
 };
 
@@ -26,12 +24,15 @@ static error_t parse_perplexity(int key, char *arg, struct argp_state *state)
     struct perplexity_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->input;
-        state->child_inputs[1] = &a->session;
-        state->child_inputs[2] = &a->common;
+        state->child_inputs[0] = &a->evaluation;
         return 0;
     case KEY_STRIDE:
         a->stride = (int)cli_parse_int(state, "--stride", arg, 1, 1 << 24);
+        return 0;
+    case ARGP_KEY_END:
+        if (a->evaluation.session.n_ctx == 1) {
+            argp_error(state, "--ctx-size: one token predicts nothing; give 2 or more");
+        }
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -42,10 +43,7 @@ static const struct argp_option perplexity_options[] = {
     {"stride", KEY_STRIDE, "N", 0, "New tokens per window; default: half of -c (which is 512)", 5},
     {0},
 };
-static const struct argp_child perplexity_children[] = {{&cli_input_argp, 0, NULL, 0},
-                                                        {&cli_context_argp, 0, NULL, 0},
-                                                        {&cli_common_argp, 0, NULL, 0},
-                                                        {0}};
+static const struct argp_child perplexity_children[] = {{&cli_evaluation_argp, 0, NULL, 0}, {0}};
 static const struct argp perplexity_argp = {
     .options = perplexity_options,
     .parser = parse_perplexity,
@@ -86,7 +84,7 @@ static int score_text(struct cli_session *s, const struct perplexity_args *a,
         return cli_fail_text("out of memory");
     }
     struct cli_progress progress;
-    cli_progress_begin(&progress, "scoring", a->common.quiet);
+    cli_progress_begin(&progress, "scoring", a->evaluation.common.quiet);
     graft_error error = {0};
     graft_status status = GRAFT_OK;
     bool go_on = true;
@@ -125,9 +123,9 @@ static int print_perplexity(const struct perplexity *p, bool json, size_t bytes)
     return CLI_OK;
 }
 
-static int perplexity_on(struct cli_session *s, struct perplexity_args *a, const char *text,
-                         size_t size)
+static int perplexity_on(struct cli_session *s, void *args, const char *text, size_t size)
 {
+    const struct perplexity_args *a = args;
     graft_model_info info;
     graft_tokenizer_info tokenizer;
     graft_error error = {0};
@@ -139,17 +137,15 @@ static int perplexity_on(struct cli_session *s, struct perplexity_args *a, const
     if (t == NULL) {
         return cli_fail_text("%s has no tokenizer", info.path);
     }
-    if (a->session.n_ctx == 0) {
-        a->session.n_ctx = info.n_ctx < DEFAULT_WINDOW ? info.n_ctx : DEFAULT_WINDOW;
-    }
-    if (a->session.n_ctx < MIN_TOKENS) {
-        return cli_fail_text("a window needs at least %d tokens: raise -c", MIN_TOKENS);
+    graft_session_options session = a->evaluation.session;
+    if (session.n_ctx == 0) {
+        session.n_ctx = info.n_ctx < DEFAULT_WINDOW ? info.n_ctx : DEFAULT_WINDOW;
     }
     graft_token_id *ids = NULL;
     size_t n = 0;
     int flags = tokenizer.adds_bos ? GRAFT_TOKENIZE_BOS : 0;
     if (graft_tokenize(t, text, size, flags, &ids, &n, &error) != GRAFT_OK ||
-        graft_session_open(s->model, &a->session, &s->session, &error) != GRAFT_OK) {
+        graft_session_open(s->model, &session, &s->session, &error) != GRAFT_OK) {
         graft_free(s->runtime, ids);
         return cli_fail(&error);
     }
@@ -157,26 +153,13 @@ static int perplexity_on(struct cli_session *s, struct perplexity_args *a, const
     int status = n < MIN_TOKENS ? cli_fail_text("the text is too short: %zu tokens", n)
                                 : score_text(s, a, ids, n, &p);
     graft_free(s->runtime, ids);
-    return status == CLI_OK ? print_perplexity(&p, a->common.json, size) : status;
+    return status == CLI_OK ? print_perplexity(&p, a->evaluation.common.json, size) : status;
 }
 
 int verb_perplexity(int argc, char **argv)
 {
-    struct perplexity_args args = {.session = graft_session_options_default()};
+    struct perplexity_args args = {0};
+    cli_evaluation_init(&args.evaluation);
     argp_parse(&perplexity_argp, argc, argv, 0, NULL, &args);
-    char *text = NULL;
-    size_t size = 0;
-    int status = cli_read_input(&args.input, &text, &size);
-    if (status != CLI_OK) {
-        return status;
-    }
-    cli_catch_interrupt();
-    struct cli_session session;
-    status = cli_open_model(&args.common, &session);
-    if (status == CLI_OK) {
-        status = perplexity_on(&session, &args, text, size);
-        cli_close(&session);
-    }
-    mem_free(NULL, text);
-    return status;
+    return cli_evaluate(&args.evaluation, perplexity_on, &args);
 }

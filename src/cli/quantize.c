@@ -16,7 +16,7 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &a->common;
         return 0;
     case 'o':
-        a->out = arg;
+        a->out = cli_parse_name(state, "--output", arg);
         return 0;
     case KEY_TYPE:
         a->type = arg;
@@ -28,7 +28,7 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
         a->format = arg;
         return 0;
     case ARGP_KEY_END:
-        if (a->out == NULL || a->out[0] == '\0') {
+        if (a->out == NULL) {
             argp_error(state, "where to? give -o FILE.gguf or -o DIR");
         }
         return 0;
@@ -89,6 +89,9 @@ int verb_quantize(int argc, char **argv)
         cli_progress_end(&progress);
         status = error.status == GRAFT_CANCELLED ? cli_fail_text("interrupted, nothing was written")
                                                  : cli_fail(&error);
+        if (error.status == GRAFT_INVALID_ARGUMENT) { /* no such type, or not in that format */
+            status = CLI_USAGE;
+        }
     }
     cli_progress_end(&progress);
     if (status == CLI_OK && args.common.json) {

@@ -157,7 +157,12 @@ static error_t parse_detokenize(int key, char *arg, struct argp_state *state)
         a->tokens = arg;
         return 0;
     case 'f':
-        a->input.file = arg;
+        a->input.file = cli_parse_name(state, "--file", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (a->tokens != NULL && a->input.file != NULL) {
+            argp_error(state, "give either --tokens or -f, not both");
+        }
         return 0;
     case KEY_SPECIAL_TEXT:
         a->special = true;
@@ -188,6 +193,9 @@ static int detokenize_text(const struct tokenize_args *a, const char *text)
     graft_token_id *ids = NULL;
     size_t n = 0;
     int status = cli_parse_ids(text, &ids, &n);
+    if (status == CLI_USAGE && a->tokens == NULL) {
+        status = CLI_FAILED; /* what a file holds is no use of ours */
+    }
     graft_runtime *runtime = NULL;
     graft_tokenizer *tokenizer = NULL;
     if (status == CLI_OK) {
@@ -220,6 +228,9 @@ int verb_detokenize(int argc, char **argv)
     char *text = NULL;
     size_t size = 0;
     int status = cli_read_input(&args.input, &text, &size);
+    if (status == CLI_OK && strlen(text) != size) {
+        status = cli_fail_text("there is a NUL byte among the ids");
+    }
     if (status == CLI_OK) {
         status = detokenize_text(&args, text);
     }

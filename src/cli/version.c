@@ -1,10 +1,12 @@
 /* version.c: `graft version`: what was built, and what this machine makes of it. */
 #include "cli.h"
 
+enum { KEY_JSON = 0x200 };
+
 static error_t parse_version(int key, char *arg, struct argp_state *state)
 {
     bool *json = state->input;
-    if (key == 'j') {
+    if (key == KEY_JSON) {
         *json = true;
         return 0;
     }
@@ -15,7 +17,7 @@ static error_t parse_version(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option version_options[] = {
-    {"json", 'j', NULL, 0, "One JSON object", 0},
+    {"json", KEY_JSON, NULL, 0, "One JSON object", 0},
     {0},
 };
 static const struct argp version_argp = {

@@ -147,10 +147,10 @@ static void unknown_types_are_refused_with_the_known_ones(void **state)
 {
     (void)state;
     write_model("llama", "hf", GRAFT_TYPE_F32);
-    refuse("hf", "x.gguf", "q9_9", GRAFT_UNSUPPORTED, "q4_k_m");
-    refuse("hf", "x.gguf", "", GRAFT_UNSUPPORTED, "known are f32");
-    refuse("hf", "x.gguf", "q4_k_m_and_more", GRAFT_UNSUPPORTED, "known are");
-    refuse("hf", "x", "q8_0", GRAFT_UNSUPPORTED, "f32, f16 or bf16");
+    refuse("hf", "x.gguf", "q9_9", GRAFT_INVALID_ARGUMENT, "q4_k_m");
+    refuse("hf", "x.gguf", "", GRAFT_INVALID_ARGUMENT, "known are f32");
+    refuse("hf", "x.gguf", "q4_k_m_and_more", GRAFT_INVALID_ARGUMENT, "known are");
+    refuse("hf", "x", "q8_0", GRAFT_INVALID_ARGUMENT, "f32, f16 or bf16");
     refuse("nothing", "x.gguf", "f32", GRAFT_NOT_FOUND, "");
 }
 
@@ -290,8 +290,8 @@ static void output_places_are_checked(void **state)
     graft_error error;
     graft_convert_options options = {.format = GRAFT_FORMAT_HF, .type = "f32"};
     write_model("llama", "hf", GRAFT_TYPE_F32);
-    refuse("hf", "hf", "f32", GRAFT_INVALID_ARGUMENT, "not an empty directory");
-    refuse("hf", "hf/config.json", "f32", GRAFT_INVALID_ARGUMENT, "not an empty directory");
+    refuse("hf", "hf", "f32", GRAFT_IO, "not an empty directory");
+    refuse("hf", "hf/config.json", "f32", GRAFT_IO, "not an empty directory");
     refuse("hf", "no/such/folder", "f32", GRAFT_NOT_FOUND, "");
     refuse("hf", "no/such/folder.gguf", "f32", GRAFT_NOT_FOUND, "");
     memset(path, 'x', sizeof(path));

@@ -19,11 +19,11 @@ static graft_status check(const struct conversion *c, graft_error *error)
     char known[256];
     if (!c->recipe) {
         recipe_list(known, sizeof known);
-        return error_set(error, GRAFT_UNSUPPORTED, "no type \"%s\"; known are %s", c->type_name,
-                         known);
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%s\"; known are %s",
+                         c->type_name, known);
     }
     if (c->naming == NAMING_HF && !recipe_is_plain(c->recipe))
-        return error_set(error, GRAFT_UNSUPPORTED,
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "a Hugging Face directory holds f32, f16 or bf16, not %s", c->type_name);
     return GRAFT_OK;
 }
@@ -35,9 +35,12 @@ graft_status model_convert(graft_runtime *runtime, const char *in, const char *o
     c.naming = options->format == GRAFT_FORMAT_HF ? NAMING_HF : NAMING_GGUF;
     c.type_name = options->type ? options->type : c.naming == NAMING_HF ? "bf16" : "q8_0";
     c.recipe = recipe_find(c.type_name);
+    char *found = NULL;
     graft_status status = check(&c, error);
     if (status == GRAFT_OK)
-        status = model_open(runtime, in, NULL, &c.model, error);
+        status = model_resolve(&runtime->mem, in, &found, error);
+    if (status == GRAFT_OK)
+        status = model_open(runtime, found, NULL, &c.model, error);
     if (status == GRAFT_OK && c.naming == NAMING_GGUF)
         status = gguf_check_expressible(&c, error);
     if (status == GRAFT_OK)
@@ -47,5 +50,6 @@ graft_status model_convert(graft_runtime *runtime, const char *in, const char *o
     mem_free(&runtime->mem, c.rope_factors);
     plan_free(&c.plan);
     model_close(&c.model);
+    mem_free(&runtime->mem, found);
     return status;
 }

@@ -204,7 +204,7 @@ graft_status convert_to_hf(struct conversion *c, graft_error *error)
     memcpy(target, c->out, length);
     target[length] = '\0';
     if (!is_free(target))
-        return error_set(error, GRAFT_INVALID_ARGUMENT,
+        return error_set(error, GRAFT_IO,
                          "%s exists and is not an empty directory; remove it or choose another",
                          target);
     snprintf(work, sizeof work, "%s.tmp-XXXXXX", target);
