@@ -51,6 +51,11 @@ bool kernels_have_factor(graft_type type)
            type != GRAFT_TYPE_MLX4 && type != GRAFT_TYPE_MLX8;
 }
 
+bool kernels_rounds_panels(const struct kernels *k, graft_type type)
+{
+    return k->bf16_panels && act_format_for(type, ROLE_DECODE) != ACT_F32;
+}
+
 size_t kv_head_bytes(enum kv_type type, int d_head)
 {
     switch (type) {
@@ -81,11 +86,14 @@ size_t decode_scratch_bytes(int64_t n_in)
 }
 
 /* A panel of rows, once as it is dequantised and once in the order of the product, and the room to
- * align them. It does not grow with n_in: panels are a chunk wide. */
+ * align them; or the same in bf16 with the activations rounded. It does not grow with n_in: panels
+ * are a chunk wide. */
 size_t prefill_scratch_bytes(int64_t n_in)
 {
     (void)n_in;
-    return (size_t)2 * PREFILL_PANEL * (PREFILL_CHUNK + 16) * sizeof(float) + 64;
+    size_t floats = (size_t)2 * PREFILL_PANEL * (PREFILL_CHUNK + 16) * sizeof(float);
+    size_t halves = (size_t)BF16_OUTPUTS * BF16_CHUNK + (size_t)(16 + BF16_TOKENS) * BF16_PITCH;
+    return (floats > halves * 2 ? floats : halves * 2) + 64;
 }
 
 /* log x = e · ln 2 + 2 atanh(f), f = (m − 1) / (m + 1), with m in [√½, √2) so that |f| ≤ 0.172 */
@@ -123,6 +131,7 @@ static const struct {
 #if defined(__x86_64__)
     {&avx2_kernels, cpu_runs_avx2},
     {&avx512_kernels, cpu_runs_avx512},
+    {&avx512bf16_kernels, cpu_runs_avx512bf16},
 #endif
 };
 
@@ -145,7 +154,7 @@ const struct kernels *kernels_find(const char *name)
 
 bool kernels_is_tier_name(const char *name)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(name, names[i]) == 0)
             return true;

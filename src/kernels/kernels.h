@@ -16,6 +16,11 @@
  * never on n_tok, on which rows share the call, or on how outputs are split among threads. Hence the
  * order of every reduction over K is fixed, and every entry must give bit-equal results for a row
  * alone and in company.
+ *
+ * Precision of the prefill role: products and sums are floats. Where kernels_rounds_panels says so, a
+ * tier whose matrix unit takes bf16 and a quantised type, dequantised weights and activations are
+ * rounded to bf16 first (to nearest even, denormals to 0): what that adds is below the error of the
+ * quantisation. The float types (F32, F16, BF16) keep the accuracy of floats on every tier.
  */
 #ifndef GRAFT_KERNELS_H
 #define GRAFT_KERNELS_H
@@ -126,6 +131,7 @@ size_t prefill_scratch_bytes(int64_t n_in);
 /* The dispatch table of a tier. */
 struct kernels {
     const char *tier;
+    bool bf16_panels; /* see kernels_rounds_panels */
 
     /* y[k] = W[row, first + k] for k < n. `first` and n are multiples of the type's block (32 or 256;
      * MLX: of the group) except that the last block of a row may be met through n. */
@@ -173,6 +179,9 @@ struct kernels {
     void (*kv_load[KV_TYPE_COUNT])(const void *in, int d_head, float *x);
     void (*attention)(const struct kernels *k, const struct attention_args *args);
 };
+
+/* Does linear_prefill of this tier round weights of the type, and their activations, to bf16? */
+bool kernels_rounds_panels(const struct kernels *k, graft_type type);
 
 /* The tiers compiled in and runnable on this processor, slowest first; NULL past the end. */
 const struct kernels *kernels_tier(int index);

@@ -36,6 +36,28 @@ enum { PREFILL_PANEL = 32 };
  * rows of LOWRANK_CHUNK columns; of B transposed, LOWRANK_UP_RANKS rows of LOWRANK_OUTPUTS columns. */
 enum { LOWRANK_RANKS = 8, LOWRANK_CHUNK = 512, LOWRANK_UP_RANKS = 64, LOWRANK_OUTPUTS = 64 };
 
+/* Panels of bf16 (prefill_bf16_body.h): their width along K, a multiple of PREFILL_CHUNK; rows of W in
+ * one; tokens that use it before it is filled again; values that the unit takes at a time, to which K
+ * is padded with zeros; and the distance of rows, no power of two, since those would share cache sets. */
+enum {
+    BF16_CHUNK = 512,
+    BF16_OUTPUTS = 32,
+    BF16_TOKENS = 512,
+    BF16_STEP = 32,
+    BF16_PITCH = BF16_CHUNK + 32
+};
+
+/* Some tokens times a panel. */
+struct bf16_tile {
+    const uint16_t *x;     /* [n_tok, BF16_PITCH], the first n of each row */
+    const uint16_t *panel; /* [n / 2, BF16_OUTPUTS, 2] */
+    float *y;              /* [n_tok, y_stride] */
+    int64_t y_stride, n;   /* n: a multiple of BF16_STEP */
+    int64_t n_row;         /* outputs that exist */
+    int n_tok;
+    bool fresh; /* the first chunk: sums begin at 0 */
+};
+
 /* Positions whose keys or values attention holds as floats at once. */
 enum { ATTENTION_TILE = 8 };
 
@@ -75,13 +97,19 @@ double kernel_log(double x);
                                                  int64_t o_begin, int64_t o_end, float *y,         \
                                                  int64_t y_stride, void *scratch);
 
+/* The products through panels, and the table: all that a tier has of its own which takes the rest from
+ * another. */
+#define KERNEL_PROTO_PANELS(tier)                                                                  \
+    void tier##_linear_prefill(const struct kernels *k, const struct matrix *w, const float *x,    \
+                               int n_tok, int64_t o_begin, int64_t o_end, float *y,                \
+                               int64_t y_stride, void *scratch);                                   \
+    extern const struct kernels tier##_kernels;
+
 #define KERNEL_PROTO_ENTRIES(tier)                                                                 \
     void tier##_act_f32(const float *x, int64_t n_in, void *out);                                  \
     void tier##_act_q8(const float *x, int64_t n_in, void *out);                                   \
     void tier##_act_q8k(const float *x, int64_t n_in, void *out);                                  \
-    void tier##_linear_prefill(const struct kernels *k, const struct matrix *w, const float *x,    \
-                               int n_tok, int64_t o_begin, int64_t o_end, float *y,                \
-                               int64_t y_stride, void *scratch);                                   \
+    KERNEL_PROTO_PANELS(tier)                                                                      \
     void tier##_lowrank_down(const struct kernels *k, const struct lowrank_down_args *args);       \
     void tier##_lowrank_up(const struct kernels *k, const struct lowrank_up_args *args);           \
     void tier##_gain_add(float *factor, const float *gain, float weight, int64_t n);               \
@@ -98,33 +126,36 @@ double kernel_log(double x);
     void tier##_kv_load_f32(const void *in, int d_head, float *x);                                 \
     void tier##_kv_load_f16(const void *in, int d_head, float *x);                                 \
     void tier##_kv_load_q8(const void *in, int d_head, float *x);                                  \
-    void tier##_attention(const struct kernels *k, const struct attention_args *args);             \
-    extern const struct kernels tier##_kernels;
+    void tier##_attention(const struct kernels *k, const struct attention_args *args);
 
 #define SCALAR_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(scalar, name)
 KERNEL_TYPES(SCALAR_PROTO_TYPE)
 KERNEL_PROTO_ENTRIES(scalar)
 
 /* The table of a tier: KERNEL_TABLE(scalar, SCALAR_DEQUANTIZE, SCALAR_DECODE), where the last two
- * are X(TYPE, name) macros giving the rows of the per-type families. */
+ * are X(TYPE, name) macros giving the rows of the per-type families. A tier that takes most entries
+ * from another is put together of the two parts. */
 #define KERNEL_TABLE(tier_, DEQUANTIZE, DECODE)                                                    \
     {                                                                                              \
-        .tier = #tier_, .dequantize = {KERNEL_TYPES(DEQUANTIZE)},                                  \
-        .act_quantize =                                                                            \
-            {[ACT_F32] = tier_##_act_f32, [ACT_Q8] = tier_##_act_q8, [ACT_Q8K] = tier_##_act_q8k}, \
-        .linear_decode = {KERNEL_TYPES(DECODE)}, .linear_prefill = tier_##_linear_prefill,         \
-        .lowrank_down = tier_##_lowrank_down, .lowrank_up = tier_##_lowrank_up,                    \
-        .gain_add = tier_##_gain_add, .rmsnorm = tier_##_rmsnorm, .rope = tier_##_rope,            \
-        .rope_interleaved = tier_##_rope_interleaved, .silu_mul = tier_##_silu_mul,                \
-        .add = tier_##_add, .mul = tier_##_mul, .softmax = tier_##_softmax,                        \
-        .kv_store = {[KV_F32] = tier_##_kv_store_f32,                                              \
-                     [KV_F16] = tier_##_kv_store_f16,                                              \
-                     [KV_Q8] = tier_##_kv_store_q8},                                               \
-        .kv_load = {[KV_F32] = tier_##_kv_load_f32,                                                \
-                    [KV_F16] = tier_##_kv_load_f16,                                                \
-                    [KV_Q8] = tier_##_kv_load_q8},                                                 \
-        .attention = tier_##_attention,                                                            \
+        KERNEL_TABLE_PANELS(tier_), KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                   \
     }
+#define KERNEL_TABLE_PANELS(tier_) .tier = #tier_, .linear_prefill = tier_##_linear_prefill
+#define KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                                               \
+    .dequantize = {KERNEL_TYPES(DEQUANTIZE)},                                                      \
+    .act_quantize =                                                                                \
+        {[ACT_F32] = tier_##_act_f32, [ACT_Q8] = tier_##_act_q8, [ACT_Q8K] = tier_##_act_q8k},     \
+    .linear_decode = {KERNEL_TYPES(DECODE)}, .lowrank_down = tier_##_lowrank_down,                 \
+    .lowrank_up = tier_##_lowrank_up, .gain_add = tier_##_gain_add, .rmsnorm = tier_##_rmsnorm,    \
+    .rope = tier_##_rope, .rope_interleaved = tier_##_rope_interleaved,                            \
+    .silu_mul = tier_##_silu_mul, .add = tier_##_add, .mul = tier_##_mul,                          \
+    .softmax = tier_##_softmax,                                                                    \
+    .kv_store = {[KV_F32] = tier_##_kv_store_f32,                                                  \
+                 [KV_F16] = tier_##_kv_store_f16,                                                  \
+                 [KV_Q8] = tier_##_kv_store_q8},                                                   \
+    .kv_load = {[KV_F32] = tier_##_kv_load_f32,                                                    \
+                [KV_F16] = tier_##_kv_load_f16,                                                    \
+                [KV_Q8] = tier_##_kv_load_q8},                                                     \
+    .attention = tier_##_attention
 
 #if defined(__x86_64__)
 #define AVX2_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(avx2, name)
@@ -138,6 +169,15 @@ KERNEL_TYPES(AVX512_PROTO_TYPE)
 KERNEL_PROTO_ENTRIES(avx512)
 /* The same for AVX-512 F, BW, DQ, VL and VNNI. */
 bool cpu_runs_avx512(void);
+
+KERNEL_PROTO_PANELS(avx512bf16)
+/* As avx512, with AVX512_BF16. */
+bool cpu_runs_avx512bf16(void);
+/* Weights first..first+n of a row (as for dequantize) of a quantised type in bf16; n floats in bf16; and the first n
+ * columns, a multiple of 32, of 16 rows BF16_PITCH apart into half of a panel. */
+void avx512bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t n, uint16_t *out);
+void avx512bf16_round(const float *x, int64_t n, uint16_t *out);
+void avx512bf16_turn(const uint16_t *rows, int64_t n, uint16_t *out);
 
 /* The processor's brand string into out; "" when it has none. */
 void cpu_brand(char out[49]);

@@ -24,6 +24,15 @@ void runtime_stop(struct graft_runtime *rt)
     assert_int_equal(atomic_load(&rt->mem.bytes_in_use), 0);
 }
 
+const struct kernels *exact_tier(void)
+{
+    const struct kernels *found = NULL;
+    for (int tier = 0; kernels_tier(tier); tier++)
+        if (!kernels_tier(tier)->bf16_panels)
+            found = kernels_tier(tier);
+    return found;
+}
+
 /* ---- files -------------------------------------------------------------------------------- */
 
 char *temp_dir(void)

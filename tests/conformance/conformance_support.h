@@ -19,6 +19,9 @@
 void runtime_start(struct graft_runtime *rt, int threads, const struct kernels *tier);
 void runtime_stop(struct graft_runtime *rt);
 
+/* The fastest tier whose panels are floats for every type. */
+const struct kernels *exact_tier(void);
+
 char *temp_dir(void);              /* a new folder; free() after temp_remove */
 void temp_remove(const char *dir); /* with all that is in it */
 void write_file(const char *dir, const char *name, const void *bytes, size_t size);

@@ -78,6 +78,12 @@ extern const struct CMUnitTest check_attention_tests[];
 extern const struct CMUnitTest check_quantize_tests[];
 extern const struct CMUnitTest check_tier_tests[];
 
+/* Reads all of it, as fast as memory gives. */
+uint64_t check_read_memory(const uint8_t *p, size_t bytes);
+/* `rounds` times as many multiply-adds as keep a tier's unit for floats, or its matrix unit, busy on
+ * registers; out: 8 floats. Returns the operations, two for a product that is added. */
+double check_multiply(const char *tier, bool matrix, int64_t rounds, float *out);
+
 /* Times every product of a tier (NULL: all but scalar) on 1 to `threads` threads, beside the limits
  * of the machine; only types whose name contains `filter`. Returns an exit status. */
 int check_bench(int threads, const char *tier, const char *filter);

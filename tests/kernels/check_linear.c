@@ -16,10 +16,22 @@ struct product {
     const struct matrix *w;
     enum role role;
     int n_tok;
-    struct fenced x;   /* rows in the format of the role */
-    double *want;      /* [n_tok, n_out] by double precision */
-    double *magnitude; /* [n_tok, n_out] */
+    struct fenced x; /* rows in the format of the role */
+    struct expected {
+        double *want, *magnitude; /* [n_tok, n_out] by double precision */
+    } exact, rounded;             /* rounded: of both factors in bf16 */
 };
+
+/* Class bf16: on this tier the product rounds both factors before it multiplies. */
+static bool rounds_factors(const struct kernels *k, const struct product *p)
+{
+    return p->role == ROLE_PREFILL && kernels_rounds_panels(k, p->w->type);
+}
+
+static float in_bf16(float f)
+{
+    return bf16_to_f32(f32_to_bf16(f));
+}
 
 static size_t row_bytes(const struct product *p)
 {
@@ -44,29 +56,35 @@ static void read_activations(const struct product *p, int token, double *out)
     }
 }
 
-static void expect_in_double(struct product *p)
+static struct expected expect_in_double(const struct product *p, bool round)
 {
     const struct matrix *w = p->w;
+    size_t n = (size_t)(p->n_tok * w->n_out);
+    struct expected e = {test_malloc(n * sizeof(double)), test_malloc(n * sizeof(double))};
     float *row = test_malloc((size_t)w->n_in * sizeof *row);
     double *x = test_malloc((size_t)w->n_in * sizeof *x);
     for (int t = 0; t < p->n_tok; t++) {
         double total = 0;
         read_activations(p, t, x);
-        for (int64_t i = 0; i < w->n_in; i++)
+        for (int64_t i = 0; i < w->n_in; i++) {
+            x[i] = round ? in_bf16((float)x[i]) : x[i];
             total += fabs(x[i]);
+        }
         for (int64_t o = 0; o < w->n_out; o++) {
             double sum = 0, largest = 0;
             scalar_kernels.dequantize[w->type](w, o, 0, w->n_in, row);
             for (int64_t i = 0; i < w->n_in; i++) {
-                sum += row[i] * x[i];
-                largest = fmax(largest, fabs((double)row[i]));
+                double factor = round ? in_bf16(row[i]) : row[i];
+                sum += factor * x[i];
+                largest = fmax(largest, fabs(factor));
             }
-            p->want[t * w->n_out + o] = sum;
-            p->magnitude[t * w->n_out + o] = largest * total + TINY / PRODUCT_TOLERANCE;
+            e.want[t * w->n_out + o] = sum;
+            e.magnitude[t * w->n_out + o] = largest * total + TINY / PRODUCT_TOLERANCE;
         }
     }
     test_free(row);
     test_free(x);
+    return e;
 }
 
 static struct product product_make(const struct matrix *w, enum role role, int n_tok, size_t slack)
@@ -83,18 +101,18 @@ static struct product product_make(const struct matrix *w, enum role role, int n
                                             (uint8_t *)p.x.data + (size_t)t * row_bytes(&p));
     }
     test_free(x);
-    size_t n = (size_t)(n_tok * w->n_out);
-    p.want = test_malloc(n * sizeof *p.want);
-    p.magnitude = test_malloc(n * sizeof *p.magnitude);
-    expect_in_double(&p);
+    p.exact = expect_in_double(&p, false);
+    p.rounded = expect_in_double(&p, role == ROLE_PREFILL);
     return p;
 }
 
 static void product_free(struct product *p)
 {
     fenced_free(&p->x);
-    test_free(p->want);
-    test_free(p->magnitude);
+    test_free(p->exact.want);
+    test_free(p->exact.magnitude);
+    test_free(p->rounded.want);
+    test_free(p->rounded.magnitude);
 }
 
 /* Tokens first..first+n of a product, outputs o_begin..o_end, into y[n, stride]. */
@@ -116,10 +134,11 @@ static void product_run(const struct kernels *k, const struct product *p, int fi
 static void compare_with_double(const struct kernels *k, const struct product *p, const float *y,
                                 int64_t stride)
 {
+    const struct expected *e = rounds_factors(k, p) ? &p->rounded : &p->exact;
     for (int t = 0; t < p->n_tok; t++)
         for (int64_t o = 0; o < p->w->n_out; o++)
-            check_near(y[t * stride + o], p->want[t * p->w->n_out + o],
-                       p->magnitude[t * p->w->n_out + o], PRODUCT_TOLERANCE,
+            check_near(y[t * stride + o], e->want[t * p->w->n_out + o],
+                       e->magnitude[t * p->w->n_out + o], PRODUCT_TOLERANCE,
                        graft_type_name(p->w->type), k->tier, o);
 }
 

@@ -19,7 +19,7 @@ int setup(void **state)
 {
     (void)state;
     dir = temp_dir();
-    runtime_start(&rt, 2, NULL);
+    runtime_start(&rt, 2, exact_tier()); /* quantised and plain models are compared */
     rt.log = keep_log;
     logged[0] = '\0';
     return 0;

@@ -1,5 +1,6 @@
-/* avx512.c: the table of the AVX-512 tier (F, BW, DQ, VL and VNNI). Its integer decode products are
- * those of AVX2.
+/* avx512.c: the tables of the AVX-512 tiers: avx512 (F, BW, DQ, VL and VNNI), whose integer decode
+ * products are those of AVX2, and avx512bf16, which differs by its products through panels. That one
+ * has a name of its own because what a product gives depends on the tier and not on the processor.
  */
 #include "kernels/kernels_internal.h"
 
@@ -20,3 +21,9 @@
 #define avx512_linear_decode_q6_k avx2_linear_decode_q6_k
 
 const struct kernels avx512_kernels = KERNEL_TABLE(avx512, AVX512_DEQUANTIZE, AVX512_DECODE);
+
+const struct kernels avx512bf16_kernels = {
+    KERNEL_TABLE_PANELS(avx512bf16),
+    KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
+    .bf16_panels = true,
+};

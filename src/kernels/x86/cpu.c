@@ -37,6 +37,12 @@ bool cpu_runs_avx512(void)
            (c & bit_AVX512VNNI);
 }
 
+bool cpu_runs_avx512bf16(void)
+{
+    unsigned a, b, c, d;
+    return cpu_runs_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16);
+}
+
 void cpu_brand(char out[49])
 {
     unsigned words[12] = {0}, highest = __get_cpuid_max(0x80000000, NULL);
