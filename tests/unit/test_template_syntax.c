@@ -170,6 +170,9 @@ static void assignments_stay_in_their_scope(void **state)
         {"{% filter upper %}{% set x = 'a' %}{{ x }}{% endfilter %}{{ x is defined }}{% generation "
          "%}{% set y = 1 %}{{ y }}{% endgeneration %}{{ y is defined }}",
          "AFalse1False", 0},
+        {"{% macro m() %}{% generation %}x{% generation %}{{ n }}{% endgeneration %}"
+         "{% endgeneration %}{% endmacro %}{{ m() }}",
+         "x7", 0},
         {"{% for x in xs if x != y %}{{ x }}{% set y = x %}{% endfor %}", "312", 0},
         {"{% set a = namespace(v=1) %}{% set b = a %}{% set b.v = 2 %}{{ a.v }}{% for i in xs %}{% "
          "set i = i * 2 %}{{ i }}{% endfor %}",

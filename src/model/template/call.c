@@ -212,10 +212,8 @@ bool call_macro(struct rt *rt, const struct macro *macro, const struct args *arg
     if (!spend(rt, args->n_keywords) || !rt_enter(rt) ||
         !fill_parameters(rt, def, args, used, frame))
         return false;
-    rt->captures++;
     if (!exec_block(rt, frame, &def->body, &flow))
         return false;
-    rt->captures--;
     rt->depth--;
     rt->line = line;
     return str_capture(rt, mark, out);

@@ -86,13 +86,7 @@ static bool capture(struct rt *rt, struct frame *outer, const struct body_stmt *
 {
     size_t mark = rt->out.size;
     struct frame *frame = frame_new(rt, &body->scope, outer);
-    if (frame == NULL)
-        return false;
-    rt->captures++;
-    if (!exec_block(rt, frame, &body->body, flow) || !str_capture(rt, mark, out))
-        return false;
-    rt->captures--;
-    return true;
+    return frame != NULL && exec_block(rt, frame, &body->body, flow) && str_capture(rt, mark, out);
 }
 
 static bool exec_capture(struct rt *rt, struct frame *frame, const struct stmt *s, enum flow *flow)
@@ -111,42 +105,12 @@ static bool exec_capture(struct rt *rt, struct frame *frame, const struct stmt *
     return write_str(rt, v);
 }
 
-static bool push_range(struct rt *rt, size_t begin, size_t end)
-{
-    struct template_ranges *r = rt->ranges;
-    if (r->count == r->capacity) {
-        size_t capacity = r->capacity == 0 ? 8 : 2 * r->capacity, bytes;
-        void *ranges = size_mul(capacity, sizeof *r->ranges, &bytes)
-                           ? mem_resize(r->mem, r->ranges, bytes)
-                           : NULL;
-        if (ranges == NULL)
-            return fail(rt, GRAFT_NO_MEMORY, "no memory");
-        r->ranges = ranges;
-        r->capacity = capacity;
-    }
-    r->ranges[r->count][0] = begin;
-    r->ranges[r->count++][1] = end;
-    return true;
-}
-
-/* A call block in disguise: its own frame, and a record of where its text lies. */
+/* A call block in disguise: its own frame. What it marks matters to training alone. */
 static bool exec_generation(struct rt *rt, struct frame *outer, const struct stmt *s)
 {
-    size_t begin = rt->out.size;
     enum flow flow;
-    bool outermost = !rt->in_generation;
     struct frame *frame = frame_new(rt, &s->body->scope, outer);
-    if (frame == NULL)
-        return false;
-    if (rt->ranges != NULL && rt->captures > 0)
-        return fail(rt, GRAFT_UNSUPPORTED,
-                    "{%% generation %%} inside a macro, call, filter or set block has no place in "
-                    "the output");
-    rt->in_generation = true;
-    if (!exec_block(rt, frame, &s->body->body, &flow))
-        return false;
-    rt->in_generation = !outermost;
-    return rt->ranges == NULL || !outermost || push_range(rt, begin, rt->out.size);
+    return frame != NULL && exec_block(rt, frame, &s->body->body, &flow);
 }
 
 static bool exec_with(struct rt *rt, struct frame *outer, const struct with_stmt *w,

@@ -170,12 +170,10 @@ bool call_loop(struct rt *rt, struct loop *loop, const struct args *args, struct
         return fail(rt, GRAFT_FORMAT, "the loop needs 'recursive' to be called");
     if (args->count != 1 || args->n_keywords > 0)
         return fail(rt, GRAFT_FORMAT, "a recursive loop takes one argument");
-    rt->captures++;
     if (!rt_enter(rt) ||
         !run_loop(rt, loop->outer, loop->stmt, args->items[0], loop->depth0 + 1, &flow))
         return false;
     rt->depth--;
-    rt->captures--;
     rt->line = line;
     return str_capture(rt, mark, out);
 }

@@ -119,14 +119,13 @@ static bool run(struct rt *rt)
     return root != NULL && exec_block(rt, root, &rt->t->body, &flow);
 }
 
-graft_status template_render_ranges(const struct chat_template *t, struct mem *mem,
-                                    const json_t *context, int64_t now,
-                                    const struct template_limits *limits, char **out, size_t *size,
-                                    struct template_ranges *ranges, graft_error *error)
+graft_status template_render(const struct chat_template *t, struct mem *mem, const json_t *context,
+                             int64_t now, const struct template_limits *limits, char **out,
+                             size_t *size, graft_error *error)
 {
     static const struct template_limits none = {0};
     const struct template_limits *l = limits != NULL ? limits : &none;
-    size_t output = l->output != 0 ? l->output : DEFAULT_OUTPUT, memory = BASE_MEMORY, kept = 0;
+    size_t output = l->output != 0 ? l->output : DEFAULT_OUTPUT, memory = BASE_MEMORY;
     struct rt rt = {.t = t,
                     .mem = mem,
                     .steps = l->steps != 0 ? l->steps : DEFAULT_STEPS,
@@ -134,8 +133,7 @@ graft_status template_render_ranges(const struct chat_template *t, struct mem *m
                     .error = error,
                     .context = context,
                     .now = now,
-                    .line = 1,
-                    .ranges = ranges};
+                    .line = 1};
     char *text = NULL;
     if (rt.depth_limit > MOST_DEPTH)
         rt.depth_limit = MOST_DEPTH;
@@ -144,33 +142,13 @@ graft_status template_render_ranges(const struct chat_template *t, struct mem *m
     rt.seed = (uint64_t)(uintptr_t)&rt ^ (uint64_t)now;
     arena_init(&rt.arena, mem, memory);
     buf_init(&rt.out, mem, output);
-    if (ranges != NULL)
-        kept = ranges->count;
     if (run(&rt) && buf_append(&rt.out, "", 0))
         text = buf_take(&rt.out, size);
     if (text == NULL && rt.status == GRAFT_OK)
         rt.status = error_set(error, GRAFT_NO_MEMORY, "no memory");
     buf_free(&rt.out);
     arena_free(&rt.arena);
-    if (rt.status != GRAFT_OK) {
-        if (ranges != NULL)
-            ranges->count = kept;
-        return rt.status;
-    }
-    *out = text;
-    return GRAFT_OK;
-}
-
-graft_status template_render(const struct chat_template *t, struct mem *mem, const json_t *context,
-                             int64_t now, const struct template_limits *limits, char **out,
-                             size_t *size, graft_error *error)
-{
-    return template_render_ranges(t, mem, context, now, limits, out, size, NULL, error);
-}
-
-void template_ranges_free(struct template_ranges *ranges)
-{
-    mem_free(ranges->mem, ranges->ranges);
-    ranges->ranges = NULL;
-    ranges->count = ranges->capacity = 0;
+    if (rt.status == GRAFT_OK)
+        *out = text;
+    return rt.status;
 }

@@ -32,16 +32,4 @@ graft_status template_render(const struct chat_template *t, struct mem *mem, con
                              int64_t now, const struct template_limits *limits, char **out,
                              size_t *size, graft_error *error);
 
-/* Byte ranges of the output inside {% generation %}, for training masks. NULL ranges: not wanted. */
-struct template_ranges {
-    struct mem *mem;
-    size_t (*ranges)[2];
-    size_t count, capacity;
-};
-graft_status template_render_ranges(const struct chat_template *t, struct mem *mem,
-                                    const json_t *context, int64_t now,
-                                    const struct template_limits *limits, char **out, size_t *size,
-                                    struct template_ranges *ranges, graft_error *error);
-void template_ranges_free(struct template_ranges *ranges);
-
 #endif

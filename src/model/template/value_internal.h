@@ -137,7 +137,6 @@ struct rt {
     struct buf out; /* captured bodies are written here too, then cut off again */
     uint64_t steps;
     int depth, depth_limit;
-    int captures; /* bodies being captured: macros, {% set %}…{% endset %}, filters */
     int line;
     graft_status status;
     graft_error *error;
@@ -146,8 +145,6 @@ struct rt {
     struct str *characters; /* [128]: one-character strings, so that walking a text costs nothing */
     int64_t now;
     uint64_t seed; /* of dict hashes */
-    struct template_ranges *ranges;
-    bool in_generation;
 };
 
 /* Data may nest deeper than templates: conversion, comparison, printing of values recurse this far. */
