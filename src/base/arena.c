@@ -75,40 +75,17 @@ void *arena_alloc_packed(struct arena *arena, size_t bytes)
 char *arena_strndup(struct arena *arena, const char *text, size_t length)
 {
     size_t size;
-    char *copy = size_add(length, 1, &size) ? arena_alloc_packed(arena, size) : NULL;
-    if (!copy)
-        return NULL;
-    if (length)
-        memcpy(copy, text, length);
-    copy[length] = '\0';
-    return copy;
-}
-
-static void free_chunks(struct arena *arena, struct arena_chunk *chunk)
-{
-    while (chunk) {
-        struct arena_chunk *next = chunk->next;
-        MEMORY_PERMIT(chunk->data, chunk->size);
-        mem_free(arena->mem, chunk);
-        chunk = next;
-    }
-}
-
-void arena_reset(struct arena *arena)
-{
-    struct arena_chunk *newest = arena->chunks;
-    arena->used = 0;
-    if (!newest)
-        return;
-    free_chunks(arena, newest->next);
-    newest->next = NULL;
-    newest->used = 0;
-    MEMORY_FORBID(newest->data, newest->size);
+    return copy_text(size_add(length, 1, &size) ? arena_alloc_packed(arena, size) : NULL, text,
+                     length);
 }
 
 void arena_free(struct arena *arena)
 {
-    free_chunks(arena, arena->chunks);
-    arena->chunks = NULL;
+    while (arena->chunks) {
+        struct arena_chunk *chunk = arena->chunks;
+        arena->chunks = chunk->next;
+        MEMORY_PERMIT(chunk->data, chunk->size);
+        mem_free(arena->mem, chunk);
+    }
     arena->used = 0;
 }

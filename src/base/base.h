@@ -80,7 +80,6 @@ void *arena_alloc(struct arena *arena,
                   size_t bytes); /* 64-byte aligned; NULL: limit or no memory */
 void *arena_alloc_packed(struct arena *arena, size_t bytes); /* 8-byte aligned */
 char *arena_strndup(struct arena *arena, const char *text, size_t length);
-void arena_reset(struct arena *arena); /* keeps the newest chunk */
 void arena_free(struct arena *arena);
 
 /* Growable byte buffer with a maximum. Failure sticks: later appends do nothing, buf_status tells. */

@@ -10,6 +10,17 @@ graft_status error_set_errno(graft_error *error, int errno_value, const char *ve
 /* NO_MEMORY with the size that was not there. */
 graft_status error_no_memory(graft_error *error, size_t bytes);
 
+/* Writes text[0..length) and a NUL to `to`, and returns it; NULL when `to` is. */
+static inline char *copy_text(char *to, const char *text, size_t length)
+{
+    if (to) {
+        if (length)
+            memcpy(to, text, length);
+        to[length] = '\0';
+    }
+    return to;
+}
+
 /* Under AddressSanitizer the padding of our own allocators is as forbidden as malloc's is. */
 #if defined(__SANITIZE_ADDRESS__)
 #define BASE_HAS_ASAN 1

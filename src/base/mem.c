@@ -158,11 +158,5 @@ char *mem_strdup(struct mem *mem, const char *text)
 char *mem_strndup(struct mem *mem, const char *text, size_t length)
 {
     size_t size;
-    char *copy = size_add(length, 1, &size) ? mem_alloc(mem, size) : NULL;
-    if (!copy)
-        return NULL;
-    if (length)
-        memcpy(copy, text, length);
-    copy[length] = '\0';
-    return copy;
+    return copy_text(size_add(length, 1, &size) ? mem_alloc(mem, size) : NULL, text, length);
 }

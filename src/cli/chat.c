@@ -148,15 +148,13 @@ struct command {
     const char *name, *argument, *summary;
     int (*run)(struct chat *c, const char *argument);
 };
-extern const struct command commands[];
+static void list_commands(void);
 
 static int command_help(struct chat *c, const char *argument)
 {
     (void)c;
     (void)argument;
-    for (const struct command *k = commands; k->name != NULL; k++) {
-        printf("  %-7s %-6s %s\n", k->name, k->argument, k->summary);
-    }
+    list_commands();
     puts("  A line that ends with \\ goes on in the next one. Ctrl-C ends an answer.");
     return CLI_OK;
 }
@@ -225,7 +223,7 @@ static int command_stats(struct chat *c, const char *argument)
     return CLI_OK;
 }
 
-const struct command commands[] = {
+static const struct command commands[] = {
     {"/help", "", "this list", command_help},
     {"/again", "", "answer the last message anew", command_again},
     {"/reset", "", "forget the conversation, keep the system prompt", command_reset},
@@ -235,6 +233,13 @@ const struct command commands[] = {
     {"/exit", "", "leave (Ctrl-D too)", command_exit},
     {NULL, NULL, NULL, NULL},
 };
+
+static void list_commands(void)
+{
+    for (const struct command *k = commands; k->name != NULL; k++) {
+        printf("  %-7s %-6s %s\n", k->name, k->argument, k->summary);
+    }
+}
 
 static int run_command(struct chat *c, const char *line)
 {

@@ -20,13 +20,6 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 /* ---- the verbs ---------------------------------------------------------------------------- */
 
-struct cli_verb {
-    const char *name;
-    const char *summary;
-    int (*run)(int argc, char **argv);
-};
-extern const struct cli_verb cli_verbs[]; /* ends with a NULL name */
-
 int verb_run(int argc, char **argv);
 int verb_chat(int argc, char **argv);
 int verb_classify(int argc, char **argv);
@@ -68,8 +61,6 @@ extern const struct argp cli_context_argp;
 /* Checked values for argp parsers: a wrong one ends the program with status 2. */
 int64_t cli_parse_int(struct argp_state *state, const char *option, const char *arg, int64_t min,
                       int64_t max);
-double cli_parse_number(struct argp_state *state, const char *option, const char *arg, double min,
-                        double max);
 const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg);
 
 /* ---- opening (open.c) --------------------------------------------------------------------- */

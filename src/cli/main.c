@@ -9,7 +9,13 @@
 #include <locale.h>
 #include <signal.h>
 
-const struct cli_verb cli_verbs[] = {
+struct verb {
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+};
+
+static const struct verb verbs[] = {
     {"run", "answer one prompt", verb_run},
     {"chat", "talk with a model, turn by turn", verb_chat},
     {"classify", "score texts with a classifier", verb_classify},
@@ -29,7 +35,7 @@ static void print_help(FILE *out)
           "The runtime for low-rank adapters: run, inspect and convert language models on CPUs.\n\n"
           "Verbs:\n",
           out);
-    for (const struct cli_verb *v = cli_verbs; v->name != NULL; v++) {
+    for (const struct verb *v = verbs; v->name != NULL; v++) {
         fprintf(out, "  %-12s %s\n", v->name, v->summary);
     }
     fputs(
@@ -42,9 +48,9 @@ static void print_help(FILE *out)
 }
 
 /* NULL: there is none, and that was said. */
-static const struct cli_verb *find_verb(const char *name)
+static const struct verb *find_verb(const char *name)
 {
-    for (const struct cli_verb *v = cli_verbs; v->name != NULL; v++) {
+    for (const struct verb *v = verbs; v->name != NULL; v++) {
         if (strcmp(v->name, name) == 0) {
             return v;
         }
@@ -54,7 +60,7 @@ static const struct cli_verb *find_verb(const char *name)
 }
 
 /* argv[0] becomes the verb's name as it is typed. */
-static int run_verb(const struct cli_verb *verb, int argc, char **argv)
+static int run_verb(const struct verb *verb, int argc, char **argv)
 {
     char name[64];
     snprintf(name, sizeof name, "graft %s", verb->name);
@@ -69,7 +75,7 @@ static int run_help(int argc, char **argv)
         print_help(stdout);
         return cli_finish_output(CLI_OK);
     }
-    const struct cli_verb *verb = find_verb(argv[2]);
+    const struct verb *verb = find_verb(argv[2]);
     char *help[] = {NULL, "--help", NULL};
     return verb != NULL ? run_verb(verb, 2, help) : CLI_USAGE;
 }
@@ -100,6 +106,6 @@ int main(int argc, char **argv)
     if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
         first = "version";
     }
-    const struct cli_verb *verb = find_verb(first);
+    const struct verb *verb = find_verb(first);
     return verb != NULL ? run_verb(verb, argc - 1, argv + 1) : CLI_USAGE;
 }

@@ -292,7 +292,7 @@ static void llama_vocabularies_add_bos(void **state)
     assert_int_equal(tokenizer_bos(json), 1);
     assert_int_equal(tokenizer_bos(gguf), 1);
     assert_int_equal(tokenizer_eos(json), 2);
-    assert_int_equal(tokenizer_unk(json), 0);
+    assert_string_equal(tokenizer_special_text(json, "unk_token"), "<unk>");
     assert_string_equal(tokenizer_kind(json), "SentencePiece BPE");
     tokenizer_close(&json);
     tokenizer_close(&gguf);

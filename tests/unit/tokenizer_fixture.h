@@ -126,6 +126,17 @@ static inline void fixture_unigram(struct buf *out, const struct fixture_parts *
     buf_puts(out, "]}}");
 }
 
+/* The id of a token by its stored form; -1: there is none. */
+static inline int32_t fixture_id(const struct tokenizer *t, const char *token)
+{
+    for (int32_t id = 0; id < tokenizer_size(t); id++) {
+        const char *text = tokenizer_token(t, id, NULL);
+        if (text != NULL && strcmp(text, token) == 0)
+            return id;
+    }
+    return -1;
+}
+
 #define BYTE_LEVEL_PLAIN "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
 #define BYTE_LEVEL_GPT2 "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
 #define BYTE_LEVEL_DECODER "{\"type\":\"ByteLevel\"}"

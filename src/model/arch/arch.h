@@ -47,8 +47,7 @@ struct arch {
     void (*block)(struct pass *pass, int layer);
 };
 
-/* The architectures, NULL past the end. */
-const struct arch *arch_at(int index);
+/* NULL: there is none of that name. */
 const struct arch *arch_find(const char *hf_name, const char *model_type);
 const struct arch *arch_find_gguf(const char *name, size_t length);
 /* "LlamaForCausalLM, …" for messages. */

@@ -41,11 +41,6 @@ const char *const LLAMA_NAMES[NAMING_COUNT][SLOT_COUNT] = {
                      [SLOT_LINEAR + LINEAR_DOWN] = "blk.%d.ffn_down"},
 };
 
-const struct arch *arch_at(int index)
-{
-    return index >= 0 && index < (int)ARRAY_LEN(ARCHS) ? ARCHS[index] : NULL;
-}
-
 const struct arch *arch_find(const char *hf_name, const char *model_type)
 {
     for (size_t i = 0; i < ARRAY_LEN(ARCHS); i++)

@@ -196,8 +196,8 @@ static bool fill_parameters(struct rt *rt, const struct macro_def *def, const st
     return true;
 }
 
-bool call_macro(struct rt *rt, const struct macro *macro, const struct args *args,
-                struct value *out)
+static bool call_macro(struct rt *rt, const struct macro *macro, const struct args *args,
+                       struct value *out)
 {
     const struct macro_def *def = macro->def;
     struct frame *frame = frame_new(rt, &def->scope, macro->frame);

@@ -3,16 +3,6 @@
  */
 #include "model/template/render_internal.h"
 
-const struct builtin *filter_find(const char *name, size_t size)
-{
-    static const struct builtin *const tables[] = {text_filters, number_filters, sequence_filters,
-                                                   select_filters};
-    const struct builtin *found = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(tables) && found == NULL; i++)
-        found = builtin_find(tables[i], name, size);
-    return found;
-}
-
 static bool filter_default(struct rt *rt, struct call *c, struct value *out)
 {
     bool replace_value =
@@ -157,12 +147,23 @@ static bool filter_rejectattr(struct rt *rt, struct call *c, struct value *out)
     return select_items(rt, c, false, true, out);
 }
 
-const struct builtin select_filters[] = {{"default", "default_value? boolean?", filter_default},
-                                         {"d", "default_value? boolean?", filter_default},
-                                         {"attr", "name", filter_attr},
-                                         {"map", "*", filter_map},
-                                         {"select", "*", filter_select},
-                                         {"reject", "*", filter_reject},
-                                         {"selectattr", "*", filter_selectattr},
-                                         {"rejectattr", "*", filter_rejectattr},
-                                         {NULL, NULL, NULL}};
+static const struct builtin select_filters[] = {
+    {"default", "default_value? boolean?", filter_default},
+    {"d", "default_value? boolean?", filter_default},
+    {"attr", "name", filter_attr},
+    {"map", "*", filter_map},
+    {"select", "*", filter_select},
+    {"reject", "*", filter_reject},
+    {"selectattr", "*", filter_selectattr},
+    {"rejectattr", "*", filter_rejectattr},
+    {NULL, NULL, NULL}};
+
+const struct builtin *filter_find(const char *name, size_t size)
+{
+    static const struct builtin *const tables[] = {text_filters, number_filters, sequence_filters,
+                                                   select_filters};
+    const struct builtin *found = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(tables) && found == NULL; i++)
+        found = builtin_find(tables[i], name, size);
+    return found;
+}

@@ -5,7 +5,7 @@
 
 #define RANGE_LIMIT 100000 /* as in Jinja2's sandbox */
 
-bool make_range(struct rt *rt, struct call *c, struct value *out)
+static bool make_range(struct rt *rt, struct call *c, struct value *out)
 {
     int64_t first[3] = {0, 0, 1}, distance, step;
     struct range *r;
@@ -123,20 +123,6 @@ static bool global_raise(struct rt *rt, struct call *c, struct value *out)
         message[i] = (unsigned char)text.s->data[i] < 0x20 ? ' ' : text.s->data[i];
     rt->status = error_set(rt->error, GRAFT_INVALID_ARGUMENT, "%.*s", (int)n, message);
     return false;
-}
-
-static const struct builtin globals[] = {{"range", "*", make_range},
-                                         {"dict", "*", global_dict},
-                                         {"namespace", "*", global_namespace},
-                                         {"cycler", "*", global_cycler},
-                                         {"joiner", "sep?", global_joiner},
-                                         {"raise_exception", "message", global_raise},
-                                         {"strftime_now", "format", strftime_now},
-                                         {NULL, NULL, NULL}};
-
-const struct builtin *global_find(const char *name, size_t size)
-{
-    return builtin_find(globals, name, size);
 }
 
 /* ---- strftime_now ------------------------------------------------------------------------- */
@@ -286,7 +272,7 @@ static bool write_date(struct rt *rt, const struct date *d, const char *format, 
     return true;
 }
 
-bool strftime_now(struct rt *rt, struct call *c, struct value *out)
+static bool strftime_now(struct rt *rt, struct call *c, struct value *out)
 {
     struct str *format;
     struct date date;
@@ -295,4 +281,20 @@ bool strftime_now(struct rt *rt, struct call *c, struct value *out)
         return false;
     split_time(rt->now, &date);
     return write_date(rt, &date, format->data, format->size, 0) && str_capture(rt, mark, out);
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+static const struct builtin globals[] = {{"range", "*", make_range},
+                                         {"dict", "*", global_dict},
+                                         {"namespace", "*", global_namespace},
+                                         {"cycler", "*", global_cycler},
+                                         {"joiner", "sep?", global_joiner},
+                                         {"raise_exception", "message", global_raise},
+                                         {"strftime_now", "format", strftime_now},
+                                         {NULL, NULL, NULL}};
+
+const struct builtin *global_find(const char *name, size_t size)
+{
+    return builtin_find(globals, name, size);
 }

@@ -160,24 +160,6 @@ bool loop_attr(struct rt *rt, struct loop *loop, struct str *name, struct value 
     return true;
 }
 
-/* loop(items) inside a recursive loop: the text of the loop over those items. */
-bool call_loop(struct rt *rt, struct loop *loop, const struct args *args, struct value *out)
-{
-    size_t mark = rt->out.size;
-    int line = rt->line;
-    enum flow flow;
-    if (!loop->stmt->recursive)
-        return fail(rt, GRAFT_FORMAT, "the loop needs 'recursive' to be called");
-    if (args->count != 1 || args->n_keywords > 0)
-        return fail(rt, GRAFT_FORMAT, "a recursive loop takes one argument");
-    if (!rt_enter(rt) ||
-        !run_loop(rt, loop->outer, loop->stmt, args->items[0], loop->depth0 + 1, &flow))
-        return false;
-    rt->depth--;
-    rt->line = line;
-    return str_capture(rt, mark, out);
-}
-
 /* ---- running ------------------------------------------------------------------------------ */
 
 static bool run_else(struct rt *rt, struct frame *outer, const struct for_stmt *stmt,
@@ -206,8 +188,9 @@ static struct loop *loop_new(struct rt *rt, struct frame *outer, const struct fo
     return loop;
 }
 
-bool run_loop(struct rt *rt, struct frame *outer, const struct for_stmt *stmt, struct value source,
-              int depth, enum flow *flow)
+/* Over a value already computed: the entry of recursive loops. */
+static bool run_loop(struct rt *rt, struct frame *outer, const struct for_stmt *stmt,
+                     struct value source, int depth, enum flow *flow)
 {
     struct loop *loop = loop_new(rt, outer, stmt, source, depth);
     struct frame *frame = loop == NULL ? NULL : frame_new(rt, &stmt->scope, outer);
@@ -244,4 +227,22 @@ bool exec_for(struct rt *rt, struct frame *frame, const struct for_stmt *stmt, e
     if (!eval(rt, frame, stmt->iter, &source))
         return false;
     return run_loop(rt, frame, stmt, source, 0, flow);
+}
+
+/* loop(items) inside a recursive loop: the text of the loop over those items. */
+bool call_loop(struct rt *rt, struct loop *loop, const struct args *args, struct value *out)
+{
+    size_t mark = rt->out.size;
+    int line = rt->line;
+    enum flow flow;
+    if (!loop->stmt->recursive)
+        return fail(rt, GRAFT_FORMAT, "the loop needs 'recursive' to be called");
+    if (args->count != 1 || args->n_keywords > 0)
+        return fail(rt, GRAFT_FORMAT, "a recursive loop takes one argument");
+    if (!rt_enter(rt) ||
+        !run_loop(rt, loop->outer, loop->stmt, args->items[0], loop->depth0 + 1, &flow))
+        return false;
+    rt->depth--;
+    rt->line = line;
+    return str_capture(rt, mark, out);
 }

@@ -39,14 +39,12 @@ const struct builtin *test_find(const char *name, size_t size);
 const struct builtin *global_find(const char *name, size_t size);
 /* A table ends with a NULL name. */
 const struct builtin *builtin_find(const struct builtin *table, const char *name, size_t size);
-extern const struct builtin text_filters[], number_filters[], sequence_filters[], select_filters[];
+extern const struct builtin text_filters[], number_filters[], sequence_filters[];
 extern const struct builtin str_methods[], str_split_methods[], str_test_methods[];
 
 bool call_builtin(struct rt *rt, const struct builtin *b, struct value self,
                   const struct args *args, struct value *out);
 bool call_value(struct rt *rt, struct value callee, const struct args *args, struct value *out);
-bool call_macro(struct rt *rt, const struct macro *macro, const struct args *args,
-                struct value *out);
 bool call_loop(struct rt *rt, struct loop *loop, const struct args *args, struct value *out);
 
 /* Argument helpers: the default when missing; fail where the type does not fit. */
@@ -81,9 +79,6 @@ struct frame *frame_new(struct rt *rt, const struct scope *scope, struct frame *
 bool frame_start(struct rt *rt, const struct scope *scope, struct frame *frame);
 bool assign(struct rt *rt, struct frame *frame, const struct target *target, struct value v);
 bool exec_for(struct rt *rt, struct frame *frame, const struct for_stmt *stmt, enum flow *flow);
-/* Runs a loop over a value already computed: the entry of recursive loops. */
-bool run_loop(struct rt *rt, struct frame *frame, const struct for_stmt *stmt, struct value source,
-              int depth, enum flow *flow);
 
 struct loop { /* the `loop` variable: jinja2's LoopContext */
     const struct for_stmt *stmt;
@@ -137,8 +132,6 @@ bool case_test(struct str *s, bool upper);
 bool attribute_path(struct rt *rt, struct value object, struct value path, struct value *out);
 /* A stable sort of n values by keys; fails where they have no order. */
 bool sort_values(struct rt *rt, struct value *items, struct value *keys, size_t n, bool reverse);
-bool make_range(struct rt *rt, struct call *call, struct value *out);
 bool make_dict(struct rt *rt, const struct args *args, enum value_kind kind, struct value *out);
-bool strftime_now(struct rt *rt, struct call *call, struct value *out);
 
 #endif

@@ -401,7 +401,8 @@ static bool repr(struct rt *rt, struct value v, int depth)
     }
 }
 
-bool write_repr(struct rt *rt, struct value v)
+/* repr(v) */
+static bool write_repr(struct rt *rt, struct value v)
 {
     return repr(rt, v, 0);
 }

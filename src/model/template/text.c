@@ -132,7 +132,7 @@ bool uni_title_letter(uint32_t c)
     return category(c) == UTF8PROC_CATEGORY_LT;
 }
 
-bool uni_cased(uint32_t c)
+static bool uni_cased(uint32_t c)
 {
     return uni_lower_letter(c) || uni_upper_letter(c) || uni_title_letter(c);
 }

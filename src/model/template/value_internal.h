@@ -260,7 +260,6 @@ bool uni_word(uint32_t c); /* a letter, a digit or '_', as \w */
 bool uni_alpha(uint32_t c);
 bool uni_digit(uint32_t c); /* decimal digits */
 bool uni_numeric(uint32_t c);
-bool uni_cased(uint32_t c);
 bool uni_lower_letter(uint32_t c);
 bool uni_upper_letter(uint32_t c);
 bool uni_title_letter(uint32_t c);
@@ -281,8 +280,7 @@ const char *bytes_rfind(struct rt *rt, const struct str *hay, const struct str *
 
 /* ---- printing (repr.c) -------------------------------------------------------------------- */
 
-bool write_str(struct rt *rt, struct value v);  /* str(v), appended to rt->out */
-bool write_repr(struct rt *rt, struct value v); /* repr(v) */
+bool write_str(struct rt *rt, struct value v); /* str(v), appended to rt->out */
 bool write_bytes(struct rt *rt, const char *data, size_t size);
 bool write_text(struct rt *rt, const char *text);
 bool to_str(struct rt *rt, struct value v, struct value *out);      /* str(v), never safe */

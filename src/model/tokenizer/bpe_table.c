@@ -40,8 +40,8 @@ bool merge_table_reserve(struct merge_table *m, size_t count)
     return true;
 }
 
-bool merge_table_put(struct merge_table *m, uint32_t left, uint32_t right, uint32_t rank,
-                     uint32_t result)
+static bool merge_table_put(struct merge_table *m, uint32_t left, uint32_t right, uint32_t rank,
+                            uint32_t result)
 {
     if (!merge_table_reserve(m, m->count + 1))
         return false;

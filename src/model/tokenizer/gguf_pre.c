@@ -91,7 +91,7 @@ static bool same_step(const struct pre_step *step, const char *listed)
     return step->behavior == SPLIT_ISOLATED && strcmp(text, listed) == 0;
 }
 
-bool pre_rule_matches(const struct pre_rule *rule, const struct tokenizer *t)
+static bool pre_rule_matches(const struct pre_rule *rule, const struct tokenizer *t)
 {
     int n = 0;
     while (n < PRE_PATTERNS && rule->patterns[n])

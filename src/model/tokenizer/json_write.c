@@ -6,7 +6,8 @@ static graft_status no_memory(graft_error *error)
     return error_set(error, GRAFT_NO_MEMORY, "out of memory for tokenizer.json");
 }
 
-json_t *added_to_json(const struct tokenizer *t)
+/* NULL: no memory. */
+static json_t *added_to_json(const struct tokenizer *t)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < t->n_added && list; i++) {

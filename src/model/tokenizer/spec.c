@@ -205,7 +205,7 @@ static graft_status read_decoder(struct tokenizer *t, const json_t *node,
     return status;
 }
 
-graft_status spec_read_decoder(struct tokenizer *t, const json_t *node, graft_error *error)
+static graft_status spec_read_decoder(struct tokenizer *t, const json_t *node, graft_error *error)
 {
     struct decoder_state state = {0};
     if (node && !json_is_null(node))

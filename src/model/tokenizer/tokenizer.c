@@ -225,11 +225,6 @@ graft_token_id tokenizer_pad(const struct tokenizer *t)
     return t->pad;
 }
 
-graft_token_id tokenizer_unk(const struct tokenizer *t)
-{
-    return t->unk;
-}
-
 bool tokenizer_adds_bos(const struct tokenizer *t)
 {
     return t->adds_bos && t->bos >= 0;
@@ -266,11 +261,6 @@ const char *tokenizer_token(const struct tokenizer *t, graft_token_id id, size_t
     if (token && length)
         *length = token->length;
     return token ? token->text : NULL;
-}
-
-graft_token_id tokenizer_find(const struct tokenizer *t, const char *token, size_t length)
-{
-    return vocab_find(&t->vocab, token, length);
 }
 
 const char *tokenizer_chat_template(const struct tokenizer *t)

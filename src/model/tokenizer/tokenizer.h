@@ -72,14 +72,12 @@ tokenizer_kind(const struct tokenizer *t); /* "byte-level BPE", "SentencePiece B
 graft_token_id tokenizer_bos(const struct tokenizer *t); /* -1: none */
 graft_token_id tokenizer_eos(const struct tokenizer *t);
 graft_token_id tokenizer_pad(const struct tokenizer *t);
-graft_token_id tokenizer_unk(const struct tokenizer *t);
 bool tokenizer_adds_bos(const struct tokenizer *t); /* its own post-processor would */
 bool tokenizer_is_special(const struct tokenizer *t, graft_token_id id);
 /* Ends a generation: EOS, and end-of-turn tokens known by name (<|im_end|>, <|eot_id|>, …). */
 bool tokenizer_is_end(const struct tokenizer *t, graft_token_id id);
 /* The stored form of a token (as in the vocabulary), for tables; NULL when out of range. */
 const char *tokenizer_token(const struct tokenizer *t, graft_token_id id, size_t *length);
-graft_token_id tokenizer_find(const struct tokenizer *t, const char *token, size_t length); /* -1 */
 /* The chat template found beside the vocabulary (tokenizer_config.json, chat_template.jinja or GGUF),
  * NULL when there is none. With several, the one named "default". */
 const char *tokenizer_chat_template(const struct tokenizer *t);

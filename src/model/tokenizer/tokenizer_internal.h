@@ -191,8 +191,6 @@ struct merge_table {
     size_t count, capacity;
 };
 bool merge_table_reserve(struct merge_table *m, size_t count);
-bool merge_table_put(struct merge_table *m, uint32_t left, uint32_t right, uint32_t rank,
-                     uint32_t result);
 /* All merges by rank; mem_free them with the tokenizer's memory. NULL: no memory. */
 struct merge *merges_in_order(const struct tokenizer *t, size_t *count);
 const struct merge *merge_table_get(const struct merge_table *m, uint32_t left, uint32_t right);
@@ -297,7 +295,6 @@ struct tokenizer *tokenizer_new(struct mem *mem); /* NULL: no memory */
 graft_status spec_read(struct tokenizer *t, const json_t *spec, graft_error *error);
 graft_status spec_read_normalizer(struct tokenizer *t, const json_t *node, graft_error *error);
 graft_status spec_read_pretokenizer(struct tokenizer *t, const json_t *node, graft_error *error);
-graft_status spec_read_decoder(struct tokenizer *t, const json_t *node, graft_error *error);
 /* {"String": …} or {"Regex": …}. */
 graft_status spec_read_pattern(struct tokenizer *t, const json_t *node, struct pattern **out,
                                graft_error *error);
@@ -343,13 +340,11 @@ struct pre_rule {
     bool ignore_merges, adds_bos;
 };
 const struct pre_rule *pre_rule_named(const char *name, size_t length); /* NULL: unknown */
-bool pre_rule_matches(const struct pre_rule *rule, const struct tokenizer *t);
 const struct pre_rule *pre_rule_of(const struct tokenizer *t);
 /* The spec that GGUF metadata implies; a new reference, NULL with the error set. */
 json_t *gguf_spec(const struct tokenizer *t, const struct gguf *g, graft_error *error);
 /* The spec with added tokens, as text. */
 graft_status spec_text(const struct tokenizer *t, struct buf *out, graft_error *error);
-json_t *added_to_json(const struct tokenizer *t); /* NULL: no memory */
 
 /* ---- encoding ---------------------------------------------------------------------------------------- */
 
