@@ -35,6 +35,18 @@ _graft() {
         return
         ;;
     esac
+    if [ "${COMP_WORDS[1]}" = bench ]; then
+        case $prev in
+        bench)
+            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load model" -- "$cur")
+            return
+            ;;
+        --shape)
+            mapfile -t COMPREPLY < <(compgen -W "qwen2.5-0.5b llama-3.2-1b tinyllama-1.1b mini" -- "$cur")
+            return
+            ;;
+        esac
+    fi
     case $cur in
     -*)
         mapfile -t COMPREPLY < <(compgen -W "$(_graft_options "$graft" "${COMP_WORDS[1]}")" -- "$cur")

@@ -29,6 +29,7 @@ int verb_tokenize(int argc, char **argv);
 int verb_detokenize(int argc, char **argv);
 int verb_inspect(int argc, char **argv);
 int verb_quantize(int argc, char **argv);
+int verb_bench(int argc, char **argv);
 int verb_version(int argc, char **argv);
 
 /* ---- options (options.c) ------------------------------------------------------------------ */
@@ -62,6 +63,7 @@ extern const struct argp cli_context_argp;
 int64_t cli_parse_int(struct argp_state *state, const char *option, const char *arg, int64_t min,
                       int64_t max);
 const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg);
+graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, const char *arg);
 
 /* ---- opening (open.c) --------------------------------------------------------------------- */
 

@@ -105,7 +105,7 @@ const struct argp cli_common_argp = {.options = common_options, .parser = parse_
 
 /* ---- context and cache ---- */
 
-static graft_kv_type parse_kv_type(struct argp_state *state, const char *option, const char *arg)
+graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, const char *arg)
 {
     if (strcmp(arg, "f16") == 0) {
         return GRAFT_KV_F16;
@@ -127,10 +127,10 @@ static error_t parse_context(int key, char *arg, struct argp_state *state)
         s->n_ctx = (int)cli_parse_int(state, "--ctx-size", arg, 0, 1 << 24);
         return 0;
     case KEY_CACHE_K:
-        s->cache_k = parse_kv_type(state, "--cache-type-k", arg);
+        s->cache_k = cli_parse_kv_type(state, "--cache-type-k", arg);
         return 0;
     case KEY_CACHE_V:
-        s->cache_v = parse_kv_type(state, "--cache-type-v", arg);
+        s->cache_v = cli_parse_kv_type(state, "--cache-type-v", arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

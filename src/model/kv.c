@@ -217,3 +217,24 @@ graft_status kv_seq_fork(const struct kv_seq *seq, struct kv_seq **out, graft_er
     *out = fork;
     return GRAFT_OK;
 }
+
+graft_status kv_seq_repeat(const struct kv_seq *seq, int64_t length, struct kv_seq **out,
+                           graft_error *error)
+{
+    struct kv_seq *copy = NULL;
+    int64_t whole = seq->length / KV_BLOCK;
+    if (whole < 1 || length < 0)
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "no whole block to repeat");
+    graft_status status = kv_seq_open(seq->pool, &copy, error);
+    if (status == GRAFT_OK)
+        status = kv_seq_reserve(copy, length, error);
+    if (status != GRAFT_OK) {
+        kv_seq_close(&copy);
+        return status;
+    }
+    for (int64_t i = 0; i < copy->n_blocks; i++)
+        memcpy(copy->blocks[i]->data, seq->blocks[i % whole]->data, seq->pool->block_bytes);
+    copy->length = length;
+    *out = copy;
+    return GRAFT_OK;
+}

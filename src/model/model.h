@@ -164,6 +164,10 @@ void kv_seq_trim(struct kv_seq *seq, int64_t length);
 graft_status kv_seq_reserve(struct kv_seq *seq, int64_t length, graft_error *error);
 /* A new sequence that shares the blocks of another. */
 graft_status kv_seq_fork(const struct kv_seq *seq, struct kv_seq **out, graft_error *error);
+/* A new sequence of `length` positions in blocks of its own, which are copies of the whole blocks of `seq`
+ * (at least one) over and over: for measurements, where what is read counts and not what it means. */
+graft_status kv_seq_repeat(const struct kv_seq *seq, int64_t length, struct kv_seq **out,
+                           graft_error *error);
 
 /* ---- forward ------------------------------------------------------------------------------ */
 

@@ -296,9 +296,34 @@ static void running_out_of_memory_leaves_sequences_as_they_were(void **state)
     assert_true(steps > 8);
 }
 
+static void a_repeated_sequence_has_copies_of_its_own(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, 16);
+    struct kv_seq *seq = open_seq(&f), *copy = NULL;
+    grow(seq, KV_BLOCK - 1, 'a');
+    assert_int_equal(kv_seq_repeat(seq, 10, &copy, NULL), GRAFT_INVALID_ARGUMENT);
+    grow(seq, 2 * KV_BLOCK + 3, 'b');
+    assert_int_equal(kv_seq_repeat(seq, 5 * KV_BLOCK + 7, &copy, NULL), GRAFT_OK);
+    assert_int_equal(kv_seq_length(copy), 5 * KV_BLOCK + 7);
+    assert_int_equal(kv_pool_blocks_used(f.pool), 3 + 6);
+    for (int i = 0; i < 6; i++) {
+        assert_ptr_not_equal(copy->blocks[i], seq->blocks[i % 2]);
+        assert_memory_equal(copy->blocks[i]->data, seq->blocks[i % 2]->data, f.pool->block_bytes);
+    }
+    struct kv_seq *more = NULL; /* 7 blocks are left of 16 */
+    assert_int_equal(kv_seq_repeat(seq, 8 * KV_BLOCK, &more, NULL), GRAFT_LIMIT);
+    assert_null(more);
+    kv_seq_close(&copy);
+    kv_seq_close(&seq);
+    stop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_repeated_sequence_has_copies_of_its_own),
         cmocka_unit_test(blocks_have_room_for_all_layers_and_heads),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(blocks_come_as_positions_do_and_go_with_trim),

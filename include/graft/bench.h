@@ -1,0 +1,92 @@
+/* graft/bench.h: how fast a model runs on this machine, beside what the machine can do at all.
+ *
+ * Every figure is the median of several samples, taken in turn with samples of the limit that bounds it
+ * (the rate at which memory is read, the multiply-adds of the tier), so that a machine that others use
+ * too slows both alike. A figure is given only after outputs were compared with the scalar tier.
+ *
+ * Models are files, or shapes that are known by name and get random weights on the fly: the speed does
+ * not depend on what the weights are.
+ */
+#ifndef GRAFT_PUBLIC_BENCH_H
+#define GRAFT_PUBLIC_BENCH_H
+
+#include <graft/session.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { GRAFT_BENCH_LIST_MAX = 16 };
+
+/* Names that are not known are GRAFT_INVALID_ARGUMENT, with a message of one line that lists those that
+ * are. */
+typedef struct graft_bench_options {
+    size_t struct_size;
+    /* "limits", "decode", "prefill", "attention", "linear" or "load". */
+    const char *bench;
+    const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
+    const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
+    const char *type;  /* of random weights, as for graft_convert; default "q8_0" */
+    /* Samples of each case, at most 64; 0 (default): 9, but no more than 3 of what takes long. */
+    int samples;
+    /* decode: tokens in a sample, default 16. prefill, linear and attention: rows of the prompt, at most
+     * 4096, default 512. 0: the default. */
+    int tokens;
+    /* decode and attention: tokens before those that are timed; n 0 (default): 128 and 4096. */
+    int contexts[GRAFT_BENCH_LIST_MAX];
+    int n_contexts;
+    /* decode and linear: sequences that are stepped together, 1 to 64 each; n 0 (default): 1. */
+    int rows[GRAFT_BENCH_LIST_MAX];
+    int n_rows;
+    graft_kv_type cache_k, cache_v; /* default F16 */
+    graft_progress_fn progress;     /* NULL: none; units: the call's own */
+    void *progress_user;
+} graft_bench_options;
+GRAFT_API void graft_bench_options_init(graft_bench_options *options, size_t struct_size);
+static inline graft_bench_options graft_bench_options_default(void)
+{
+    graft_bench_options options;
+    graft_bench_options_init(&options, sizeof options);
+    return options;
+}
+
+/* One figure. Made by the library, so later versions may append members. Numbers that do not apply are
+ * NaN, texts NULL. Valid during the callback. */
+typedef struct graft_bench_result {
+    const char *bench;   /* "decode" */
+    const char *name;    /* of the case: "context 128" */
+    const char *subject; /* what was run: "qwen2.5-0.5b q8_0 (random weights, head Q8_0)" */
+    const char *unit;    /* "tokens/s" */
+    double value;        /* median of the samples */
+    double spread;       /* (largest − smallest) / median of the samples */
+    int samples;
+    const char *clock;    /* "wall", or "processor": the time that the busiest thread was running */
+    const char *limit;    /* what bounds it: "read bandwidth", "f32 FMA"; NULL: nothing known */
+    double limit_share;   /* of the limit, sampled just before and after each sample; median */
+    const char *baseline; /* the case that it is compared with */
+    double baseline_value;
+    double ratio;        /* value / baseline, of samples taken one after the other; median */
+    const char *checked; /* what of the outputs was compared with the scalar tier */
+} graft_bench_result;
+typedef void (*graft_bench_fn)(void *user, const graft_bench_result *result);
+
+/* Runs one bench and gives its figures to the callback, on the calling thread, at its end. The decode
+ * and prefill rows of a random model repeat cached keys and values in place of a long prompt: what is
+ * read is the same. NUMERIC: outputs differ from those of the scalar tier, and there is no figure.
+ * CANCELLED by progress. */
+GRAFT_API graft_status graft_bench_run(graft_runtime *runtime, const graft_bench_options *options,
+                                       graft_bench_fn callback, void *user, graft_error *error);
+
+/* Keeps the model that options->shape and options->type describe: a GGUF file with a made-up vocabulary of
+ * the right size, which other programs open as well. *subject (NULL: not wanted) becomes the text that
+ * graft_bench_result has; release it with graft_free. */
+GRAFT_API graft_status graft_bench_write(graft_runtime *runtime, const graft_bench_options *options,
+                                         const char *path, char **subject, graft_error *error);
+
+/* Names for people, "a, b, c"; static. */
+GRAFT_API const char *graft_bench_shapes(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

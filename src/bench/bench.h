@@ -1,0 +1,21 @@
+/* bench.h: figures of speed, each beside the limit of the machine.
+ *
+ * Measures models through model_forward and products through the kernel table; changes nothing in
+ * either. Owns the random models that it runs when there is no file. The contracts are those of
+ * <graft/bench.h>; api/ checks arguments and fills the defaults.
+ */
+#ifndef GRAFT_BENCH_H
+#define GRAFT_BENCH_H
+
+#include "base/base.h"
+
+#include <graft/bench.h>
+
+/* options->model is a path, or NULL. */
+graft_status bench_run(graft_runtime *runtime, const graft_bench_options *options,
+                       graft_bench_fn callback, void *user, graft_error *error);
+graft_status bench_write(graft_runtime *runtime, const graft_bench_options *options,
+                         const char *path, char **subject, graft_error *error);
+const char *bench_shapes(void);
+
+#endif

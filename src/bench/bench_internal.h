@@ -1,0 +1,180 @@
+/* bench_internal.h: what the files of src/bench share.
+ *
+ * A run opens a model (a file, or random weights in a file that exists in memory only), makes a list
+ * of cases, checks outputs against the scalar tier, and samples the cases in turn with the limits of
+ * the machine between them.
+ */
+#ifndef GRAFT_BENCH_INTERNAL_H
+#define GRAFT_BENCH_INTERNAL_H
+
+#include "bench/bench.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+
+enum { SAMPLES_MAX = 64, SUBJECT_SIZE = 320, CASE_NAME_SIZE = 64 };
+
+/* ---- limits of the machine (limits.c, peak.c) --------------------------------------------- */
+
+/* Seconds of one measurement, by two clocks: on the wall, and the processor time of the worker that
+ * used most of it, which leaves out what other programs took. */
+enum bench_clock { CLOCK_WALL, CLOCK_WORKERS, CLOCK_KINDS };
+struct seconds {
+    double by[CLOCK_KINDS];
+};
+/* Runs the work on all workers, or (alone) on the caller only. */
+struct seconds run_timed(struct pool *pool, bool alone, pool_work work, void *context);
+
+/* One kind of arithmetic that a tier has. `run` does `rounds` rounds and returns the operations (a
+ * multiply-add is two). */
+struct peak {
+    const char *tier, *name; /* "avx2", "f32 FMA" */
+    const char *unit;        /* "GFLOP/s", "GOP/s" */
+    double (*run)(int64_t rounds);
+    bool panels; /* what products of panels rounded to bf16 run on */
+};
+/* The i-th of the tier, NULL past the end. The first is always f32 multiply-add. */
+const struct peak *peak_at(const char *tier, int i);
+/* Reads all bytes, as fast as the processor can. */
+uint64_t read_bytes(const uint8_t *p, size_t bytes);
+
+enum { PEAKS_MAX = 4 };
+
+struct limits {
+    struct pool *pool;
+    struct mem *mem;
+    uint8_t *memory; /* [memory_bytes], far more than caches hold */
+    size_t memory_bytes;
+    const struct peak *peaks[PEAKS_MAX]; /* of the tier: [n_peaks] */
+    int64_t rounds[PEAKS_MAX];           /* of some milliseconds each */
+    int n_peaks;
+};
+graft_status limits_open(struct limits *l, graft_runtime *runtime, graft_error *error);
+void limits_close(struct limits *l); /* a zeroed one is allowed */
+/* Seconds per byte, and per operation of a peak, of all workers (or the caller alone). */
+struct seconds limits_read(const struct limits *l, bool alone);
+struct seconds limits_compute(const struct limits *l, int peak, bool alone);
+/* The peak that prompts through weights of a type are held to. */
+int limits_peak_for(const struct limits *l, const struct kernels *k, graft_type type);
+
+/* ---- shapes (shapes.c) -------------------------------------------------------------------- */
+
+struct shape {
+    const char *name;
+    const char *arch;         /* general.architecture */
+    const char *pre;          /* tokenizer.ggml.pre of its family */
+    struct config dimensions; /* sizes, rope, tied, biases; arch and windows are not set */
+};
+const struct shape *shape_find(const char *name);
+const char *shape_names(void);
+
+/* ---- random models (synth.c, vocab.c) ----------------------------------------------------- */
+
+/* Writes shape and type (a recipe) as GGUF. `file` is open and stays so. progress as in the options. */
+graft_status synth_write(graft_runtime *runtime, const struct shape *shape, const char *type,
+                         struct file_writer *file, const graft_bench_options *options,
+                         graft_error *error);
+/* A byte-level vocabulary of n tokens: bytes, what merges make of them, two control tokens. */
+graft_status vocab_put(struct mem *mem, struct gguf_writer *w, const char *pre, int n,
+                       graft_error *error);
+
+/* ---- one run (bench.c) -------------------------------------------------------------------- */
+
+struct bench {
+    graft_runtime *runtime;
+    struct mem *mem;
+    const graft_bench_options *options;
+    graft_bench_fn callback;
+    void *user;
+    struct limits limits;
+    int memory_file; /* of a random model; -1: none */
+    char *path;      /* of the model; NULL: there is none */
+    struct model *model;
+    struct graft_runtime scalar; /* the same workers with the scalar tier */
+    char subject[SUBJECT_SIZE];
+    const char *checked;
+};
+
+struct kv_pool_options bench_kv_options(const struct bench *b, int64_t max_blocks);
+/* The pool, and a first sequence of one block, which others repeat; both are the caller's to close. */
+graft_status bench_kv_open(struct bench *b, int64_t max_blocks, struct workspace *ws,
+                           struct kv_pool **pool, struct kv_seq **seed, graft_error *error);
+
+/* ---- cases (measure.c) -------------------------------------------------------------------- */
+
+enum { LIMIT_READ = -1 }; /* else: a peak of limits */
+
+struct bench_case {
+    char name[CASE_NAME_SIZE];
+    const char *unit;
+    double work;  /* of one sample, in the unit: value = work / seconds */
+    bool is_time; /* then value = work * seconds */
+    enum bench_clock clock;
+    int limit;         /* LIMIT_READ, or the index of a peak */
+    double limit_work; /* bytes, or operations, of one sample */
+    int baseline;      /* index of the case it is compared with; -1: none */
+    graft_status (*run)(struct bench *b, void *context, struct seconds *seconds,
+                        graft_error *error);
+    void *context;
+};
+/* Warms every case up, samples them in turn, and gives the figures to the callback. */
+graft_status bench_measure(struct bench *b, const struct bench_case *cases, int n,
+                           graft_error *error);
+/* "value" of samples that were taken elsewhere. */
+void bench_report(const struct bench *b, const char *name, const char *unit, const double *values,
+                  int n);
+/* Samples to take when the caller did not say; `most` when there is time. */
+int bench_samples(const struct bench *b);
+graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,
+                            graft_error *error);
+/* Wall clock around a call. */
+double wall_seconds(double since);
+
+/* ---- checks (check.c) --------------------------------------------------------------------- */
+
+/* Eight outputs of every linear of every type in the model, both roles. */
+graft_status check_products(struct bench *b, graft_error *error);
+/* The above, and eight rows through the first two blocks. */
+graft_status check_model(struct bench *b, graft_error *error);
+/* NUMERIC unless |got − want| is small beside the size of `want`. */
+graft_status check_close(const float *got, const float *want, int64_t n, enum role role,
+                         const char *what, graft_error *error);
+
+/* ---- products (product.c) ----------------------------------------------------------------- */
+
+/* All outputs [begin, end) of n_tok rows: x are floats for PREFILL, rows of act_format_for otherwise. */
+struct product {
+    const struct kernels *kernels;
+    const struct matrix *weight;
+    enum role role;
+    const void *x;
+    int n_tok;
+    float *y; /* [n_tok, n_out] */
+};
+void product_run(const struct product *p, int64_t begin, int64_t end, void *scratch);
+size_t product_scratch_bytes(int64_t n_in); /* of one worker, for both roles */
+/* x [n_tok, n_in] in the format that the role takes; mem_free it. NULL: no memory. */
+void *product_input(struct mem *mem, const struct kernels *k, const struct matrix *w,
+                    enum role role, const float *x, int n_tok);
+/* The linears of a model by kind: those of a block, then the head. */
+enum { KIND_HEAD = LINEAR_COUNT, KIND_COUNT };
+const char *kind_name(int kind);
+/* The kind's weight in a block (the head has one only). */
+const struct matrix *kind_weight(const struct model *m, int kind, int layer);
+int kind_layers(const struct model *m, int kind);
+size_t weight_bytes(const struct matrix *w);
+/* Bytes that one decoded token reads: all weights, the head included. */
+double model_token_bytes(const struct model *m);
+/* Multiply-adds, times two, of one row through the blocks' linears: no head, no attention. */
+double model_block_flops(const struct model *m);
+void fill_random(float *x, int64_t n, uint64_t stream);
+
+/* ---- the benches -------------------------------------------------------------------------- */
+
+graft_status bench_limits(struct bench *b, graft_error *error);
+graft_status bench_decode(struct bench *b, graft_error *error);
+graft_status bench_prefill(struct bench *b, graft_error *error);
+graft_status bench_attention(struct bench *b, graft_error *error);
+graft_status bench_linear(struct bench *b, graft_error *error);
+graft_status bench_load(struct bench *b, graft_error *error);
+
+#endif

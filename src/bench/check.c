@@ -1,0 +1,204 @@
+/* check.c: no figure without a look at what was computed.
+ *
+ * The scalar tier is the specification and slow, so it is asked for parts: eight outputs of each kind of
+ * linear in each type that the model has, and eight rows (a prompt of six, two decoded tokens) through
+ * the first two blocks and the final norm. Both see the same weights in the same pages.
+ */
+#include "bench/bench_internal.h"
+
+#include <math.h>
+
+enum { CHECK_OUTPUTS = 8, CHECK_SPAN = 64, CHECK_BLOCKS = 2, PROMPT_ROWS = 6, CHECK_ROWS = 8 };
+
+/* Root mean square of the difference, beside that of the outputs. Decode rows are sums of the same
+ * integers in another order; prompts may go through panels of 8 bits of precision. */
+static const float TOLERANCES[ROLE_COUNT] = {[ROLE_DECODE] = 2e-3f, [ROLE_PREFILL] = 2e-2f};
+
+graft_status check_close(const float *got, const float *want, int64_t n, enum role role,
+                         const char *what, graft_error *error)
+{
+    double difference = 0, size = 0;
+    for (int64_t i = 0; i < n; i++) {
+        difference += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+        size += (double)want[i] * want[i];
+    }
+    double relative = sqrt(difference / size);
+    if (relative <= (double)TOLERANCES[role])
+        return GRAFT_OK;
+    return error_set(error, GRAFT_NUMERIC,
+                     "%s: the result differs from the scalar tier's by %.2g of its size, so there "
+                     "is no figure",
+                     what, relative);
+}
+
+/* ---- products ----------------------------------------------------------------------------- */
+
+struct product_check {
+    struct bench *b;
+    const struct matrix *weight;
+    enum role role;
+    float *x;      /* [n_in] */
+    float *y;      /* [n_out] */
+    void *scratch; /* of one worker */
+    void *act;     /* x as the role takes it */
+    const char *what;
+};
+
+struct product_work {
+    const struct product *product;
+    int64_t begin, end;
+    void *scratch;
+};
+
+static void product_share(void *context, int worker, int n_workers)
+{
+    (void)worker, (void)n_workers;
+    const struct product_work *w = context;
+    product_run(w->product, w->begin, w->end, w->scratch);
+}
+
+/* The tier does a span as wide as any of its tiles, the scalar tier the last outputs of it; inside a
+ * region, where the floating-point state is graft's. */
+static void run_span(const struct product_check *c, const struct kernels *k, int64_t begin,
+                     int64_t end)
+{
+    const struct product p = {
+        .kernels = k, .weight = c->weight, .role = c->role, .x = c->act, .n_tok = 1, .y = c->y};
+    struct product_work w = {&p, begin, end, c->scratch};
+    pool_run_alone(c->b->runtime->pool, product_share, &w);
+}
+
+static graft_status check_product(const struct product_check *c, graft_error *error)
+{
+    float got[CHECK_OUTPUTS];
+    int64_t n_out = c->weight->n_out;
+    int64_t begin = n_out > CHECK_SPAN ? n_out / 2 / CHECK_SPAN * CHECK_SPAN : 0;
+    int64_t end = n_out - begin > CHECK_SPAN ? begin + CHECK_SPAN : n_out;
+    int64_t first = end - begin > CHECK_OUTPUTS ? end - CHECK_OUTPUTS : begin;
+    run_span(c, c->b->runtime->kernels, begin, end);
+    memcpy(got, c->y + first, (size_t)(end - first) * sizeof(float));
+    run_span(c, c->b->scalar.kernels, first, end);
+    return check_close(got, c->y + first, end - first, c->role, c->what, error);
+}
+
+static graft_status check_weight(struct bench *b, const struct matrix *w, enum role role,
+                                 const char *what, graft_error *error)
+{
+    struct product_check c = {.b = b, .weight = w, .role = role, .what = what};
+    graft_status status = GRAFT_OK;
+    c.x = mem_calloc(b->mem, (size_t)w->n_in, sizeof(float));
+    c.y = mem_calloc(b->mem, (size_t)w->n_out, sizeof(float));
+    c.scratch = mem_alloc(b->mem, product_scratch_bytes(w->n_in));
+    if (c.x)
+        fill_random(c.x, w->n_in, 7);
+    if (c.x)
+        c.act = product_input(b->mem, b->runtime->kernels, w, role, c.x, 1);
+    if (c.x && c.y && c.scratch && c.act)
+        status = check_product(&c, error);
+    else
+        status = error_set(error, GRAFT_NO_MEMORY, "no memory for a check");
+    mem_free(b->mem, c.x);
+    mem_free(b->mem, c.y);
+    mem_free(b->mem, c.scratch);
+    mem_free(b->mem, c.act);
+    return status;
+}
+
+/* Is it the first block whose weight of this kind has its type? */
+static bool is_first_of_type(const struct model *m, int kind, int layer)
+{
+    for (int i = 0; i < layer; i++)
+        if (kind_weight(m, kind, i)->type == kind_weight(m, kind, layer)->type)
+            return false;
+    return true;
+}
+
+graft_status check_products(struct bench *b, graft_error *error)
+{
+    graft_status status = GRAFT_OK;
+    for (int kind = 0; kind < KIND_COUNT; kind++)
+        for (int layer = 0; layer < kind_layers(b->model, kind); layer++)
+            for (int role = 0; role < ROLE_COUNT && status == GRAFT_OK; role++) {
+                const struct matrix *w = kind_weight(b->model, kind, layer);
+                char what[CASE_NAME_SIZE];
+                if (!is_first_of_type(b->model, kind, layer))
+                    continue;
+                snprintf(what, sizeof what, "%s %s, %s", kind_name(kind), graft_type_name(w->type),
+                         role == ROLE_DECODE ? "decode" : "prefill");
+                status = check_weight(b, w, (enum role)role, what, error);
+            }
+    b->checked = "8 outputs of every linear of every type";
+    return status;
+}
+
+/* ---- blocks ------------------------------------------------------------------------------- */
+
+/* The same weights as a model of few blocks on some runtime. */
+static struct model model_view(const struct model *m, graft_runtime *runtime)
+{
+    struct model view = *m;
+    view.runtime = runtime;
+    view.config.n_layer = m->config.n_layer < CHECK_BLOCKS ? m->config.n_layer : CHECK_BLOCKS;
+    return view;
+}
+
+/* The final states of a prompt and of tokens decoded after it, [CHECK_ROWS, d_model]. */
+static graft_status run_rows(const struct model *m, struct kv_pool *pool, struct workspace *ws,
+                             float *out, graft_error *error)
+{
+    struct row rows[CHECK_ROWS];
+    struct kv_seq *seq = NULL;
+    int64_t width = m->config.d_model;
+    graft_status status = kv_seq_open(pool, &seq, error);
+    for (int i = 0; i < CHECK_ROWS && status == GRAFT_OK; i++)
+        rows[i] = (struct row){.token = (graft_token_id)((i * 7919 + 11) % m->config.n_vocab),
+                               .pos = i,
+                               .seq = seq,
+                               .role = i < PROMPT_ROWS ? ROLE_PREFILL : ROLE_DECODE,
+                               .want_hidden = true};
+    for (int i = 0; i < CHECK_ROWS && status == GRAFT_OK;) {
+        int n = i < PROMPT_ROWS ? PROMPT_ROWS : 1;
+        status = model_forward(m, rows + i, n, ws, error);
+        for (int j = 0; j < n && status == GRAFT_OK; j++)
+            memcpy(out + (i + j) * width, workspace_hidden(ws, j), (size_t)width * sizeof(float));
+        i += n;
+    }
+    kv_seq_close(&seq);
+    return status;
+}
+
+static graft_status run_view(struct bench *b, graft_runtime *runtime, float *out,
+                             graft_error *error)
+{
+    struct model view = model_view(b->model, runtime);
+    struct kv_pool *pool = NULL;
+    struct workspace *ws = NULL;
+    const struct kv_pool_options options = bench_kv_options(b, 4);
+    graft_status status = kv_pool_open(&view, &options, &pool, error);
+    if (status == GRAFT_OK)
+        status = workspace_open(&view, CHECK_ROWS, &ws, error);
+    if (status == GRAFT_OK)
+        status = run_rows(&view, pool, ws, out, error);
+    workspace_close(&ws);
+    kv_pool_close(&pool);
+    return status;
+}
+
+graft_status check_model(struct bench *b, graft_error *error)
+{
+    size_t n = (size_t)CHECK_ROWS * (size_t)b->model->config.d_model;
+    graft_status status = check_products(b, error);
+    if (status != GRAFT_OK)
+        return status;
+    float *got = mem_calloc(b->mem, 2 * n, sizeof *got);
+    if (!got)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a check");
+    status = run_view(b, b->runtime, got, error);
+    if (status == GRAFT_OK)
+        status = run_view(b, &b->scalar, got + n, error);
+    if (status == GRAFT_OK)
+        status = check_close(got, got + n, (int64_t)n, ROLE_PREFILL, "two blocks", error);
+    mem_free(b->mem, got);
+    b->checked = "8 outputs of every linear of every type, 8 rows through two blocks";
+    return status;
+}

@@ -1,0 +1,210 @@
+/* measure.c: samples, and what is made of them.
+ *
+ * The cases of a bench are sampled in turn, with a sample of the limit before each case and after the
+ * last: a share is taken of the two limits around its sample, a ratio of two samples of one turn. On a
+ * machine that others use too the speeds go up and down together, and shares and ratios do not.
+ */
+#include "bench/bench_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { SAMPLES_DEFAULT = 9, SAMPLES_LEAST = 3 };
+static const double CASE_SECONDS = 8; /* time for each case when the number of samples is ours */
+static const double LIMIT_PART = 0.1, LIMIT_SECONDS = 0.3;
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *values, int n)
+{
+    double v[SAMPLES_MAX];
+    memcpy(v, values, (size_t)n * sizeof *v);
+    qsort(v, (size_t)n, sizeof *v, ascending);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+static double spread(const double *values, int n)
+{
+    double least = values[0], most = values[0];
+    for (int i = 1; i < n; i++) {
+        least = fmin(least, values[i]);
+        most = fmax(most, values[i]);
+    }
+    return (most - least) / median(values, n);
+}
+
+int bench_samples(const struct bench *b)
+{
+    return b->options->samples > 0 ? b->options->samples : SAMPLES_DEFAULT;
+}
+
+double wall_seconds(double since)
+{
+    return time_seconds() - since;
+}
+
+graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,
+                            graft_error *error)
+{
+    const graft_bench_options *o = b->options;
+    if (o->progress && !o->progress(o->progress_user, done, total, what))
+        return error_set(error, GRAFT_CANCELLED, "cancelled");
+    return GRAFT_OK;
+}
+
+static const char *clock_name(enum bench_clock clock)
+{
+    return clock == CLOCK_WALL ? "wall" : "processor";
+}
+
+static void give(const struct bench *b, graft_bench_result *r)
+{
+    r->bench = b->options->bench;
+    r->subject = b->subject;
+    b->callback(b->user, r);
+}
+
+void bench_report(const struct bench *b, const char *name, const char *unit, const double *values,
+                  int n)
+{
+    give(b, &(graft_bench_result){.name = name,
+                                  .unit = unit,
+                                  .value = median(values, n),
+                                  .spread = spread(values, n),
+                                  .samples = n,
+                                  .clock = clock_name(CLOCK_WORKERS),
+                                  .limit_share = NAN,
+                                  .baseline_value = NAN,
+                                  .ratio = NAN});
+}
+
+/* ---- cases -------------------------------------------------------------------------------- */
+
+struct samples {
+    double value[SAMPLES_MAX], share[SAMPLES_MAX], ratio[SAMPLES_MAX];
+    double took; /* the last run of the case, on the wall */
+};
+
+struct series {
+    struct bench *b;
+    const struct bench_case *cases;
+    int n;                   /* cases */
+    struct samples *samples; /* [n] */
+};
+
+/* The mean over a tenth of the time that the sample beside it took: whatever else runs on the machine
+ * comes and goes in slices, of which both should see a fair part. */
+static struct seconds sample_limit(const struct bench *b, int limit, double beside)
+{
+    struct seconds sum = {{0}};
+    double begun = time_seconds(), least = fmin(beside * LIMIT_PART, LIMIT_SECONDS);
+    int n = 0;
+    do {
+        struct seconds s = limit == LIMIT_READ ? limits_read(&b->limits, false)
+                                               : limits_compute(&b->limits, limit, false);
+        for (int i = 0; i < CLOCK_KINDS; i++)
+            sum.by[i] += s.by[i];
+        n++;
+    } while (wall_seconds(begun) < least);
+    for (int i = 0; i < CLOCK_KINDS; i++)
+        sum.by[i] /= n;
+    return sum;
+}
+
+/* Sample `turn` of one case. The limit after it serves the next case as the one before. */
+static graft_status sample_case(const struct series *s, int index, int turn, struct seconds *before,
+                                graft_error *error)
+{
+    const struct bench_case *c = &s->cases[index];
+    struct samples *out = &s->samples[index];
+    struct seconds taken = {{0}};
+    graft_status status = c->run(s->b, c->context, &taken, error);
+    if (status != GRAFT_OK)
+        return status;
+    out->took = taken.by[CLOCK_WALL];
+    struct seconds after = sample_limit(s->b, c->limit, out->took);
+    double seconds = taken.by[c->clock];
+    double limit = c->limit_work * (before->by[c->clock] + after.by[c->clock]) / 2;
+    out->value[turn] = c->is_time ? c->work * seconds : c->work / seconds;
+    out->share[turn] = limit / seconds;
+    if (c->baseline >= 0)
+        out->ratio[turn] = out->value[turn] / s->samples[c->baseline].value[turn];
+    *before = after;
+    return GRAFT_OK;
+}
+
+/* Turns until there are enough samples. */
+static graft_status sample_all(const struct series *s, int *n_samples, graft_error *error)
+{
+    int wanted = bench_samples(s->b), turn = 0;
+    bool ours = s->b->options->samples <= 0;
+    double begun = time_seconds();
+    for (; turn < wanted; turn++) {
+        struct seconds before = {{0}};
+        if (ours && turn >= SAMPLES_LEAST && wall_seconds(begun) > CASE_SECONDS * s->n)
+            break;
+        for (int i = 0; i < s->n; i++) {
+            graft_status status =
+                bench_progress(s->b, (uint64_t)(turn * s->n + i), (uint64_t)(wanted * s->n),
+                               s->cases[i].name, error);
+            if (i == 0 || s->cases[i].limit != s->cases[i - 1].limit)
+                before = sample_limit(s->b, s->cases[i].limit, s->samples[i].took);
+            if (status == GRAFT_OK)
+                status = sample_case(s, i, turn, &before, error);
+            if (status != GRAFT_OK)
+                return status;
+        }
+    }
+    *n_samples = turn;
+    return GRAFT_OK;
+}
+
+static void report_case(const struct series *s, int index, int n_samples)
+{
+    const struct bench_case *c = &s->cases[index];
+    const struct samples *v = &s->samples[index];
+    bool compared = c->baseline >= 0;
+    give(
+        s->b,
+        &(graft_bench_result){
+            .name = c->name,
+            .unit = c->unit,
+            .value = median(v->value, n_samples),
+            .spread = spread(v->value, n_samples),
+            .samples = n_samples,
+            .clock = clock_name(c->clock),
+            .limit = c->limit == LIMIT_READ ? "read bandwidth" : s->b->limits.peaks[c->limit]->name,
+            .limit_share = median(v->share, n_samples),
+            .baseline = compared ? s->cases[c->baseline].name : NULL,
+            .baseline_value = compared ? median(s->samples[c->baseline].value, n_samples) : NAN,
+            .ratio = compared ? median(v->ratio, n_samples) : NAN,
+            .checked = s->b->checked});
+}
+
+graft_status bench_measure(struct bench *b, const struct bench_case *cases, int n,
+                           graft_error *error)
+{
+    struct series s = {.b = b, .cases = cases, .n = n};
+    int n_samples = 0;
+    graft_status status = GRAFT_OK;
+    s.samples = mem_calloc(b->mem, (size_t)n, sizeof *s.samples);
+    if (!s.samples)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for samples");
+    for (int i = 0; i < n && status == GRAFT_OK; i++) {
+        struct seconds warm = {{0}};
+        status = bench_progress(b, 0, (uint64_t)n, "warming up", error);
+        if (status == GRAFT_OK)
+            status = cases[i].run(b, cases[i].context, &warm, error);
+        s.samples[i].took = warm.by[CLOCK_WALL];
+    }
+    if (status == GRAFT_OK)
+        status = sample_all(&s, &n_samples, error);
+    for (int i = 0; i < n && status == GRAFT_OK; i++)
+        report_case(&s, i, n_samples);
+    mem_free(b->mem, s.samples);
+    return status;
+}
