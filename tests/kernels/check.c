@@ -65,6 +65,7 @@ static int run(const char *name, const struct CMUnitTest *tests)
     size_t n = 0;
     while (tests[n].test_func)
         n++;
+    check_reseed();
     return _cmocka_run_group_tests(name, tests, n, NULL, NULL);
 }
 

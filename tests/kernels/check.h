@@ -18,6 +18,7 @@
 
 /* ---- random numbers: a fixed seed, so that a failure repeats ------------------------------- */
 
+void check_reseed(void); /* to the beginning: what follows depends on nothing before */
 uint32_t check_random(void);
 float check_uniform(void); /* (−1, 1) */
 int check_below(int n);

@@ -142,14 +142,15 @@ static void compare_with_double(const struct kernels *k, const struct product *p
                        graft_type_name(p->w->type), k->tier, o);
 }
 
-/* Each token alone, and seven at a time, must give the bits of the whole batch. */
+/* Each token alone, and batches that fill, half fill and overflow what a tier takes at once, must give
+ * the bits of the whole batch. */
 static void compare_batches(const struct kernels *k, const struct product *p, const float *whole,
                             int64_t stride)
 {
     int64_t n_out = p->w->n_out;
-    static const int sizes[] = {1, 7};
+    static const int sizes[] = {1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 33};
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
-        for (int t = 0; t < p->n_tok; t += sizes[i]) {
+        for (int t = 0; t < p->n_tok && (sizes[i] < p->n_tok || i == 0); t += sizes[i]) {
             int n = p->n_tok - t < sizes[i] ? p->n_tok - t : sizes[i];
             struct padded y = padded_alloc(n * n_out);
             product_run(k, p, t, n, 0, n_out, y.data, n_out);
@@ -224,9 +225,10 @@ static void check_role(enum role role)
     static const struct shape floats[] = {{1, 1, 1},    {2, 3, 3},    {5, 7, 2},
                                           {3, 8, 5},    {4, 17, 4},   {19, 31, 9},
                                           {33, 100, 7}, {7, 257, 13}, {37, 1000, 7}};
-    static const struct shape blocks[] = {{1, 1, 1}, {2, 2, 3},  {3, 3, 5},   {5, 5, 7},
-                                          {4, 8, 4}, {18, 9, 9}, {37, 27, 13}};
-    static const struct shape large[] = {{1, 1, 1}, {3, 2, 3}, {6, 3, 7}, {17, 5, 10}};
+    static const struct shape blocks[] = {{1, 1, 1},    {2, 2, 3},    {3, 3, 5},
+                                          {5, 5, 7},    {4, 8, 4},    {18, 9, 9},
+                                          {37, 27, 13}, {11, 31, 33}, {21, 16, 17}};
+    static const struct shape large[] = {{1, 1, 1}, {3, 2, 3}, {6, 3, 7}, {17, 5, 10}, {11, 6, 33}};
     for (size_t i = 0; i < ARRAY_LEN(floats); i++) {
         const struct shape *s = &floats[i];
 #define FLOATS(TYPE, name)                                                                         \

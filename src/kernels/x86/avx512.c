@@ -1,19 +1,12 @@
-/* avx512.c: the tables of the AVX-512 tiers: avx512 (F, BW, DQ, VL and VNNI), whose integer decode
- * products are those of AVX2, and avx512bf16, which differs by its products through panels. That one
- * has a name of its own because what a product gives depends on the tier and not on the processor.
+/* avx512.c: the tables of the AVX-512 tiers: avx512 (F, BW, DQ, VL and VNNI), whose decode products of
+ * the K types are those of AVX2, and avx512bf16, which differs by its products through panels. That
+ * one has a name of its own because what a product gives depends on the tier and not on the processor.
  */
 #include "kernels/kernels_internal.h"
 
 #define AVX512_DEQUANTIZE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_dequantize_##name,
 #define AVX512_DECODE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_linear_decode_##name,
 
-#define avx512_linear_decode_q4_0 avx2_linear_decode_q4_0
-#define avx512_linear_decode_q4_1 avx2_linear_decode_q4_1
-#define avx512_linear_decode_q5_0 avx2_linear_decode_q5_0
-#define avx512_linear_decode_q5_1 avx2_linear_decode_q5_1
-#define avx512_linear_decode_q8_0 avx2_linear_decode_q8_0
-#define avx512_linear_decode_mlx4 avx2_linear_decode_mlx4
-#define avx512_linear_decode_mlx8 avx2_linear_decode_mlx8
 #define avx512_linear_decode_q2_k avx2_linear_decode_q2_k
 #define avx512_linear_decode_q3_k avx2_linear_decode_q3_k
 #define avx512_linear_decode_q4_k avx2_linear_decode_q4_k

@@ -1,0 +1,136 @@
+/* avx512_decode_lanes.c: the AVX-512 tier's decode products of the types whose blocks are 32 values,
+ * for many rows. The arithmetic stands in avx512_decode.h.
+ *
+ * Rows of activations lie along the lanes, sixteen or eight at a time: four consecutive values of
+ * each row are one lane of a vector, so that four codes of a weight, broadcast, are multiplied with
+ * all rows by one vpdpbusd and no sum has to be taken across lanes. LANE_OUTPUTS rows of W are
+ * taken apart at once, into bytes that stay in the first cache, and share the loads of activations.
+ */
+#include "avx512_decode.h"
+
+enum { LANE_OUTPUTS = 8 };
+
+/* Sixteen blocks of some rows of W, taken apart: codes as codes_of_four has them, the factors of block
+ * 4 j + l in place 4 l + j. */
+struct opened {
+    uint8_t q[4][LANE_OUTPUTS][2][64];
+    float d[LANE_OUTPUTS][16], m[LANE_OUTPUTS][16];
+};
+
+/* Memory to ask for while a product runs, so many bytes more with each block. */
+struct wanted {
+    const uint8_t *p;
+    size_t step;
+};
+
+/* The same pointer, of which the compiler knows nothing: it would give each row of a tile a register
+ * of its own, and has too few. */
+ALWAYS_INLINE const void *one_pointer(const void *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+#define LANES 16
+#include "avx512_decode_lanes_body.h"
+#undef LANES
+
+#define LANES 8
+#include "avx512_decode_lanes_body.h"
+#undef LANES
+
+/* ---- weights ------------------------------------------------------------------------------ */
+
+/* Blocks first..first+blocks of row o, at p, into row r of *out. */
+ALWAYS_INLINE void open_step(graft_type type, const struct matrix *w, int64_t o, int64_t first,
+                             const uint8_t *p, int blocks, int r, struct opened *out)
+{
+    const int64_t bytes = block32_bytes(type);
+    __m128i four[4];
+    TIMES(j, 4)
+    {
+        uint8_t room[4 * 34];
+        __m512i q[2];
+        four[j] = _mm_setzero_si128();
+        if (4 * j >= blocks)
+            continue;
+        const uint8_t *at = four_blocks(p + 4 * j * bytes, bytes, blocks - 4 * j, room);
+        codes_of_four(type, at, q);
+        if (!is_mlx(type))
+            four[j] = factors_of_four(type, at);
+        TIMES(i, 2) _mm512_storeu_si512(out->q[j][r][i], q[i]);
+    }
+    struct factors f = is_mlx(type) ? mlx_factors_of(w, o, first, blocks) : factors_of(type, four);
+    _mm512_storeu_ps(out->d[r], f.d);
+    if (has_minimum(type))
+        _mm512_storeu_ps(out->m[r], f.m);
+}
+
+/* Row o of W into row r of the steps at out. */
+ALWAYS_INLINE void open_row(graft_type type, const struct matrix *w, int64_t o, int r,
+                            struct opened *out)
+{
+    const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
+    const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+    int64_t b = 0;
+    for (; b + STEP_BLOCKS <= n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes)
+        open_step(type, w, o, b, p, STEP_BLOCKS, r, out++);
+    if (b < n_block)
+        open_step(type, w, o, b, p, (int)(n_block - b), r, out);
+}
+
+typedef void open_rows(const struct matrix *w, int64_t o, int rows, struct opened *out);
+
+#define OPEN_ROWS(TYPE, name)                                                                      \
+    static void open_##name(const struct matrix *w, int64_t o, int rows, struct opened *out)       \
+    {                                                                                              \
+        for (int r = 0; r < rows; r++)                                                             \
+            open_row(GRAFT_TYPE_##TYPE, w, o + r, r, out);                                         \
+    }
+KERNEL_Q8_TYPES(OPEN_ROWS)
+
+static open_rows *opener(graft_type type)
+{
+    switch (type) {
+#define OPENER(TYPE, name)                                                                         \
+    case GRAFT_TYPE_##TYPE:                                                                        \
+        return open_##name;
+        KERNEL_Q8_TYPES(OPENER)
+    default:
+        return NULL;
+    }
+}
+
+/* ---- products ----------------------------------------------------------------------------- */
+
+void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_tok, int64_t o_begin,
+                         int64_t o_end, float *y, int64_t y_stride, void *scratch)
+{
+    const int64_t n_block = w->n_in / Q8_BLOCK;
+    const bool mins = has_minimum(w->type);
+    open_rows *const open = opener(w->type);
+    const int n_wide = n_tok % 16 > 8 ? n_tok / 16 + 1 : n_tok / 16;
+    struct lanes16 *wide = (struct lanes16 *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
+    struct lanes8 *narrow = (struct lanes8 *)(wide + n_wide * n_block);
+    struct opened *opened = (struct opened *)(narrow + n_block);
+    for (int i = 0; i < n_wide; i++)
+        lay_out16(w->type, x + 16 * i * n_block, n_tok - 16 * i, n_block, wide + i * n_block);
+    if (n_tok > 16 * n_wide)
+        lay_out8(w->type, x + 16 * n_wide * n_block, n_tok - 16 * n_wide, n_block, narrow);
+    for (int64_t o = o_begin; o < o_end; o += LANE_OUTPUTS) {
+        int rows = (int)(o_end - o < LANE_OUTPUTS ? o_end - o : LANE_OUTPUTS);
+        struct wanted next = {(const uint8_t *)w->data + (size_t)(o + LANE_OUTPUTS) * w->row_bytes,
+                              w->row_bytes * LANE_OUTPUTS / (size_t)n_block};
+        open(w, o, rows, opened);
+        for (int i = 0; i < n_wide; i++) {
+            float *at = y + 16 * i * y_stride + o;
+            (mins ? outputs_mins16 : outputs_plain16)(opened, wide + i * n_block, n_block,
+                                                      n_tok - 16 * i, rows, next, at, y_stride);
+            next.step = 0;
+        }
+        if (n_tok > 16 * n_wide)
+            (mins ? outputs_mins8 : outputs_plain8)(opened, narrow, n_block, n_tok - 16 * n_wide,
+                                                    rows, next, y + 16 * n_wide * y_stride + o,
+                                                    y_stride);
+    }
+}
