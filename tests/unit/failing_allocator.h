@@ -9,18 +9,21 @@
 #include "base/base.h"
 
 struct failing_allocator {
-    size_t fail_at; /* this call fails, counted from 1; 0: none */
-    size_t calls;
-    size_t largest; /* bytes of the largest request */
+    size_t fail_at;      /* this call fails, counted from 1; 0: none */
+    atomic_size_t calls; /* by all threads */
+    size_t largest;      /* bytes of the largest request; of one thread's calls */
+    bool
+        ever_after; /* so do all that follow: for code that does without one (PCRE2 without its JIT) */
     bool failed;
 };
 
 static inline bool failing_count(struct failing_allocator *f, size_t bytes)
 {
-    f->calls++;
+    size_t call = atomic_fetch_add(&f->calls, 1) + 1;
+    bool fails = call == f->fail_at || (f->ever_after && f->failed);
     f->largest = bytes > f->largest ? bytes : f->largest;
-    f->failed = f->failed || f->calls == f->fail_at;
-    return f->calls != f->fail_at;
+    f->failed = f->failed || fails;
+    return !fails;
 }
 
 static inline void *failing_alloc(void *user, size_t bytes)

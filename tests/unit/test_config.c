@@ -1,6 +1,7 @@
 /* test_config.c: what config.json and GGUF metadata become, and what is refused, by which name. */
 #include "conformance/conformance_support.h"
 #include "model/arch/arch.h"
+#include "unit/failing_allocator.h"
 
 #include <math.h>
 
@@ -542,24 +543,6 @@ static void gguf_files_that_are_no_model_graft_runs_are_refused(void **state)
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-static void *failing_alloc(void *user, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? malloc(bytes) : NULL;
-}
-
-static void *failing_resize(void *user, void *block, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void release(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 static void running_out_of_memory_is_reported_at_every_step(void **state)
 {
     (void)state;
@@ -574,22 +557,19 @@ static void running_out_of_memory_is_reported_at_every_step(void **state)
     snprintf(text + n, sizeof(text) - n, "}}");
     json_t *json = json_loads(text, 0, NULL);
     assert_non_null(json);
-    graft_status status = GRAFT_NO_MEMORY;
-    int steps = 0;
-    for (; status != GRAFT_OK; steps++) {
-        int left = steps;
-        const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
+    struct failing_allocator failing = {.failed = true};
+    size_t n_failed = 0;
+    for (; failing.failed; n_failed++) {
         struct mem mem;
         struct parsed p = {0};
-        mem_init(&mem, &allocator);
+        failing_init(&failing, &mem, n_failed + 1);
         arena_init(&p.arena, &mem, 1 << 24);
-        status = config_parse_hf(&p.config, &p.arena, json, &p.error);
-        if (status != GRAFT_OK)
-            assert_int_equal(status, GRAFT_NO_MEMORY);
+        graft_status status = config_parse_hf(&p.config, &p.arena, json, &p.error);
+        assert_int_equal(status, failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
         arena_free(&p.arena);
         assert_int_equal(atomic_load(&mem.bytes_in_use), 0);
     }
-    assert_true(steps > 2);
+    assert_true(n_failed > 2);
     json_decref(json);
 }
 

@@ -2,6 +2,7 @@
  * refused leaves nothing behind. Types and recipes are in test_convert_types.c.
  */
 #include "unit/convert_support.h"
+#include "unit/failing_allocator.h"
 
 #include <limits.h>
 #include <math.h>
@@ -360,24 +361,6 @@ static void cancelling_leaves_the_old_file_and_nothing_else(void **state)
     assert_true(distance("old.gguf", "new") == 0);
 }
 
-static void *failing_alloc(void *user, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? malloc(bytes) : NULL;
-}
-
-static void *failing_resize(void *user, void *block, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void release(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 static const char TOKENIZER[] =
     "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true,"
     "\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false}],"
@@ -439,17 +422,17 @@ static void every_lack_of_memory_is_reported_and_leaves_nothing(void **state)
     static const char *const ROUTES[][3] = {
         {"hf", "x.gguf", "q4_k_m"}, {"m.gguf", "x", "f32"}, {"hf", "x", "bf16"}};
     for (size_t i = 0; i < ARRAY_LEN(ROUTES); i++) {
-        graft_status status = GRAFT_NO_MEMORY;
-        for (int n = 0; status != GRAFT_OK; n++) {
+        struct failing_allocator failing = {.failed = true};
+        for (size_t n = 1; failing.failed; n++) {
             struct graft_runtime small;
-            graft_error error;
-            int left = n;
+            graft_error error = {0};
             runtime_start(&small, 1, NULL);
-            const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
-            mem_init(&small.mem, &allocator);
-            status = try_convert(&small, ROUTES[i][0], ROUTES[i][1], ROUTES[i][2], &error);
-            if (status != GRAFT_OK && status != GRAFT_NO_MEMORY)
-                fail_msg("%s to %s, allocation %d: %s", ROUTES[i][0], ROUTES[i][1], n,
+            failing_init(&failing, &small.mem, n);
+            failing.ever_after = true;
+            graft_status status =
+                try_convert(&small, ROUTES[i][0], ROUTES[i][1], ROUTES[i][2], &error);
+            if (status != (failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK))
+                fail_msg("%s to %s, allocation %zu: %s", ROUTES[i][0], ROUTES[i][1], n,
                          error.message);
             assert_int_equal(count_files(), files + (status == GRAFT_OK));
             assert_int_equal(atomic_load(&small.mem.bytes_in_use), 0);

@@ -4,40 +4,15 @@
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_model.h"
 #include "model/forward_internal.h"
+#include "unit/failing_allocator.h"
 
 #include <math.h>
 
 enum { MAX_ROWS = 80 };
 
-/* An allocator that counts, and fails when told to. */
-struct meter {
-    atomic_int calls;
-    int left; /* calls that succeed; negative: all */
-};
-
-static void *meter_alloc(void *user, size_t bytes)
-{
-    struct meter *m = user;
-    int n = atomic_fetch_add(&m->calls, 1);
-    return m->left >= 0 && n >= m->left ? NULL : malloc(bytes);
-}
-
-static void *meter_resize(void *user, void *block, size_t bytes)
-{
-    struct meter *m = user;
-    int n = atomic_fetch_add(&m->calls, 1);
-    return m->left >= 0 && n >= m->left ? NULL : realloc(block, bytes);
-}
-
-static void meter_release(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 struct fixture {
     char *dir;
-    struct meter meter;
+    struct failing_allocator meter;
     struct graft_runtime rt;
     struct model *model;
     struct kv_pool *pool;
@@ -48,7 +23,7 @@ struct fixture {
 static void start(struct fixture *f, const char *arch, int64_t max_blocks)
 {
     graft_error error = {0};
-    *f = (struct fixture){.dir = temp_dir(), .meter = {.left = -1}};
+    *f = (struct fixture){.dir = temp_dir()};
     struct oracle_model m;
     char path[768];
     snprintf(path, sizeof(path), "%s/model", f->dir);
@@ -56,7 +31,8 @@ static void start(struct fixture *f, const char *arch, int64_t max_blocks)
     oracle_write_hf(&m, path, GRAFT_TYPE_F32);
     oracle_model_free(&m);
     runtime_start(&f->rt, 2, NULL);
-    f->rt.mem.allocator = (graft_allocator){meter_alloc, meter_resize, meter_release, &f->meter};
+    f->rt.mem.allocator =
+        (graft_allocator){failing_alloc, failing_resize, failing_release, &f->meter};
     f->model = open_model(&f->rt, path);
     const struct kv_pool_options options = {KV_F32, KV_F32, max_blocks};
     assert_int_equal(kv_pool_open(f->model, &options, &f->pool, &error), GRAFT_OK);
@@ -304,7 +280,7 @@ static void decoding_allocates_nothing_but_kv_blocks(void **state)
     struct fixture f;
     start(&f, "qwen3", 16);
     assert_int_equal(feed(&f, f.seq, 20, 5, ROLE_PREFILL), GRAFT_OK);
-    int before = atomic_load(&f.meter.calls);
+    size_t before = atomic_load(&f.meter.calls);
     for (int i = 20; i < 64; i++)
         assert_int_equal(feed(&f, f.seq, 1, 5, ROLE_DECODE), GRAFT_OK);
     assert_int_equal(atomic_load(&f.meter.calls), before);
@@ -324,7 +300,13 @@ static void sequences_longer_than_the_model_grow_the_block_lists(void **state)
     stop(&f);
 }
 
-/* Steps until a call succeeds, each time with one more allocation allowed. */
+/* Has the n-th allocation from now on fail; 0: none. */
+static void fail_next(struct fixture *f, size_t n)
+{
+    f->meter.fail_at = n > 0 ? atomic_load(&f->meter.calls) + n : 0;
+    f->meter.failed = false;
+}
+
 static void running_out_of_memory_leaves_the_sequence_as_it_was(void **state)
 {
     (void)state;
@@ -332,33 +314,26 @@ static void running_out_of_memory_leaves_the_sequence_as_it_was(void **state)
     start(&f, "llama", 16);
     for (int i = 0; i < 5; i++)
         assert_int_equal(feed(&f, f.seq, 64, 5, ROLE_PREFILL), GRAFT_OK);
-    graft_status status = GRAFT_NO_MEMORY;
-    int failures = -1;
-    for (int steps = 0; status != GRAFT_OK; steps++, failures++) {
-        atomic_store(&f.meter.calls, 0);
-        f.meter.left = steps;
-        status = feed(&f, f.seq, 64, 5, ROLE_PREFILL); /* block and longer lists */
-        if (status != GRAFT_OK) {
-            assert_int_equal(status, GRAFT_NO_MEMORY);
-            assert_int_equal(kv_seq_length(f.seq), 320);
-            assert_int_equal(kv_pool_blocks_used(f.pool), 5);
-        }
+    size_t n_failed = 0;
+    for (f.meter.failed = true; f.meter.failed; n_failed++) {
+        fail_next(&f, n_failed + 1);
+        graft_status status = feed(&f, f.seq, 64, 5, ROLE_PREFILL); /* block and longer lists */
+        assert_int_equal(status, f.meter.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
+        assert_int_equal(kv_seq_length(f.seq), f.meter.failed ? 320 : 384);
+        assert_int_equal(kv_pool_blocks_used(f.pool), f.meter.failed ? 5 : 6);
     }
-    f.meter.left = -1;
-    assert_true(failures >= 1);
+    assert_true(n_failed >= 2);
     struct workspace *ws = NULL;
-    status = GRAFT_NO_MEMORY;
-    for (int steps = 0; status != GRAFT_OK; steps++) {
-        size_t before = atomic_load(&f.rt.mem.bytes_in_use);
-        atomic_store(&f.meter.calls, 0);
-        f.meter.left = steps;
-        status = workspace_open(f.model, 3, &ws, NULL);
-        if (status != GRAFT_OK) {
-            assert_int_equal(status, GRAFT_NO_MEMORY);
+    size_t before = atomic_load(&f.rt.mem.bytes_in_use);
+    f.meter.failed = true;
+    for (size_t n = 1; f.meter.failed; n++) {
+        fail_next(&f, n);
+        graft_status status = workspace_open(f.model, 3, &ws, NULL);
+        assert_int_equal(status, f.meter.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
+        if (f.meter.failed)
             assert_int_equal(atomic_load(&f.rt.mem.bytes_in_use), before);
-        }
     }
-    f.meter.left = -1;
+    fail_next(&f, 0);
     workspace_close(&ws);
     assert_int_equal(workspace_open(f.model, 0, &ws, NULL), GRAFT_INVALID_ARGUMENT);
     assert_int_equal(workspace_open(f.model, INT32_MAX, &ws, NULL), GRAFT_INVALID_ARGUMENT);

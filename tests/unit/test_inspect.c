@@ -4,6 +4,7 @@
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_model.h"
 #include "model/inspect/inspect.h"
+#include "unit/failing_allocator.h"
 
 #include <sys/stat.h>
 
@@ -402,24 +403,6 @@ static void vocabularies_of_llama_cpp_are_described(void **state)
 
 /* ---- lack of memory ----------------------------------------------------------------------- */
 
-static void *failing_alloc(void *user, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? malloc(bytes) : NULL;
-}
-
-static void *failing_resize(void *user, void *block, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void release(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 /* Either the whole description or NO_MEMORY: never one with less in it. */
 static void every_lack_of_memory_is_reported(void **state)
 {
@@ -432,20 +415,18 @@ static void every_lack_of_memory_is_reported(void **state)
     static const char *const NAMES[] = {"hf", "v.gguf"};
     for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
         char *whole = NULL;
-        graft_status status = GRAFT_NO_MEMORY;
+        struct failing_allocator failing = {.failed = true};
         assert_int_equal(model_inspect(&rt, at(NAMES[i]), &whole, NULL), GRAFT_OK);
-        for (int n = 0; status != GRAFT_OK; n++) {
+        for (size_t n = 1; failing.failed; n++) {
             struct graft_runtime small = rt;
             graft_error error;
             char *text = NULL;
-            int left = n;
-            const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
-            mem_init(&small.mem, &allocator);
-            status = model_inspect(&small, at(NAMES[i]), &text, &error);
+            failing_init(&failing, &small.mem, n);
+            failing.ever_after = true;
+            graft_status status = model_inspect(&small, at(NAMES[i]), &text, &error);
+            assert_int_equal(status, failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
             if (status == GRAFT_OK)
                 assert_string_equal(text, whole);
-            else
-                assert_int_equal(status, GRAFT_NO_MEMORY);
             mem_free(&small.mem, text);
             assert_int_equal(atomic_load(&small.mem.bytes_in_use), 0);
         }

@@ -2,6 +2,7 @@
 #include "conformance/conformance_support.h"
 #include "model/arch/arch.h"
 #include "model/kv_internal.h"
+#include "unit/failing_allocator.h"
 
 enum { LAYERS = 2, HEADS = 3, WIDTH = 16 };
 
@@ -228,24 +229,6 @@ static void a_copy_counts_against_the_limit(void **state)
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-static void *failing_alloc(void *user, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? malloc(bytes) : NULL;
-}
-
-static void *failing_resize(void *user, void *block, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void release(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 /* Everything that allocates, once; stops at the first failure, leaving sequences as they were. */
 static graft_status use_everything(struct fixture *f)
 {
@@ -279,21 +262,18 @@ static graft_status use_everything(struct fixture *f)
 static void running_out_of_memory_leaves_sequences_as_they_were(void **state)
 {
     (void)state;
-    graft_status status = GRAFT_NO_MEMORY;
-    int steps = 0;
-    for (; status != GRAFT_OK; steps++) {
-        int left = steps;
+    struct failing_allocator failing = {.failed = true};
+    size_t n_failed = 0;
+    for (; failing.failed; n_failed++) {
         struct fixture f = {0};
-        const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
-        mem_init(&f.rt.mem, &allocator);
+        failing_init(&failing, &f.rt.mem, n_failed + 1);
         f.model.runtime = &f.rt;
         f.model.config = (struct config){.n_layer = 1, .n_kv = 1, .n_head = 1, .d_head = WIDTH};
-        status = use_everything(&f);
-        if (status != GRAFT_OK)
-            assert_int_equal(status, GRAFT_NO_MEMORY);
+        graft_status status = use_everything(&f);
+        assert_int_equal(status, failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
         assert_int_equal(atomic_load(&f.rt.mem.bytes_in_use), 0);
     }
-    assert_true(steps > 8);
+    assert_true(n_failed > 8);
 }
 
 static void a_repeated_sequence_has_copies_of_its_own(void **state)

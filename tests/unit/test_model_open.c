@@ -3,6 +3,7 @@
  */
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_model.h"
+#include "unit/failing_allocator.h"
 
 #include <math.h>
 #include <sys/stat.h>
@@ -79,42 +80,23 @@ static void patch(const char *path, const char *old, const char *new)
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-static void *failing_alloc(void *user, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? malloc(bytes) : NULL;
-}
-
-static void *failing_resize(void *user, void *block, size_t bytes)
-{
-    int *left = user;
-    return (*left)-- > 0 ? realloc(block, bytes) : NULL;
-}
-
-static void release(void *user, void *block)
-{
-    (void)user;
-    free(block);
-}
-
 static void check_every_failure(const char *path)
 {
-    graft_status status = GRAFT_NO_MEMORY;
-    int steps = 0;
-    for (; status != GRAFT_OK; steps++) {
-        int left = steps;
+    struct failing_allocator failing = {.failed = true};
+    size_t n_failed = 0;
+    for (; failing.failed; n_failed++) {
         struct graft_runtime scarce = {.kernels = rt.kernels, .pool = rt.pool, .pid = rt.pid};
-        const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
-        mem_init(&scarce.mem, &allocator);
+        failing_init(&failing, &scarce.mem, n_failed + 1);
+        failing.ever_after = true;
         struct model *model = NULL;
         graft_error error = {0};
-        status = model_open(&scarce, path, NULL, &model, &error);
-        if (status != GRAFT_OK && status != GRAFT_NO_MEMORY)
-            fail_msg("allocation %d: %s", steps, error.message);
+        graft_status status = model_open(&scarce, path, NULL, &model, &error);
+        if (status != (failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK))
+            fail_msg("allocation %zu: %s", n_failed + 1, error.message);
         model_close(&model);
         assert_int_equal(atomic_load(&scarce.mem.bytes_in_use), 0);
     }
-    assert_true(steps > 10);
+    assert_true(n_failed > 10);
 }
 
 /* ---- tensors ------------------------------------------------------------------------------ */
@@ -599,19 +581,17 @@ static void running_out_of_memory_while_opening_leaves_nothing_behind(void **sta
     write_file(at("scarce"), "generation_config.json", "{\"top_k\": 5}", 12);
     check_every_failure(at("scarce"));
     check_every_failure(at("scarce.gguf"));
-    graft_status status = GRAFT_NO_MEMORY;
-    for (int steps = 0; status == GRAFT_NO_MEMORY; steps++) {
-        int left = steps;
+    struct failing_allocator failing = {.failed = true};
+    for (size_t n = 1; failing.failed; n++) {
         struct mem mem;
-        const graft_allocator allocator = {failing_alloc, failing_resize, release, &left};
-        mem_init(&mem, &allocator);
+        failing_init(&failing, &mem, n);
         char *path = NULL;
         setenv("HF_HOME", at("home"), 1);
-        status = model_resolve(&mem, "some-org/a.model", &path, NULL);
+        graft_status status = model_resolve(&mem, "some-org/a.model", &path, NULL);
+        assert_int_equal(status, failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
         mem_free(&mem, path);
         assert_int_equal(atomic_load(&mem.bytes_in_use), 0);
     }
-    assert_int_equal(status, GRAFT_OK);
 }
 
 int main(void)
