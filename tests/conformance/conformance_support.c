@@ -64,6 +64,32 @@ void temp_remove(const char *dir)
     rmdir(dir);
 }
 
+char *test_dir;
+
+int test_dir_open(void **state)
+{
+    (void)state;
+    test_dir = temp_dir();
+    return 0;
+}
+
+int test_dir_close(void **state)
+{
+    (void)state;
+    temp_remove(test_dir);
+    free(test_dir);
+    return 0;
+}
+
+const char *at(const char *name)
+{
+    static char paths[8][1024];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof(paths[0]), "%s/%s", test_dir, name);
+    return path;
+}
+
 void write_file(const char *dir, const char *name, const void *bytes, size_t size)
 {
     char *path = path_join(NULL, dir, name);

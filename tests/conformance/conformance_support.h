@@ -24,6 +24,11 @@ const struct kernels *exact_tier(void);
 
 char *temp_dir(void);              /* a new folder; free() after temp_remove */
 void temp_remove(const char *dir); /* with all that is in it */
+/* A folder for the tests of one program, or of one test: setup and teardown of cmocka. */
+extern char *test_dir;
+int test_dir_open(void **state);
+int test_dir_close(void **state);
+const char *at(const char *name); /* the path of a name in it; eight may be in use at a time */
 void write_file(const char *dir, const char *name, const void *bytes, size_t size);
 
 struct model *open_model(struct graft_runtime *rt,

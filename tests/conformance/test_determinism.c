@@ -15,23 +15,6 @@ struct plan {
     int n_tokens, max_threads;
 };
 
-static char *dir;
-
-static int setup(void **state)
-{
-    (void)state;
-    dir = temp_dir();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    temp_remove(dir);
-    free(dir);
-    return 0;
-}
-
 static json_t *shallow(json_t *config, int layers)
 {
     json_object_set_new(config, "num_hidden_layers", json_integer(layers));
@@ -133,8 +116,7 @@ static void check_path(const char *path, const char *what, struct plan plan)
 static void a_row_does_not_see_its_company_with_any_weight_type(void **state)
 {
     (void)state;
-    char path[768];
-    snprintf(path, sizeof(path), "%s/model.gguf", dir);
+    const char *path = at("model.gguf");
     for (int type = 0; type < GRAFT_TYPE_COUNT; type++) {
         if (!kernels_have_type((graft_type)type) || type_traits((graft_type)type)->ggml_id < 0)
             continue;
@@ -149,8 +131,7 @@ static void a_row_does_not_see_its_company_with_any_weight_type(void **state)
 static void a_row_does_not_see_its_company_with_mlx_weights(void **state)
 {
     (void)state;
-    char path[768];
-    snprintf(path, sizeof(path), "%s/mlx", dir);
+    const char *path = at("mlx");
     for (int bits = 4; bits <= 8; bits += 4) {
         struct oracle_model m;
         oracle_model_make(&m, one_layer("llama"), 1);
@@ -164,10 +145,9 @@ static void a_row_does_not_see_its_company_with_any_cache_and_window(void **stat
 {
     (void)state;
     static const char *const ARCHS[] = {"mistral", "qwen3"};
-    char path[768];
     for (size_t a = 0; a < ARRAY_LEN(ARCHS); a++) {
         struct oracle_model m;
-        snprintf(path, sizeof(path), "%s/%s", dir, ARCHS[a]);
+        const char *path = at(ARCHS[a]);
         oracle_model_make(&m, shallow(oracle_config(ARCHS[a]), 2), 1);
         oracle_write_hf(&m, path, GRAFT_TYPE_BF16);
         oracle_model_free(&m);
@@ -183,5 +163,5 @@ int main(void)
         cmocka_unit_test(a_row_does_not_see_its_company_with_mlx_weights),
         cmocka_unit_test(a_row_does_not_see_its_company_with_any_cache_and_window),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_dir_open, test_dir_close);
 }

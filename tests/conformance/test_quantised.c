@@ -20,27 +20,9 @@ static const double INT8ACT_BOUND = 1e-1, INT8ACT_KL = 6e-3;
 static const graft_token_id TOKENS[] = {5, 17, 300, 42, 8, 99, 250, 13, 77, 201, 6, 330, 151};
 enum { N_TOKENS = ARRAY_LEN(TOKENS) };
 
-static char *dir;
-
-static int setup(void **state)
-{
-    (void)state;
-    dir = temp_dir();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    temp_remove(dir);
-    free(dir);
-    return 0;
-}
-
 static float *exact_logits(const struct oracle_model *m)
 {
-    char path[768];
-    snprintf(path, sizeof(path), "%s/exact", dir);
+    const char *path = at("exact");
     oracle_write_hf(m, path, GRAFT_TYPE_F32);
     struct graft_runtime rt;
     runtime_start(&rt, 1, kernels_tier(0));
@@ -97,8 +79,8 @@ static void check_file(const struct oracle_model *m, const char *path, const cha
 
 static void check_gguf(struct oracle_model *m, graft_type type, const char *what)
 {
-    char path[768], text[128];
-    snprintf(path, sizeof(path), "%s/model.gguf", dir);
+    const char *path = at("model.gguf");
+    char text[128];
     snprintf(text, sizeof(text), "%s in %s", what, graft_type_name(type));
     oracle_write_gguf(m, path, type);
     check_file(m, path, text, act_format_for(type, ROLE_DECODE) == ACT_F32);
@@ -152,8 +134,8 @@ static void mlx_directories_match_their_dequantised_model(void **state)
     for (size_t a = 0; a < ARRAY_LEN(ARCHS); a++)
         for (size_t i = 0; i < ARRAY_LEN(HOW); i++) {
             struct oracle_model m;
-            char path[768], what[64];
-            snprintf(path, sizeof(path), "%s/mlx", dir);
+            const char *path = at("mlx");
+            char what[64];
             snprintf(what, sizeof(what), "%s, MLX %d bits, group %d", ARCHS[a], HOW[i].bits,
                      HOW[i].group);
             oracle_model_make(&m, oracle_config_wide(ARCHS[a]), 1);
@@ -193,12 +175,11 @@ static void gguf_copies_match_the_goldens(void **state)
         size_t count = 0;
         snprintf(path, sizeof(path), GOLDENS "/forward/%s.npy", ARCHS[a]);
         float *want = load_npy(path, &count);
-        snprintf(path, sizeof(path), "%s/golden.gguf", dir);
         oracle_model_make(&m, oracle_config(ARCHS[a]), 1);
-        oracle_write_gguf(&m, path, GRAFT_TYPE_F32);
+        oracle_write_gguf(&m, at("golden.gguf"), GRAFT_TYPE_F32);
         struct graft_runtime rt;
         runtime_start(&rt, 2, NULL);
-        struct model *model = open_model(&rt, path);
+        struct model *model = open_model(&rt, at("golden.gguf"));
         float *got = run_tokens(model, TOKENS, N_TOKENS, (struct run){ROLE_PREFILL, KV_F32, 16});
         double error = relative_error(got, want, count);
         if (!(error <= PANEL_BOUND))
@@ -220,5 +201,5 @@ int main(void)
         cmocka_unit_test(a_trained_model_survives_every_type),
         cmocka_unit_test(gguf_copies_match_the_goldens),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_dir_open, test_dir_close);
 }

@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 
-char *dir;
 struct graft_runtime rt;
 char logged[2048];
 
@@ -17,37 +16,22 @@ static void keep_log(void *user, graft_log_level level, const char *message)
 
 int setup(void **state)
 {
-    (void)state;
-    dir = temp_dir();
     runtime_start(&rt, 2, exact_tier()); /* quantised and plain models are compared */
     rt.log = keep_log;
     logged[0] = '\0';
-    return 0;
+    return test_dir_open(state);
 }
 
 int teardown(void **state)
 {
-    (void)state;
     runtime_stop(&rt);
-    temp_remove(dir);
-    free(dir);
-    return 0;
-}
-
-/* A path in the test's folder; a few may be in use at a time. */
-const char *at(const char *name)
-{
-    static char paths[8][1024];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
-    return path;
+    return test_dir_close(state);
 }
 
 /* Files in the test's folder. */
 int count_files(void)
 {
-    DIR *stream = opendir(dir);
+    DIR *stream = opendir(test_dir);
     int n = 0;
     assert_non_null(stream);
     while (readdir(stream))

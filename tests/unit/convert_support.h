@@ -10,14 +10,12 @@
 
 enum { N_TOKENS = 24 }; /* of the sequence that models are compared on */
 
-extern char *dir; /* the test's folder: names below are in it */
 extern struct graft_runtime rt;
 extern char logged[2048]; /* what the runtime logged */
 int setup(void **state);
 int teardown(void **state);
 
-const char *at(const char *name); /* its path; eight may be in use at a time */
-int count_files(void);            /* in the folder */
+int count_files(void); /* in the test's folder, which all names below are in */
 
 /* in → out, into a GGUF when the name ends so. */
 graft_status try_convert(struct graft_runtime *runtime, const char *in, const char *out,

@@ -304,7 +304,7 @@ static void output_places_are_checked(void **state)
     assert_same_tensors("hf", "empty");
     char before[PATH_MAX];
     assert_non_null(getcwd(before, sizeof(before)));
-    assert_int_equal(chdir(dir), 0);
+    assert_int_equal(chdir(test_dir), 0);
     assert_int_equal(model_convert(&rt, at("hf"), "relative", &options, &error), GRAFT_OK);
     assert_int_equal(chdir(before), 0);
     assert_same_tensors("hf", "relative");
@@ -331,7 +331,7 @@ static void cancelling_leaves_the_old_file_and_nothing_else(void **state)
 {
     (void)state;
     write_model("qwen3", "hf", GRAFT_TYPE_F32);
-    write_file(dir, "old.gguf", "old", 3);
+    write_file(test_dir, "old.gguf", "old", 3);
     int files = count_files();
     for (int format = 0; format < 2; format++) {
         graft_status status = GRAFT_CANCELLED;

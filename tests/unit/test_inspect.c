@@ -8,33 +8,18 @@
 
 #include <sys/stat.h>
 
-static char *dir;
 static struct graft_runtime rt;
 
 static int setup(void **state)
 {
-    (void)state;
-    dir = temp_dir();
     runtime_start(&rt, 1, NULL);
-    return 0;
+    return test_dir_open(state);
 }
 
 static int teardown(void **state)
 {
-    (void)state;
     runtime_stop(&rt);
-    temp_remove(dir);
-    free(dir);
-    return 0;
-}
-
-static const char *at(const char *name)
-{
-    static char paths[4][1024];
-    static int next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
-    return path;
+    return test_dir_close(state);
 }
 
 static json_t *inspect_path(const char *path)
@@ -379,7 +364,7 @@ static void what_is_no_container_is_refused(void **state)
     (void)state;
     char *text = NULL;
     graft_error error = {0};
-    write_file(dir, "x.gguf", "GGUF and then nothing", 21);
+    write_file(test_dir, "x.gguf", "GGUF and then nothing", 21);
     assert_int_equal(model_inspect(&rt, at("x.gguf"), &text, &error), GRAFT_FORMAT);
     assert_int_equal(model_inspect(&rt, at("nothing"), &text, &error), GRAFT_NOT_FOUND);
     assert_null(text);

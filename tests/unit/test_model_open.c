@@ -9,31 +9,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char *dir;
 static struct graft_runtime rt;
 
 static int setup(void **state)
 {
-    (void)state;
-    dir = temp_dir();
     runtime_start(&rt, 1, NULL);
-    return 0;
+    return test_dir_open(state);
 }
 
 static int teardown(void **state)
 {
-    (void)state;
     runtime_stop(&rt);
-    temp_remove(dir);
-    free(dir);
-    return 0;
-}
-
-static const char *at(const char *name)
-{
-    static char path[1024];
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    return path;
+    return test_dir_close(state);
 }
 
 /* A small model of one layer. */
@@ -314,7 +301,7 @@ static void rope_divisors_of_a_gguf_are_checked(void **state)
     size_t size = 0;
     assert_int_equal(file_read(NULL, at("rope.gguf"), 1 << 28, &bytes, &size, NULL), GRAFT_OK);
     memset(bytes + size - 4, 0, 4);
-    write_file(dir, "rope.gguf", bytes, size);
+    write_file(test_dir, "rope.gguf", bytes, size);
     mem_free(NULL, bytes);
     refuse("rope.gguf", GRAFT_FORMAT, "divisor 7 is 0", &error);
     assert_string_equal(error.tensor, "rope_freqs.weight");
@@ -544,7 +531,7 @@ static void names_are_looked_up_in_the_local_cache(void **state)
     char want[1100];
     snprintf(want, sizeof(want), "%s", at("home/hub/models--some-org--a.model/snapshots/abc123"));
     check_resolved("some-org/a.model", want);
-    check_resolved(dir, dir);
+    check_resolved(test_dir, test_dir);
     check_unknown("some-org/other", "hf download some-org/other");
     check_unknown("some-org/stale", "hf download some-org/stale");
     check_unknown("./some/model.gguf", "no such file");
