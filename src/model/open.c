@@ -45,6 +45,33 @@ static graft_status read_config(struct model *m, const char *dir, graft_error *e
     return status;
 }
 
+/* Ids beyond the embedding's rows. One that begins or ends texts is an error: the end would never come.
+ * Models are about whose padding token was added without a row; padding has no part here, so that it is
+ * forgotten. */
+static graft_status check_special(struct model *m, graft_error *error)
+{
+    struct config *c = &m->config;
+    const char *what = "bos_token_id";
+    graft_token_id wrong = c->bos >= c->n_vocab ? c->bos : -1;
+    for (int i = 0; i < c->n_eos && wrong < 0; i++) {
+        what = "eos_token_id";
+        wrong = c->eos[i] >= c->n_vocab ? c->eos[i] : -1;
+    }
+    if (wrong >= 0) {
+        error_set(error, GRAFT_FORMAT, "%s is %d, and the vocabulary has %d tokens", what, wrong,
+                  c->n_vocab);
+        error_at_file(error, m->path);
+        return GRAFT_FORMAT;
+    }
+    if (c->pad >= c->n_vocab) {
+        runtime_log(m->runtime, GRAFT_LOG_WARN,
+                    "%s: pad_token_id is %d, and the vocabulary has %d tokens: there is no padding",
+                    m->path, c->pad, c->n_vocab);
+        c->pad = -1;
+    }
+    return GRAFT_OK;
+}
+
 /* A model without a tokenizer still runs on ids, unless the caller needs text. A template that does
  * not compile costs the chat commands, not the model. */
 static graft_status open_tokenizer(struct model *m, const char *dir, bool needed,
@@ -87,6 +114,8 @@ static graft_status open_parts(struct model *m, const struct model_options *opti
     if (!dir)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
     status = read_config(m, dir, error);
+    if (status == GRAFT_OK)
+        status = check_special(m, error);
     if (status == GRAFT_OK)
         status = weights_bind(m, error);
     if (status == GRAFT_OK)

@@ -1,3 +1,4 @@
+#!/bin/sh
 # test_examples.sh SOURCE EXAMPLE...: the examples run on the model that ships, say the same twice, and
 # fail in a civil way without one.
 set -u

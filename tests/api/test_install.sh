@@ -49,6 +49,17 @@ static() {
         "$work/static" && ! ldd "$work/static" | grep libgraft
 }
 
+# The program of README.md, built as README.md says. It opens models/tiny from where it runs.
+# shellcheck disable=SC2046,SC2016
+readme() {
+    sed -n '/^```c$/,/^```$/p' "$1/README.md" | grep -v '^```' >"$work/story.c" &&
+        "$compiler" -Wall -Wextra -Werror "$work/story.c" -o "$work/story" \
+            $(pkg-config --cflags --libs graft) || return 1
+    [ -f "$1/models/tiny/model.safetensors" ] || return 0
+    (cd "$1" && LD_LIBRARY_PATH=$libdir "$work/story") >"$work/said" &&
+        [ "$(wc -c <"$work/said")" -gt 100 ] && cat "$work/said" && iconv -f UTF-8 "$work/said"
+}
+
 package() {
     cmake -S "$consumer" -B "$work/package" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" \
         -DCMAKE_C_COMPILER="$compiler" && cmake --build "$work/package" &&
@@ -64,6 +75,7 @@ check 'the shared library exports nothing but graft_*' foreign_names -D "$libdir
 check 'the archive shows nothing but graft_*' foreign_names -g "$libdir/libgraft.a"
 check 'a program with clashing names links the shared library through pkg-config' shared
 check 'a program with clashing names links the archive through pkg-config' static
+check 'the program of README.md tells a story' readme "$1"
 check 'find_package gives graft::graft and graft::static' package
 if [ -x "$build/graft" ]; then
     check 'the installed program runs without the library path' "$prefix/bin/graft" version

@@ -412,6 +412,49 @@ static void hear(void *user, graft_log_level level, const char *line)
     heard->lines++;
 }
 
+/* A small llama (vocabulary 331) whose config.json has these members too. */
+static void with_ids(const char *name, const char *member)
+{
+    struct oracle_model m;
+    json_t *extra = json_loads(member, 0, NULL);
+    assert_non_null(extra);
+    make(&m, "llama");
+    json_object_update(m.config, extra);
+    json_decref(extra);
+    write_and_free(&m, name);
+}
+
+static void ids_beyond_the_vocabulary_are_refused_but_for_padding(void **state)
+{
+    (void)state;
+    graft_error error;
+    with_ids("ids", "{\"bos_token_id\": 331}");
+    refuse("ids", GRAFT_FORMAT, "bos_token_id is 331, and the vocabulary has 331", &error);
+    assert_non_null(strstr(error.file, "ids"));
+    with_ids("ids", "{\"eos_token_id\": [2, 400]}");
+    refuse("ids", GRAFT_FORMAT, "eos_token_id is 400", &error);
+    with_ids("ids", "{\"eos_token_id\": 330}");
+    write_file(at("ids"), "generation_config.json", "{\"eos_token_id\": 331}", 21);
+    refuse("ids", GRAFT_FORMAT, "eos_token_id is 331", &error);
+    unlink(at("ids/generation_config.json"));
+
+    struct heard heard = {0};
+    rt.log = hear;
+    rt.log_user = &heard;
+    struct model *model = open_model(&rt, at("ids"));
+    assert_int_equal(model->config.eos[0], 330); /* the last row */
+    assert_int_equal(model->config.pad, 0);
+    assert_int_equal(heard.lines, 0);
+    model_close(&model);
+    with_ids("ids", "{\"pad_token_id\": 331}");
+    model = open_model(&rt, at("ids"));
+    assert_int_equal(model->config.pad, -1);
+    assert_int_equal(heard.lines, 1);
+    assert_non_null(strstr(heard.last, "pad_token_id is 331"));
+    model_close(&model);
+    rt.log = NULL;
+}
+
 static void a_broken_chat_template_costs_the_template_not_the_model(void **state)
 {
     (void)state;
@@ -597,6 +640,7 @@ int main(void)
         cmocka_unit_test(paths_without_a_model_are_refused),
         cmocka_unit_test(a_weights_file_finds_its_configuration_beside_it),
         cmocka_unit_test(a_tokenizer_is_optional_unless_text_is_needed),
+        cmocka_unit_test(ids_beyond_the_vocabulary_are_refused_but_for_padding),
         cmocka_unit_test(a_broken_chat_template_costs_the_template_not_the_model),
         cmocka_unit_test(generation_defaults_are_read),
         cmocka_unit_test(names_are_looked_up_in_the_local_cache),
