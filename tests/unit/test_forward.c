@@ -362,7 +362,9 @@ static void a_classifier_scores_its_labels(void **state)
     start(&f, "qwen2-cls", 8);
     assert_int_equal(model_n_logits(f.model), 3);
     assert_int_equal(feed(&f, f.seq, 5, 5, ROLE_PREFILL), GRAFT_OK);
-    assert_non_null(workspace_logits(f.ws, 4));
+    const float *scores = workspace_logits(f.ws, 4);
+    assert_true(isfinite(scores[0]) && isfinite(scores[1]) && isfinite(scores[2]));
+    assert_true(scores[0] != scores[1] && scores[1] != scores[2]);
     stop(&f);
 }
 

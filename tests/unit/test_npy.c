@@ -79,9 +79,10 @@ static void every_number_of_dimensions_reads_back(void **state)
     mem_free(NULL, text);
 }
 
-static graft_status parse(const char *dictionary, int version, size_t data)
+/* array->data is not valid afterwards. */
+static graft_status parse_into(struct npy_array *array, const char *dictionary, int version,
+                               size_t data)
 {
-    struct npy_array array;
     struct buf out;
     char spec[64];
     buf_init(&out, NULL, SIZE_MAX);
@@ -92,21 +93,35 @@ static graft_status parse(const char *dictionary, int version, size_t data)
     for (size_t i = 0; i < data; i++)
         buf_putc(&out, (char)i);
     uint8_t *bytes = exact_copy(out.data, out.size);
-    graft_status status = npy_parse_f32(&array, bytes, out.size, NULL);
+    graft_status status = npy_parse_f32(array, bytes, out.size, NULL);
     free(bytes);
     buf_free(&out);
     return status;
+}
+
+static graft_status parse(const char *dictionary, int version, size_t data)
+{
+    struct npy_array array;
+    return parse_into(&array, dictionary, version, data);
 }
 
 #define DICT(shape) "{'descr': '<f4', 'fortran_order': False, 'shape': " shape ", }"
 
 static void other_spellings_of_the_head_are_read(void **state)
 {
+    struct npy_array array;
     (void)state;
-    assert_int_equal(parse(DICT("(2,)"), 2, 8), GRAFT_OK);
-    assert_int_equal(parse("{'shape':(1,2),'fortran_order':False,'descr':'<f4'}  \n", 1, 8),
-                     GRAFT_OK);
-    assert_int_equal(parse(DICT("()"), 1, 4), GRAFT_OK);
+    assert_int_equal(parse_into(&array, DICT("(2,)"), 2, 8), GRAFT_OK);
+    assert_int_equal(array.n_dims, 1);
+    assert_int_equal(array.shape[0], 2);
+    assert_int_equal(
+        parse_into(&array, "{'shape':(1,2),'fortran_order':False,'descr':'<f4'}  \n", 1, 8),
+        GRAFT_OK);
+    assert_int_equal(array.n_dims, 2);
+    assert_int_equal(array.shape[1], 2);
+    assert_int_equal(parse_into(&array, DICT("()"), 1, 4), GRAFT_OK);
+    assert_int_equal(array.n_dims, 0);
+    assert_int_equal(array.count, 1);
 }
 
 static void other_arrays_are_refused(void **state)

@@ -189,12 +189,12 @@ static void compiling_and_matching_survive_lack_of_memory(void **state)
         match_state_free(&match);
         pattern_close(&p);
         assert_int_equal(atomic_load(&mem.bytes_in_use), 0);
-        if (!failing.failed) {
+        if (status != GRAFT_NO_MEMORY || !failing.failed) { /* PCRE2 does without its JIT */
             assert_int_equal(status, GRAFT_OK);
             assert_int_equal(end, 3);
-            break;
         }
-        assert_true(status == GRAFT_NO_MEMORY || status == GRAFT_OK); /* JIT may do without */
+        if (!failing.failed)
+            break;
     }
 }
 
