@@ -1,7 +1,7 @@
 /* inspect.c: `graft inspect`: what is in a model or a file of tensors.
  *
- * The library describes the file as JSON (docs/inspect.md); --json prints that, otherwise it is laid out
- * for people here, a screenful unless more is asked for.
+ * The library describes the file as JSON (docs/inspect.md); --json prints that on one line, otherwise it is
+ * laid out for people here, a screenful unless more is asked for.
  */
 #include "cli.h"
 
@@ -332,7 +332,7 @@ int verb_inspect(int argc, char **argv)
                json_parse(report, strlen(report), &json, &error) != GRAFT_OK) {
         status = cli_fail(&error);
     } else if (args.common.json) {
-        puts(report);
+        status = cli_print_json(json_incref(json));
     } else {
         status = print_report(json, &args);
     }

@@ -55,7 +55,12 @@ if [ -f "$tiny/model.safetensors" ]; then
     run perplexity -p "Once upon a time there was a cat. The cat was happy." --json
     check "perplexity --json" out_has '"perplexity":'
     run logits --tokens 1,2,3 --out "$scratch/x.npy"
-    check "logits writes a file" test -s "$scratch/x.npy"
+    check "logits --out prints nothing" test ! -s "$scratch/out"
+    vocabulary=$("$GRAFT" inspect --json | sed 's/.*"n_vocab": *\([0-9]*\).*/\1/')
+    check "... writes a row for each token" test "$(wc -c <"$scratch/x.npy")" -eq \
+        $((128 + 3 * vocabulary * 4))
+    check "... as NumPy has it" grep -aq \
+        "'descr': '<f4', 'fortran_order': False, 'shape': (3, $vocabulary)" "$scratch/x.npy"
     run logits -p "The" --top 3 --json
     check "logits --top --json" out_has '^{"top":\[{"id":'
     run inspect
@@ -64,18 +69,21 @@ if [ -f "$tiny/model.safetensors" ]; then
     check "inspect --json" out_has '"architecture"'
     run inspect --template
     check "inspect --template" out_has "im_start"
-    run quantize -o "$scratch/tiny.gguf" --type q8_0
-    check "quantize writes a GGUF" status_is 0
+    run quantize -o "$scratch/tiny.gguf" --type bf16
+    run logits -m "$scratch/tiny.gguf" --tokens 1,2,3 --out "$scratch/y.npy"
+    check "a GGUF of the same type gives the same logits" cmp -s "$scratch/x.npy" "$scratch/y.npy"
+    run quantize -m "$scratch/tiny.gguf" -o "$scratch/hf" --format hf --type bf16
+    run logits -m "$scratch/hf" --tokens 1,2,3 --out "$scratch/z.npy"
+    check "... and so does a directory made of it" cmp -s "$scratch/x.npy" "$scratch/z.npy"
+    run quantize -o "$scratch/tiny.gguf"
+    run inspect "$scratch/tiny.gguf" --json
+    check "quantize writes Q8_0 when nothing is said" out_has '"Q8_0"'
     run run -m "$scratch/tiny.gguf" --temp 0 -n 8 -p "Tell me a story about a cat."
-    check "... that runs" test -s "$scratch/out"
+    check "... which answers" test -s "$scratch/out"
     mkdir "$scratch/folder"
     ln -s ../tiny.gguf "$scratch/folder/tiny.gguf"
     run tokenize -m "$scratch/folder" -p "Hello world" --json
     check "a folder with one GGUF has its tokenizer" out_equals_file "$scratch/ids"
-    run quantize -m "$scratch/tiny.gguf" -o "$scratch/hf" --format hf --type f32
-    check "GGUF to a directory" status_is 0
-    run run -m "$scratch/hf" --temp 0 -n 8 -p "Tell me a story about a cat."
-    check "... that runs too" test -s "$scratch/out"
     ln -s tiny.gguf "$scratch/link.gguf"
     run quantize -o "$scratch/link.gguf" --type f16
     check "writing through a link replaces what it points to" test -L "$scratch/link.gguf"
@@ -83,13 +91,18 @@ if [ -f "$tiny/model.safetensors" ]; then
     check "... with the new type" out_has '"F16"'
     run quantize -o "$scratch/new/" --type f32
     check "a name that ends in / is a directory" test -f "$scratch/new/config.json"
-    "$GRAFT" run -p "Hello" -c 1000000 --ignore-eos -q >"$scratch/out" 2>"$scratch/err" &
-    sleep 1
-    kill -INT $!
-    wait $!
-    status=$?
-    check "Ctrl-C ends an answer with status 1" status_is 1
-    check "... and says so" err_has "interrupted"
+    printf 'Hello\nHello again\n' >"$scratch/turns"
+    for verb in "run -p Hello" chat; do
+        rm -f "$scratch/out" "$scratch/err"
+        # shellcheck disable=SC2086 # words are what is wanted
+        "$GRAFT" $verb -c 1000000 --ignore-eos -q <"$scratch/turns" >"$scratch/out" 2>"$scratch/err" &
+        until [ -s "$scratch/out" ] || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
+        kill -INT $!
+        wait $!
+        status=$?
+        check "Ctrl-C ends graft $verb with status 1" status_is 1
+        check "... and says so" err_has "interrupted"
+    done
     run run --raw -p "" -n 4
     check "an empty raw prompt is told apart" err_has "empty"
     printf 'Hello.\n/stats\n/again\n/reset\n/nonsense\n' |

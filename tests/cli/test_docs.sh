@@ -1,0 +1,156 @@
+#!/bin/sh
+# test_docs.sh: what the documents tell people to type works: the examples of every --help, of README.md and of
+# the manual; the completion offers what there is. Run on models/tiny under the names that they use.
+# GRAFT, SOURCE and MODELS (a program that writes a classifier) are set by ctest.
+. "$(dirname "$0")/lib.sh"
+
+tiny=$SOURCE/models/tiny
+if [ ! -f "$tiny/model.safetensors" ]; then
+    skip "models/tiny is not there"
+    finish
+    exit
+fi
+verbs='run chat classify perplexity logits tokenize detokenize inspect quantize version'
+
+mkdir "$scratch/bin"
+ln -s "$GRAFT" "$scratch/bin/graft"
+PATH=$scratch/bin:$PATH
+hub=$scratch/hf/hub/models--Qwen--Qwen2.5-0.5B-Instruct
+mkdir -p "$hub/refs" "$hub/snapshots"
+printf abc >"$hub/refs/main"
+ln -s "$tiny" "$hub/snapshots/abc"
+HF_HOME=$scratch/hf
+export PATH HF_HOME
+unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
+graft quantize -o "$scratch/tiny.gguf" --type bf16
+"$MODELS" "$scratch/models" "$tiny" classifier >/dev/null 2>&1
+
+# A folder with the files that examples name. DIR: a model, a classifier, or what is to be written.
+prepare() {
+    rm -rf "$scratch/work"
+    mkdir "$scratch/work"
+    cd "$scratch/work" || exit 1
+    case $1 in
+    *"quantize "*"-o DIR"*) ;;
+    *"classify "*) ln -s "$scratch/models/classifier" DIR ;;
+    *) ln -s "$tiny" DIR ;;
+    esac
+    cp "$scratch/tiny.gguf" model.gguf
+    ln model.gguf vocab.gguf
+    ln model.gguf qwen.gguf
+    echo "Why is the sky blue?" >question.txt
+    printf 'I loved it\nI did not\n' >reviews.txt
+    printf 'Once upon a time there was a cat. The cat was happy. %s\n' 1 2 3 4 5 6 7 8 >book.txt
+}
+
+# example WHERE COMMAND: it succeeds, and prints or writes something. (Ids are those of a vocabulary larger
+# than tiny's.)
+example() {
+    command=$(printf '%s\n' "$2" | sed 's/9707,1879/97,79/')
+    prepare "$command"
+    find . -type f -o -type l | sort >"$scratch/before"
+    sh -c "$command" >"$scratch/out" 2>"$scratch/err" </dev/null
+    status=$?
+    find . -type f -o -type l | sort >"$scratch/after"
+    check "$1: $2" status_is 0
+    case $command in
+    "graft chat"*) ;; # with nothing said to it, it says nothing
+    *" -o qwen.gguf"* | *" -o model.gguf"*)
+        written=${command##* -o }
+        check "... writes another model" differs "${written%% *}" "$scratch/tiny.gguf"
+        ;;
+    *) check "... to some effect: $2" effect ;;
+    esac
+}
+effect() { [ -s "$scratch/out" ] || ! cmp -s "$scratch/before" "$scratch/after"; }
+differs() { [ -s "$1" ] && ! cmp -s "$1" "$2"; }
+
+each_example() { # WHERE, commands on stdin
+    count=0
+    while read -r line; do
+        [ -n "$line" ] || continue
+        count=$((count + 1))
+        example "$1" "$line"
+    done
+}
+
+for verb in $verbs; do
+    graft "$verb" --help | sed -n '/^Example/,$s/^  \(.*graft .*\)/\1/p' >"$scratch/examples"
+    check "$verb --help has examples" test -s "$scratch/examples"
+    each_example "$verb --help" <"$scratch/examples"
+done
+graft --help | sed -n '/^Examples:/,$s/^  \(graft .*\)/\1/p' | sed 's/   .*//' >"$scratch/examples"
+each_example "graft --help" <"$scratch/examples"
+check "graft --help has three" test "$count" -eq 3
+# "build/graft VERB ...    # remark"
+sed -n 's|^build/\(graft .*\)|\1|p' "$SOURCE/README.md" | sed 's/  *#.*//' >"$scratch/examples"
+grep -v '^graft bench' "$scratch/examples" >"$scratch/some"
+each_example "README.md" <"$scratch/some"
+check "README.md has ten" test "$(wc -l <"$scratch/examples")" -eq 10
+sed -n 's/^\.Dl \(graft .*\)/\1/p' "$SOURCE/docs/man/graft.1" | sed 's/\\(dq/"/g' |
+    grep -v '^graft bench' >"$scratch/examples"
+each_example "man graft" <"$scratch/examples"
+check "the manual has some" test "$count" -ge 4
+cd / || exit 1
+
+# ---- the manual has every verb and option, the completion offers them
+graft --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p' >"$scratch/verbs"
+check "graft --help lists the verbs" test "$(wc -l <"$scratch/verbs")" -ge 10
+while read -r verb; do
+    check "the manual has $verb" grep -q "^\.It Ic .*\b$verb\b" "$SOURCE/docs/man/graft.1"
+done <"$scratch/verbs"
+
+# offered WORDS...: what bash offers for the last of them.
+offered() {
+    # shellcheck disable=SC2016 # for bash
+    bash -c '. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _graft; printf "%s\n" "${COMPREPLY[@]}"' \
+        "$SOURCE/completions/graft.bash" "$@" >"$scratch/out" 2>"$scratch/err"
+}
+if command -v bash >/dev/null 2>&1; then
+    offered graft ""
+    check "completion of verbs" test "$(grep -c -x -f "$scratch/verbs" "$scratch/out")" -eq \
+        "$(wc -l <"$scratch/verbs")"
+    offered graft detok
+    check "completion of a verb" out_is detokenize
+    offered graft help log
+    check "completion of help" out_is logits
+    offered graft run --tem
+    check "completion of options" out_is "--temp
+--temperature"
+    offered graft run --cache-type-k q
+    check "completion of cache types" out_is q8
+    offered graft quantize --format h
+    check "completion of formats" out_is hf
+    offered graft quantize --type ""
+    graft quantize -m "$tiny" -o "$scratch/x" --type none 2>"$scratch/err"
+    types=$(sed 's/.*known are //; s/, /\n/g' "$scratch/err" | sort)
+    check "completion offers every type" test "$(sort "$scratch/out")" = "$types"
+else
+    skip "no bash: completion"
+fi
+
+# ---- what --json prints is what docs/cli.md says
+# keys VERB NAMES: the top-level keys of the last object are these.
+keys() {
+    for key in $2; do
+        check "$1 --json has $key" out_has "[{,]\"$key\":"
+        check "docs/cli.md has $key of $1" documented "$1" "$key"
+    done
+}
+documented() { sed -n "/^## .*$1/,/^## /p" "$SOURCE/docs/cli.md" | grep -q "\b$2\b"; }
+run run --json -p Hello -n 2 --logprobs 1
+keys run "text finish prompt_tokens tokens logprob prompt_seconds seconds seed records id top"
+run perplexity --json -p "Once upon a time."
+keys perplexity "perplexity error nll bits_per_byte tokens windows"
+run classify --json -p "good" -m "$scratch/models/classifier"
+keys classify "label classes probability score"
+run logits --json --tokens 1,2
+keys logits "top id text logit"
+run logits --json --tokens 1,2 --out "$scratch/x.npy"
+keys logits "output shape"
+run quantize --json -o "$scratch/y.gguf"
+keys quantize "output format type"
+run version --json
+keys version "version compiler processor tier tiers cores threads"
+
+finish
