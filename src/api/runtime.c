@@ -2,7 +2,7 @@
  *
  * Owns the choice of the tier and of the number of threads. The only thing read from the process is
  * the environment variable GRAFT_TIER and the set of processors, both once at open; nothing is
- * changed in it.
+ * changed in it, but for the permission that Linux wants to be asked for before AMX is used.
  */
 #include "api/api_internal.h"
 
@@ -137,6 +137,9 @@ graft_status graft_runtime_open(const graft_runtime_options *options, graft_runt
     if (status != GRAFT_OK) {
         free_box(box);
         return status;
+    }
+    if (kernels_refusal() != NULL) {
+        runtime_log(r, GRAFT_LOG_WARN, "no tier amx: %s", kernels_refusal());
     }
     runtime_log(r, GRAFT_LOG_INFO, "graft %s: tier %s, %d threads", graft_version(),
                 r->kernels->tier, pool_threads(r->pool));

@@ -30,7 +30,7 @@ struct peak {
     const char *tier, *name; /* "avx2", "f32 FMA" */
     const char *unit;        /* "GFLOP/s", "GOP/s" */
     double (*run)(int64_t rounds);
-    bool panels; /* what products of panels rounded to bf16 run on */
+    bool panels; /* what products of panels in bf16 run on */
 };
 /* The i-th of the tier, NULL past the end. The first is always f32 multiply-add. */
 const struct peak *peak_at(const char *tier, int i);

@@ -123,7 +123,7 @@ graft_status limits_open(struct limits *l, graft_runtime *runtime, graft_error *
 
 int limits_peak_for(const struct limits *l, const struct kernels *k, graft_type type)
 {
-    for (int i = 0; i < l->n_peaks && kernels_rounds_panels(k, type); i++)
+    for (int i = 0; i < l->n_peaks && kernels_panel_format(k, type) != PANEL_F32; i++)
         if (l->peaks[i]->panels)
             return i;
     return 0;

@@ -5,6 +5,7 @@
  * the system keeps the registers that they use.
  */
 #include "kernels/kernels_internal.h"
+#include "kernels/panels.h"
 
 #include <pthread.h>
 
@@ -51,9 +52,9 @@ bool kernels_have_factor(graft_type type)
            type != GRAFT_TYPE_MLX4 && type != GRAFT_TYPE_MLX8;
 }
 
-bool kernels_rounds_panels(const struct kernels *k, graft_type type)
+enum panel_format kernels_panel_format(const struct kernels *k, graft_type type)
 {
-    return k->bf16_panels && act_format_for(type, ROLE_DECODE) != ACT_F32;
+    return act_format_for(type, ROLE_DECODE) == ACT_F32 ? k->float_panels : k->quantised_panels;
 }
 
 size_t kv_head_bytes(enum kv_type type, int d_head)
@@ -85,15 +86,13 @@ size_t decode_scratch_bytes(int64_t n_in)
     return (DECODE_PACK + 8) * row + 4096;
 }
 
-/* A panel of rows, once as it is dequantised and once in the order of the product, and the room to
- * align them; or the same in bf16 with the activations rounded. It does not grow with n_in: panels
- * are a chunk wide. */
+/* What the bodies lay out, and the room to align it. It does not grow with n_in: panels are a chunk
+ * wide. */
 size_t prefill_scratch_bytes(int64_t n_in)
 {
     (void)n_in;
-    size_t floats = (size_t)2 * PREFILL_PANEL * (PREFILL_CHUNK + 16) * sizeof(float);
-    size_t halves = (size_t)BF16_OUTPUTS * BF16_CHUNK + (size_t)(16 + BF16_TOKENS) * BF16_PITCH;
-    return (floats > halves * 2 ? floats : halves * 2) + 64;
+    int bytes = FLOAT_SCRATCH_BYTES;
+    return (size_t)(BF16_SCRATCH_BYTES > bytes ? BF16_SCRATCH_BYTES : bytes) + 64;
 }
 
 /* log x = e · ln 2 + 2 atanh(f), f = (m − 1) / (m + 1), with m in [√½, √2) so that |f| ≤ 0.172 */
@@ -132,6 +131,7 @@ static const struct {
     {&avx2_kernels, cpu_runs_avx2},
     {&avx512_kernels, cpu_runs_avx512},
     {&avx512bf16_kernels, cpu_runs_avx512bf16},
+    {&amx_kernels, cpu_runs_amx},
 #endif
 };
 
@@ -154,7 +154,7 @@ const struct kernels *kernels_find(const char *name)
 
 bool kernels_is_tier_name(const char *name)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16"};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -175,7 +175,17 @@ const char *kernels_processor(void)
     pthread_once(&brand_once, brand_read);
     return brand;
 }
+
+const char *kernels_refusal(void)
+{
+    return cpu_amx_refusal();
+}
 #else
+const char *kernels_refusal(void)
+{
+    return NULL;
+}
+
 const char *kernels_processor(void)
 {
     return "";

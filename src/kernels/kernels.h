@@ -17,9 +17,9 @@
  * order of every reduction over K is fixed, and every entry must give bit-equal results for a row
  * alone and in company.
  *
- * Precision of the prefill role: products and sums are floats. Where kernels_rounds_panels says so, a
- * tier whose matrix unit takes bf16 and a quantised type, dequantised weights and activations are
- * rounded to bf16 first (to nearest even, denormals to 0): what that adds is below the error of the
+ * Precision of products through panels (prefill, transposed): sums are floats, and so are the factors
+ * on most tiers. On a tier whose matrix unit takes bf16 a quantised type has its weights, once
+ * dequantised, and the activations rounded to bf16: what that adds is below the error of the
  * quantisation. The float types (F32, F16, BF16) keep the accuracy of floats on every tier.
  */
 #ifndef GRAFT_KERNELS_H
@@ -123,15 +123,37 @@ struct lowrank_up_args {
 /* Can matrices of the type be factors? */
 bool kernels_have_factor(graft_type type);
 
-/* Scratch of linear_decode and of linear_prefill for one worker, in bytes, at any alignment. Nothing
- * in it outlives the call. */
+/* Scratch for one worker, in bytes, at any alignment: of linear_decode; of linear_prefill and
+ * linear_transposed. Nothing in it outlives the call. */
 size_t decode_scratch_bytes(int64_t n_in);
 size_t prefill_scratch_bytes(int64_t n_in);
+
+/* How the factors of a product through panels are held. */
+enum panel_format {
+    PANEL_F32,   /* floats */
+    PANEL_SPLIT, /* sums of two bf16; of their four products the smallest is left out: 2^-16 */
+    PANEL_BF16   /* rounded to bf16 (to nearest even, denormals to 0): 2^-8 */
+};
+
+/* dx[t * dx_stride + i] (+)= Σ_o dy[t, o] · W[o, i] for i in [i_begin, i_end), t < n_tok: what a loss
+ * says of the input of a linear, from what it says of its output. i_begin is a multiple of
+ * TRANSPOSED_GRAIN, i_end as well or n_in. */
+enum { TRANSPOSED_GRAIN = 256 };
+struct transposed_args {
+    const struct matrix *w;
+    const float *dy; /* [n_tok, n_out] */
+    int n_tok;
+    int64_t i_begin, i_end;
+    float *dx; /* indexed by absolute i */
+    int64_t dx_stride;
+    bool accumulate; /* the sums go on from what is in dx (several linears read one input) */
+    void *scratch;   /* prefill_scratch_bytes */
+};
 
 /* The dispatch table of a tier. */
 struct kernels {
     const char *tier;
-    bool bf16_panels; /* see kernels_rounds_panels */
+    enum panel_format float_panels, quantised_panels; /* see kernels_panel_format */
 
     /* y[k] = W[row, first + k] for k < n. `first` and n are multiples of the type's block (32 or 256;
      * MLX: of the group) except that the last block of a row may be met through n. */
@@ -152,6 +174,9 @@ struct kernels {
     void (*linear_prefill)(const struct kernels *k, const struct matrix *w, const float *x,
                            int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
                            void *scratch);
+
+    /* The product with the transposed weight, through panels of the same format; every type. */
+    void (*linear_transposed)(const struct kernels *k, const struct transposed_args *args);
 
     /* u[t, r] = scale · Σ_k a[r, k] · x[t, k] for r in [r_begin, r_end) */
     void (*lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args);
@@ -180,15 +205,19 @@ struct kernels {
     void (*attention)(const struct kernels *k, const struct attention_args *args);
 };
 
-/* Does linear_prefill of this tier round weights of the type, and their activations, to bf16? */
-bool kernels_rounds_panels(const struct kernels *k, graft_type type);
+/* The format that a tier's products through panels take for a weight type. */
+enum panel_format kernels_panel_format(const struct kernels *k, graft_type type);
 
-/* The tiers compiled in and runnable on this processor, slowest first; NULL past the end. */
+/* The tiers compiled in and runnable on this processor, slowest first; NULL past the end. Asking for
+ * them asks Linux for the tiles of AMX where there are any: the one thing that graft changes for the
+ * whole process (it makes signal frames of threads that use tiles larger). */
 const struct kernels *kernels_tier(int index);
 /* By name; NULL when unknown or not runnable here. NULL name: the fastest. */
 const struct kernels *kernels_find(const char *name);
 /* Is it the name of a tier that graft has on some processor? (For "avx2: this processor cannot".) */
 bool kernels_is_tier_name(const char *name);
+/* Why a tier that the processor could run is not offered, or NULL. */
+const char *kernels_refusal(void);
 /* The processor's own name, or "". */
 const char *kernels_processor(void);
 

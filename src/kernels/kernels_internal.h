@@ -29,34 +29,12 @@ enum { DECODE_PACK = 32 };
 
 /* Longest run of a row that linear_prefill dequantises at once: a multiple of every block. */
 enum { PREFILL_CHUNK = 256 };
-/* Rows of W that a tier may hold dequantised at once. */
-enum { PREFILL_PANEL = 32 };
+/* Rows of W that a tier may hold dequantised at once, and of linear_transposed. */
+enum { PREFILL_PANEL = 32, TRANSPOSED_ROWS = 128 };
 
 /* What the low-rank products hold as floats at once, and where their sums are cut: of A, LOWRANK_RANKS
  * rows of LOWRANK_CHUNK columns; of B transposed, LOWRANK_UP_RANKS rows of LOWRANK_OUTPUTS columns. */
 enum { LOWRANK_RANKS = 8, LOWRANK_CHUNK = 512, LOWRANK_UP_RANKS = 64, LOWRANK_OUTPUTS = 64 };
-
-/* Panels of bf16 (prefill_bf16_body.h): their width along K, a multiple of PREFILL_CHUNK; rows of W in
- * one; tokens that use it before it is filled again; values that the unit takes at a time, to which K
- * is padded with zeros; and the distance of rows, no power of two, since those would share cache sets. */
-enum {
-    BF16_CHUNK = 512,
-    BF16_OUTPUTS = 32,
-    BF16_TOKENS = 512,
-    BF16_STEP = 32,
-    BF16_PITCH = BF16_CHUNK + 32
-};
-
-/* Some tokens times a panel. */
-struct bf16_tile {
-    const uint16_t *x;     /* [n_tok, BF16_PITCH], the first n of each row */
-    const uint16_t *panel; /* [n / 2, BF16_OUTPUTS, 2] */
-    float *y;              /* [n_tok, y_stride] */
-    int64_t y_stride, n;   /* n: a multiple of BF16_STEP */
-    int64_t n_row;         /* outputs that exist */
-    int n_tok;
-    bool fresh; /* the first chunk: sums begin at 0 */
-};
 
 /* Positions whose keys or values attention holds as floats at once. */
 enum { ATTENTION_TILE = 8 };
@@ -103,6 +81,7 @@ double kernel_log(double x);
     void tier##_linear_prefill(const struct kernels *k, const struct matrix *w, const float *x,    \
                                int n_tok, int64_t o_begin, int64_t o_end, float *y,                \
                                int64_t y_stride, void *scratch);                                   \
+    void tier##_linear_transposed(const struct kernels *k, const struct transposed_args *args);    \
     extern const struct kernels tier##_kernels;
 
 #define KERNEL_PROTO_ENTRIES(tier)                                                                 \
@@ -139,7 +118,9 @@ KERNEL_PROTO_ENTRIES(scalar)
     {                                                                                              \
         KERNEL_TABLE_PANELS(tier_), KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                   \
     }
-#define KERNEL_TABLE_PANELS(tier_) .tier = #tier_, .linear_prefill = tier_##_linear_prefill
+#define KERNEL_TABLE_PANELS(tier_)                                                                 \
+    .tier = #tier_, .linear_prefill = tier_##_linear_prefill,                                      \
+    .linear_transposed = tier_##_linear_transposed
 #define KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                                               \
     .dequantize = {KERNEL_TYPES(DEQUANTIZE)},                                                      \
     .act_quantize =                                                                                \
@@ -173,11 +154,13 @@ bool cpu_runs_avx512(void);
 KERNEL_PROTO_PANELS(avx512bf16)
 /* As avx512, with AVX512_BF16. */
 bool cpu_runs_avx512bf16(void);
-/* Weights first..first+n of a row (as for dequantize) of a quantised type in bf16; n floats in bf16; and the first n
- * columns, a multiple of 32, of 16 rows BF16_PITCH apart into half of a panel. */
-void avx512bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t n, uint16_t *out);
-void avx512bf16_round(const float *x, int64_t n, uint16_t *out);
-void avx512bf16_turn(const uint16_t *rows, int64_t n, uint16_t *out);
+
+KERNEL_PROTO_PANELS(amx)
+/* As avx512bf16, with AMX_TILE and AMX_BF16, and the system has granted the state of the tiles: the
+ * one thing that graft asks for a whole process. */
+bool cpu_runs_amx(void);
+/* Why not, where the processor could: a constant text, or NULL. */
+const char *cpu_amx_refusal(void);
 
 /* The processor's brand string into out; "" when it has none. */
 void cpu_brand(char out[49]);

@@ -1,69 +1,152 @@
-/* prefill_bf16_body.h: the prefill product of a tier whose matrix unit multiplies pairs of bf16.
- * Included once per tier, after TIER and the words below.
+/* prefill_bf16_body.h: the products through panels of a tier whose matrix unit multiplies pairs of
+ * bf16. Included once per tier, after TIER and the words below.
  *
- * Weights and activations are rounded to bf16, products and sums are floats. For each BF16_CHUNK
- * columns of W the rows of x are rounded once; then, BF16_OUTPUTS rows of W at a time, a panel is
- * dequantised, which all tokens use while it is in the first or second cache:
+ * For each BF16_CHUNK of K the activations are rounded once; then a panel of weights is dequantised,
+ * which all tokens use while it is in the first or second cache:
  *   panel[k / 2][output][k % 2]     what a dot product of pairs and a tile of AMX take as they are
- * y holds the sums between chunks. An output is one chain of steps in the order of K, and rows that
- * do not exist are neither read nor stored, so nothing depends on the company. Types that are not
- * quantised take panels of floats.
+ * y holds the sums between chunks. An output is one chain of steps in the order of K, and what does
+ * not exist is neither read nor stored, so nothing depends on the company. In PANEL_SPLIT a float is
+ * a large and a small bf16; large · large, small x · large and large x · small follow each other
+ * within a chunk.
  *
  * Words:
- *   bf16_row(w, row, first, n, out)    n weights of a row, dequantised and rounded
+ *   bf16_row(w, row, first, n, out)    n weights of a row of a quantised type, rounded
  *   bf16_round(x, n, out)              n floats, rounded
- *   bf16_turn(rows, n, out)            16 rows, BF16_PITCH apart, into half of a panel
- *   bf16_multiply(p)                   y (+)= x · panel for p->n_tok tokens
- *   bf16_float_prefill                 linear_prefill for panels of floats
+ *   bf16_split(x, n, large, small)     large = rounded x, small = rounded (x − large)
+ *   bf16_turn(rows, n, out)            n columns of 16 rows, BF16_PITCH apart, into half of a panel
+ *   bf16_pairs(a, b, out)              32 values of two rows into one row of a panel
+ *   bf16_multiply(p)                   the product
+ *   bf16_begin(), bf16_end()           around every product
+ *   BF16_ROWS                          tokens that the unit takes at a time: those missing are zeros
+ *   BF16_FLOATS(name)                  the entry of the tier for panels of floats
  */
+#include "kernels/panels.h"
+
 #define BODY(name) KERNEL_CAT(TIER, name)
 
 _Static_assert(BF16_OUTPUTS == 32 && BF16_CHUNK % PREFILL_CHUNK == 0, "two halves, whole pieces");
+_Static_assert(BF16_TOKENS % BF16_ROWS == 0, "the missing rows have a place");
+
+/* The scratch; [0] of large and [1] of small parts. */
+struct bf16_space {
+    uint16_t *panel[2]; /* [BF16_SPAN, BF16_CHUNK / 2, BF16_OUTPUTS, 2] */
+    uint16_t *rows[2];  /* [16, BF16_PITCH] */
+    uint16_t *x[2];     /* [BF16_TOKENS, BF16_PITCH] */
+    float *floats;      /* [PREFILL_CHUNK] */
+    int x_parts, w_parts;
+    bool quantised; /* PANEL_BF16 */
+};
+
+static struct bf16_space bf16_layout(const struct kernels *k, graft_type type, void *scratch)
+{
+    const bool split = kernels_panel_format(k, type) == PANEL_SPLIT;
+    struct bf16_space s = {.x_parts = split ? 2 : 1,
+                           .w_parts = split && type != GRAFT_TYPE_BF16 ? 2 : 1,
+                           .quantised = !split};
+    uint16_t *p = align_scratch(scratch);
+    s.floats = (float *)(void *)p;
+    p += PREFILL_CHUNK * sizeof(float) / sizeof *p;
+    for (int part = 0; part < 2; part++) {
+        s.panel[part] = p;
+        s.rows[part] = s.panel[part] + BF16_SPAN * BF16_PANEL;
+        s.x[part] = s.rows[part] + 16 * BF16_PITCH;
+        p = s.x[part] + BF16_TOKENS * BF16_PITCH;
+    }
+    return s;
+}
 
 /* Zeros up to a whole number of steps; returns where they end. */
-static int64_t pad_step(uint16_t *row, int64_t n)
+static int64_t bf16_pad(uint16_t *row, int64_t n)
 {
     int64_t end = blocks_of(n, BF16_STEP) * BF16_STEP;
     memset(row + n, 0, (size_t)(end - n) * sizeof *row);
     return end;
 }
 
+/* Columns first..first+n of a row of W into row `at` of s->rows. */
+static void bf16_weights(const struct kernels *k, const struct bf16_space *s,
+                         const struct matrix *w, int64_t row, int64_t first, int64_t n, int64_t at)
+{
+    uint16_t *large = s->rows[0] + at * BF16_PITCH, *small = s->rows[1] + at * BF16_PITCH;
+    if (s->quantised) {
+        bf16_row(w, row, first, n, large);
+    } else {
+        k->dequantize[w->type](w, row, first, n, s->floats);
+        if (s->w_parts == 2)
+            bf16_split(s->floats, n, large, small);
+        else
+            bf16_round(s->floats, n, large);
+    }
+    for (int part = 0; part < s->w_parts; part++)
+        bf16_pad(s->rows[part] + at * BF16_PITCH, n);
+}
+
+/* n columns of n_tok rows, x_stride apart, into s->x; returns n in whole steps. */
+static int64_t bf16_activations(const struct bf16_space *s, const float *x, int64_t x_stride,
+                                int n_tok, int64_t n)
+{
+    const int64_t end = blocks_of(n, BF16_STEP) * BF16_STEP;
+    for (int t = 0; t < n_tok; t++) {
+        if (s->x_parts == 2)
+            bf16_split(x + t * x_stride, n, s->x[0] + t * BF16_PITCH, s->x[1] + t * BF16_PITCH);
+        else
+            bf16_round(x + t * x_stride, n, s->x[0] + t * BF16_PITCH);
+        for (int part = 0; part < s->x_parts; part++)
+            bf16_pad(s->x[part] + t * BF16_PITCH, n);
+    }
+    for (int64_t t = n_tok; t % BF16_ROWS; t++)
+        for (int part = 0; part < s->x_parts; part++)
+            memset(s->x[part] + t * BF16_PITCH, 0, (size_t)end * sizeof(uint16_t));
+    return end;
+}
+
+/* The factors of all terms: activations, and the panel at `offset`. */
+static void bf16_set_factors(const struct bf16_space *s, struct bf16_tile *p, int64_t offset)
+{
+    static const int x_part[BF16_TERMS] = {0, 1, 0}, w_part[BF16_TERMS] = {0, 0, 1};
+    p->n_terms = s->x_parts + s->w_parts - 1;
+    for (int term = 0; term < p->n_terms; term++) {
+        p->x[term] = s->x[x_part[term]];
+        p->panel[term] = s->panel[w_part[term]] + offset;
+    }
+}
+
+/* ---- W · x -------------------------------------------------------------------------------- */
+
 /* Columns first..first+n of rows o..o+n_row into a panel; where there is no row the last one stands
  * again, and nobody reads the product. */
-static void bf16_fill(const struct matrix *w, int64_t o, int64_t n_row, int64_t first, int64_t n,
-                      uint16_t *rows, uint16_t *panel)
+static void bf16_fill(const struct kernels *k, const struct bf16_space *s, const struct matrix *w,
+                      int64_t o, int64_t n_row, int64_t first, int64_t n)
 {
-    for (int64_t half = 0; half < BF16_OUTPUTS && half < n_row; half += 16)
+    for (int64_t half = 0; half < BF16_OUTPUTS; half += 16)
         for (int64_t j = 0; j < n; j += PREFILL_CHUNK) {
-            int64_t columns = n - j < PREFILL_CHUNK ? n - j : PREFILL_CHUNK, end = 0;
+            int64_t columns = n - j < PREFILL_CHUNK ? n - j : PREFILL_CHUNK;
+            int64_t end = blocks_of(columns, BF16_STEP) * BF16_STEP;
             for (int64_t r = 0; r < 16; r++) {
                 int64_t row = half + r < n_row ? half + r : n_row - 1;
-                bf16_row(w, o + row, first + j, columns, rows + r * BF16_PITCH);
-                end = pad_step(rows + r * BF16_PITCH, columns);
+                bf16_weights(k, s, w, o + row, first + j, columns, r);
             }
-            bf16_turn(rows, end, panel + j * BF16_OUTPUTS + 2 * half);
+            for (int part = 0; part < s->w_parts; part++)
+                bf16_turn(s->rows[part], end, s->panel[part] + j * BF16_OUTPUTS + 2 * half);
         }
 }
 
-/* Up to BF16_TOKENS rows of x. */
-static void bf16_product(const struct matrix *w, const float *x, int n_tok, int64_t o_begin,
-                         int64_t o_end, float *y, int64_t y_stride, void *scratch)
+/* The product of up to BF16_TOKENS rows of x. */
+static void bf16_straight(const struct kernels *k, const struct matrix *w, const float *x,
+                          int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
+                          void *scratch)
 {
-    uint16_t *panel = (uint16_t *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
-    uint16_t *rows = panel + BF16_OUTPUTS * BF16_CHUNK; /* [16, BF16_PITCH] */
-    uint16_t *rounded = rows + 16 * BF16_PITCH;         /* [BF16_TOKENS, BF16_PITCH] */
-    struct bf16_tile p = {.x = rounded, .panel = panel, .y_stride = y_stride, .n_tok = n_tok};
+    const struct bf16_space s = bf16_layout(k, w->type, scratch);
+    struct bf16_tile p = {.y_stride = y_stride, .n_tok = n_tok};
+    bf16_set_factors(&s, &p, 0);
     for (int64_t first = 0; first < w->n_in; first += BF16_CHUNK) {
         int64_t n = w->n_in - first < BF16_CHUNK ? w->n_in - first : BF16_CHUNK;
-        for (int t = 0; t < n_tok; t++) {
-            bf16_round(x + t * w->n_in + first, n, rounded + t * BF16_PITCH);
-            p.n = pad_step(rounded + t * BF16_PITCH, n);
-        }
+        p.n = bf16_activations(&s, x + first, w->n_in, n_tok, n);
         p.fresh = first == 0;
         for (int64_t o = o_begin; o < o_end; o += BF16_OUTPUTS) {
             p.n_row = o_end - o < BF16_OUTPUTS ? o_end - o : BF16_OUTPUTS;
             p.y = y + o;
-            bf16_fill(w, o, p.n_row, first, n, rows, panel);
+            bf16_fill(k, &s, w, o, p.n_row, first, n);
             bf16_multiply(&p);
         }
     }
@@ -73,12 +156,77 @@ void BODY(_linear_prefill)(const struct kernels *k, const struct matrix *w, cons
                            int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
                            void *scratch)
 {
-    if (!kernels_rounds_panels(k, w->type)) {
-        bf16_float_prefill(k, w, x, n_tok, o_begin, o_end, y, y_stride, scratch);
+    if (kernels_panel_format(k, w->type) == PANEL_F32) {
+        BF16_FLOATS(_linear_prefill)(k, w, x, n_tok, o_begin, o_end, y, y_stride, scratch);
         return;
     }
+    bf16_begin();
     for (int t = 0; t < n_tok; t += BF16_TOKENS) {
         int some = n_tok - t < BF16_TOKENS ? n_tok - t : BF16_TOKENS;
-        bf16_product(w, x + t * w->n_in, some, o_begin, o_end, y + t * y_stride, y_stride, scratch);
+        bf16_straight(k, w, x + t * w->n_in, some, o_begin, o_end, y + t * y_stride, y_stride,
+                      scratch);
     }
+    bf16_end();
+}
+
+/* ---- dy · W ------------------------------------------------------------------------------- */
+
+/* Columns i..i+n of rows first..first+n_row into BF16_SPAN panels, in which the rows are K. A block of
+ * a row is taken apart once for all columns. */
+static void bf16_fill_transposed(const struct kernels *k, const struct bf16_space *s,
+                                 const struct matrix *w, int64_t first, int64_t n_row, int64_t i,
+                                 int64_t n)
+{
+    const int64_t end = blocks_of(n_row, BF16_STEP) * BF16_STEP;
+    const int64_t width = blocks_of(n, BF16_OUTPUTS) * BF16_OUTPUTS;
+    for (int64_t r = 0; r < end; r++) {
+        if (r < n_row)
+            bf16_weights(k, s, w, first + r, i, n, r % 2);
+        for (int part = 0; part < s->w_parts; part++) {
+            uint16_t *even = s->rows[part], *odd = even + BF16_PITCH;
+            if (r >= n_row)
+                memset(r % 2 ? odd : even, 0, (size_t)width * sizeof *even);
+            for (int64_t j = 0; r % 2 && j < width; j += BF16_OUTPUTS)
+                bf16_pairs(even + j, odd + j,
+                           s->panel[part] + j * BF16_CHUNK + (r - 1) * BF16_OUTPUTS);
+        }
+    }
+}
+
+/* The product of up to BF16_TOKENS rows of dy. */
+static void bf16_transposed(const struct kernels *k, const struct transposed_args *a,
+                            const float *dy, int n_tok, float *dx)
+{
+    const struct matrix *w = a->w;
+    const struct bf16_space s = bf16_layout(k, w->type, a->scratch);
+    struct bf16_tile p = {.y_stride = a->dx_stride, .n_tok = n_tok};
+    for (int64_t first = 0; first < w->n_out; first += BF16_CHUNK) {
+        int64_t n_row = w->n_out - first < BF16_CHUNK ? w->n_out - first : BF16_CHUNK;
+        p.n = bf16_activations(&s, dy + first, w->n_out, n_tok, n_row);
+        p.fresh = first == 0 && !a->accumulate;
+        for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_GRAIN) {
+            int64_t n = a->i_end - i < TRANSPOSED_GRAIN ? a->i_end - i : TRANSPOSED_GRAIN;
+            bf16_fill_transposed(k, &s, w, first, n_row, i, n);
+            for (int64_t j = 0; j < n; j += BF16_OUTPUTS) {
+                p.n_row = n - j < BF16_OUTPUTS ? n - j : BF16_OUTPUTS;
+                p.y = dx + i + j;
+                bf16_set_factors(&s, &p, j * BF16_CHUNK);
+                bf16_multiply(&p);
+            }
+        }
+    }
+}
+
+void BODY(_linear_transposed)(const struct kernels *k, const struct transposed_args *a)
+{
+    if (kernels_panel_format(k, a->w->type) == PANEL_F32) {
+        BF16_FLOATS(_linear_transposed)(k, a);
+        return;
+    }
+    bf16_begin();
+    for (int t = 0; t < a->n_tok; t += BF16_TOKENS) {
+        int some = a->n_tok - t < BF16_TOKENS ? a->n_tok - t : BF16_TOKENS;
+        bf16_transposed(k, a, a->dy + t * a->w->n_out, some, a->dx + t * a->dx_stride);
+    }
+    bf16_end();
 }

@@ -1,61 +1,50 @@
-/* prefill_body.h: the prefill product of a vector tier, in the words of its ..._vec.h. Included once
- * per tier, after TIER, PREFILL_TOKENS and PREFILL_VECTORS (the tile that fits its registers).
+/* prefill_body.h: the products through panels of floats of a vector tier, in the words of its
+ * ..._vec.h. Included once per tier, after TIER, PREFILL_TOKENS and PREFILL_VECTORS (the tile that
+ * fits its registers).
  *
- * A panel of PREFILL_OUTPUTS rows of W, PREFILL_CHUNK columns wide, is dequantised and turned so
- * that the outputs lie along the lanes; then all tokens pass over it while it is in the first cache.
- * y holds the sums between chunks. Each output is therefore one chain of fused multiply-adds in the
- * order of K, whatever the tiling, the tokens in the call or the split of the outputs.
+ * The activations of a chunk of K are copied once, so that rows lie close. A panel of W, K along its
+ * rows and PREFILL_OUTPUTS outputs along the lanes, is dequantised (W · x: and turned) and all tokens
+ * pass over it while it is in the first cache. y holds the sums between chunks. Each output is
+ * therefore one chain of fused multiply-adds in the order of K, whatever the tiling, the tokens in
+ * the call or the split of the outputs.
  */
+#include "kernels/panels.h"
+
 #define BODY(name) KERNEL_CAT(TIER, name)
 
 enum { PREFILL_OUTPUTS = PREFILL_VECTORS * VF };
 _Static_assert((int)PREFILL_OUTPUTS <= (int)PREFILL_PANEL, "the scratch holds PREFILL_PANEL rows");
 _Static_assert(PREFILL_CHUNK % VF == 0, "panels are turned VF by VF");
 
-/* to[j, 0..VF) = from[0..VF, j] for j < columns; rows of `from` are that many floats apart. */
-static void turn_square(const float *from, int64_t from_pitch, float *to, int64_t columns)
-{
-    vf r[VF];
-    TIMES(i, VF)
-    {
-        r[i] = v_load_some(from + i * from_pitch, columns);
-    }
-    v_transpose(r);
-    for (int64_t j = 0; j < columns; j++)
-        v_store(to + j * PREFILL_OUTPUTS, r[j]);
-}
+/* The scratch. */
+struct float_space {
+    float *panel; /* turned: [PREFILL_CHUNK, PREFILL_OUTPUTS] */
+    float *rows;  /* as dequantised: [PREFILL_PANEL or TRANSPOSED_ROWS, FLOAT_PITCH] */
+    float *x;     /* [FLOAT_TOKENS, FLOAT_PITCH] */
+};
 
-/* Rows o..o+n_row, columns first..first+n of W into turned[n, PREFILL_OUTPUTS]; rows that do not
- * exist are 0. */
-static void fill_panel(const struct kernels *k, const struct matrix *w, int64_t o, int64_t n_row,
-                       int64_t first, int64_t n, float *rows, float *turned)
+static struct float_space float_layout(void *scratch)
 {
-    const int64_t pitch = PREFILL_CHUNK + 8; /* rows a power of two apart would share cache sets */
-    for (int64_t r = 0; r < PREFILL_OUTPUTS; r++) {
-        if (r < n_row)
-            k->dequantize[w->type](w, o + r, first, n, rows + r * pitch);
-        else
-            memset(rows + r * pitch, 0, (size_t)n * sizeof *rows);
-    }
-    for (int64_t r = 0; r < PREFILL_OUTPUTS; r += VF)
-        for (int64_t j = 0; j < n; j += VF)
-            turn_square(rows + r * pitch + j, pitch, turned + j * PREFILL_OUTPUTS + r,
-                        n - j < VF ? n - j : VF);
+    struct float_space s = {.panel = align_scratch(scratch)};
+    s.rows = s.panel + PREFILL_PANEL * PREFILL_CHUNK;
+    s.x = s.rows + TRANSPOSED_ROWS * FLOAT_PITCH;
+    return s;
 }
 
 struct prefill_tile {
-    const float *x;      /* [tokens, x_stride] */
-    const float *turned; /* [n, PREFILL_OUTPUTS] */
-    float *y;            /* [tokens, y_stride] */
-    int64_t x_stride, y_stride, n;
+    const float *x;     /* [tokens, FLOAT_PITCH] */
+    const float *panel; /* [n, panel_pitch] */
+    float *y;           /* [tokens, y_stride] */
+    int64_t panel_pitch, y_stride, n;
     int64_t n_row; /* outputs that exist */
-    bool fresh;    /* the first chunk: sums begin at 0 */
+    int n_tok;
+    bool fresh; /* the first chunk: sums begin at 0 */
 };
 
 ALWAYS_INLINE void multiply_tile(const struct prefill_tile *p, int64_t token, int tokens)
 {
     vf sum[PREFILL_TOKENS][PREFILL_VECTORS];
-    const float *x = p->x + token * p->x_stride;
+    const float *x = p->x + token * FLOAT_PITCH, *panel = p->panel;
     float *y = p->y + token * p->y_stride;
     TIMES(t, tokens) TIMES(v, PREFILL_VECTORS)
     {
@@ -65,12 +54,12 @@ ALWAYS_INLINE void multiply_tile(const struct prefill_tile *p, int64_t token, in
         if (!p->fresh && left > 0)
             sum[t][v] = v_load_some(at, left);
     }
-    for (int64_t j = 0; j < p->n; j++) {
+    for (int64_t j = 0; j < p->n; j++, panel += p->panel_pitch) {
         vf w[PREFILL_VECTORS];
-        TIMES(v, PREFILL_VECTORS) w[v] = v_load(p->turned + j * PREFILL_OUTPUTS + v * VF);
+        TIMES(v, PREFILL_VECTORS) w[v] = v_load(panel + v * VF);
         TIMES(t, tokens)
         {
-            vf xj = v_set1(x[t * p->x_stride + j]);
+            vf xj = v_set1(x[t * FLOAT_PITCH + j]);
             TIMES(v, PREFILL_VECTORS) sum[t][v] = v_fma(xj, w[v], sum[t][v]);
         }
     }
@@ -83,33 +72,136 @@ ALWAYS_INLINE void multiply_tile(const struct prefill_tile *p, int64_t token, in
     }
 }
 
-static void multiply_panel(const struct prefill_tile *p, int n_tok)
+static void multiply_panel(const struct prefill_tile *p)
 {
     int t = 0;
-    for (; t + PREFILL_TOKENS <= n_tok; t += PREFILL_TOKENS)
+    for (; t + PREFILL_TOKENS <= p->n_tok; t += PREFILL_TOKENS)
         multiply_tile(p, t, PREFILL_TOKENS);
-    for (; t + 2 <= n_tok; t += 2)
+    for (; t + 2 <= p->n_tok; t += 2)
         multiply_tile(p, t, 2);
-    if (t < n_tok)
+    if (t < p->n_tok)
         multiply_tile(p, t, 1);
+}
+
+/* n columns of n_tok rows, x_stride apart, into the scratch. */
+static void copy_activations(const struct float_space *s, const float *x, int64_t x_stride,
+                             int n_tok, int64_t n)
+{
+    for (int t = 0; t < n_tok; t++)
+        memcpy(s->x + t * FLOAT_PITCH, x + t * x_stride, (size_t)n * sizeof *x);
+}
+
+/* ---- W · x -------------------------------------------------------------------------------- */
+
+/* to[j, 0..VF) = from[0..VF, j] for j < columns. */
+static void turn_square(const float *from, float *to, int64_t columns)
+{
+    vf r[VF];
+    TIMES(i, VF)
+    {
+        r[i] = v_load_some(from + i * FLOAT_PITCH, columns);
+    }
+    v_transpose(r);
+    for (int64_t j = 0; j < columns; j++)
+        v_store(to + j * PREFILL_OUTPUTS, r[j]);
+}
+
+/* Rows o..o+n_row, columns first..first+n of W into the panel; rows that do not exist are 0. */
+static void fill_panel(const struct kernels *k, const struct float_space *s, const struct matrix *w,
+                       int64_t o, int64_t n_row, int64_t first, int64_t n)
+{
+    for (int64_t r = 0; r < PREFILL_OUTPUTS; r++) {
+        if (r < n_row)
+            k->dequantize[w->type](w, o + r, first, n, s->rows + r * FLOAT_PITCH);
+        else
+            memset(s->rows + r * FLOAT_PITCH, 0, (size_t)n * sizeof *s->rows);
+    }
+    for (int64_t r = 0; r < PREFILL_OUTPUTS; r += VF)
+        for (int64_t j = 0; j < n; j += VF)
+            turn_square(s->rows + r * FLOAT_PITCH + j, s->panel + j * PREFILL_OUTPUTS + r,
+                        n - j < VF ? n - j : VF);
+}
+
+/* The product of up to FLOAT_TOKENS rows of x. */
+static void float_straight(const struct kernels *k, const struct matrix *w, const float *x,
+                           int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
+                           void *scratch)
+{
+    const struct float_space s = float_layout(scratch);
+    struct prefill_tile p = {.x = s.x,
+                             .panel = s.panel,
+                             .panel_pitch = PREFILL_OUTPUTS,
+                             .y_stride = y_stride,
+                             .n_tok = n_tok};
+    for (int64_t first = 0; first < w->n_in; first += PREFILL_CHUNK) {
+        p.n = w->n_in - first < PREFILL_CHUNK ? w->n_in - first : PREFILL_CHUNK;
+        p.fresh = first == 0;
+        copy_activations(&s, x + first, w->n_in, n_tok, p.n);
+        for (int64_t o = o_begin; o < o_end; o += PREFILL_OUTPUTS) {
+            p.n_row = o_end - o < PREFILL_OUTPUTS ? o_end - o : PREFILL_OUTPUTS;
+            p.y = y + o;
+            fill_panel(k, &s, w, o, p.n_row, first, p.n);
+            multiply_panel(&p);
+        }
+    }
 }
 
 void BODY(_linear_prefill)(const struct kernels *k, const struct matrix *w, const float *x,
                            int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
                            void *scratch)
 {
-    float *turned = (float *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
-    float *rows = turned + PREFILL_OUTPUTS * PREFILL_CHUNK;
-    struct prefill_tile p = {.turned = turned, .x_stride = w->n_in, .y_stride = y_stride};
-    for (int64_t first = 0; first < w->n_in; first += PREFILL_CHUNK) {
-        p.n = w->n_in - first < PREFILL_CHUNK ? w->n_in - first : PREFILL_CHUNK;
-        p.x = x + first;
-        p.fresh = first == 0;
-        for (int64_t o = o_begin; o < o_end; o += PREFILL_OUTPUTS) {
-            p.n_row = o_end - o < PREFILL_OUTPUTS ? o_end - o : PREFILL_OUTPUTS;
-            p.y = y + o;
-            fill_panel(k, w, o, p.n_row, first, p.n, rows, turned);
-            multiply_panel(&p, n_tok);
+    for (int t = 0; t < n_tok; t += FLOAT_TOKENS) {
+        int some = n_tok - t < FLOAT_TOKENS ? n_tok - t : FLOAT_TOKENS;
+        float_straight(k, w, x + t * w->n_in, some, o_begin, o_end, y + t * y_stride, y_stride,
+                       scratch);
+    }
+}
+
+/* ---- dy · W ------------------------------------------------------------------------------- */
+
+/* Columns i..i+n of rows first..first+n_row, in which the rows are K: they are panels as they are.
+ * Zeros up to whole panels. */
+static void fill_transposed(const struct kernels *k, const struct float_space *s,
+                            const struct matrix *w, int64_t first, int64_t n_row, int64_t i,
+                            int64_t n)
+{
+    const int64_t width = blocks_of(n, PREFILL_OUTPUTS) * PREFILL_OUTPUTS;
+    for (int64_t r = 0; r < n_row; r++) {
+        float *row = s->rows + r * FLOAT_PITCH;
+        k->dequantize[w->type](w, first + r, i, n, row);
+        memset(row + n, 0, (size_t)(width - n) * sizeof *row);
+    }
+}
+
+/* The product of up to FLOAT_TOKENS rows of dy. */
+static void float_transposed(const struct kernels *k, const struct transposed_args *a,
+                             const float *dy, int n_tok, float *dx)
+{
+    const struct matrix *w = a->w;
+    const struct float_space s = float_layout(a->scratch);
+    struct prefill_tile p = {
+        .x = s.x, .panel_pitch = FLOAT_PITCH, .y_stride = a->dx_stride, .n_tok = n_tok};
+    for (int64_t first = 0; first < w->n_out; first += TRANSPOSED_ROWS) {
+        p.n = w->n_out - first < TRANSPOSED_ROWS ? w->n_out - first : TRANSPOSED_ROWS;
+        p.fresh = first == 0 && !a->accumulate;
+        copy_activations(&s, dy + first, w->n_out, n_tok, p.n);
+        for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_GRAIN) {
+            int64_t n = a->i_end - i < TRANSPOSED_GRAIN ? a->i_end - i : TRANSPOSED_GRAIN;
+            fill_transposed(k, &s, w, first, p.n, i, n);
+            for (int64_t j = 0; j < n; j += PREFILL_OUTPUTS) {
+                p.n_row = n - j < PREFILL_OUTPUTS ? n - j : PREFILL_OUTPUTS;
+                p.y = dx + i + j;
+                p.panel = s.rows + j;
+                multiply_panel(&p);
+            }
         }
+    }
+}
+
+void BODY(_linear_transposed)(const struct kernels *k, const struct transposed_args *a)
+{
+    for (int t = 0; t < a->n_tok; t += FLOAT_TOKENS) {
+        int some = a->n_tok - t < FLOAT_TOKENS ? a->n_tok - t : FLOAT_TOKENS;
+        float_transposed(k, a, a->dy + t * a->w->n_out, some, a->dx + t * a->dx_stride);
     }
 }

@@ -2,9 +2,10 @@
  *
  * Decode: integer dot products of a block of codes with a block of activations, scaled and added in
  * float, block after block. Prefill: a piece of a row at a time is dequantised and multiplied with
- * every token. In both, each output is one chain of additions in the order of K.
+ * every token. In all, each output is one chain of additions in the order of K.
  */
 #include "kernels/blocks.h"
+#include "kernels/panels.h"
 
 /* ---- decode, float types: y += w · x ------------------------------------------------------ */
 
@@ -115,7 +116,7 @@ void scalar_linear_prefill(const struct kernels *k, const struct matrix *w, cons
                            int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
                            void *scratch)
 {
-    float *panel = scratch; /* [PREFILL_CHUNK] */
+    float *panel = align_scratch(scratch); /* [PREFILL_CHUNK] */
     for (int64_t o = o_begin; o < o_end; o++) {
         for (int t = 0; t < n_tok; t++)
             y[t * y_stride + o] = 0;
@@ -129,6 +130,35 @@ void scalar_linear_prefill(const struct kernels *k, const struct matrix *w, cons
                     sum += panel[j] * xt[j];
                 y[t * y_stride + o] = sum;
             }
+        }
+    }
+}
+
+/* ---- transposed --------------------------------------------------------------------------- */
+
+/* Columns i..i+n: dx[t, i] += dy[t, o] · row[i] */
+static void scalar_add_row(const struct transposed_args *a, int64_t o, int64_t i, int64_t n,
+                           const float *row)
+{
+    for (int t = 0; t < a->n_tok; t++) {
+        float factor = a->dy[t * a->w->n_out + o];
+        float *dx = a->dx + t * a->dx_stride + i; /* [n] */
+        for (int64_t j = 0; j < n; j++)
+            dx[j] += factor * row[j];
+    }
+}
+
+void scalar_linear_transposed(const struct kernels *k, const struct transposed_args *a)
+{
+    float *row = align_scratch(a->scratch); /* [TRANSPOSED_GRAIN] */
+    for (int t = 0; t < a->n_tok && !a->accumulate; t++)
+        for (int64_t i = a->i_begin; i < a->i_end; i++)
+            a->dx[t * a->dx_stride + i] = 0;
+    for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_GRAIN) {
+        int64_t left = a->i_end - i, n = left < TRANSPOSED_GRAIN ? left : TRANSPOSED_GRAIN;
+        for (int64_t o = 0; o < a->w->n_out; o++) {
+            k->dequantize[a->w->type](a->w, o, i, n, row);
+            scalar_add_row(a, o, i, n, row);
         }
     }
 }

@@ -28,7 +28,7 @@ const struct kernels *exact_tier(void)
 {
     const struct kernels *found = NULL;
     for (int tier = 0; kernels_tier(tier); tier++)
-        if (!kernels_tier(tier)->bf16_panels)
+        if (kernels_tier(tier)->quantised_panels == PANEL_F32)
             found = kernels_tier(tier);
     return found;
 }

@@ -19,7 +19,7 @@
 void runtime_start(struct graft_runtime *rt, int threads, const struct kernels *tier);
 void runtime_stop(struct graft_runtime *rt);
 
-/* The fastest tier whose panels are floats for every type. */
+/* The fastest tier whose panels are floats for quantised types too. */
 const struct kernels *exact_tier(void);
 
 char *temp_dir(void);              /* a new folder; free() after temp_remove */

@@ -58,7 +58,8 @@ static void check_file(const struct oracle_model *m, const char *path, const cha
                 run_tokens(model, TOKENS, N_TOKENS, (struct run){(enum role)role, KV_F32, 5});
             double error = relative_error(got, want, (size_t)(N_TOKENS * n));
             double kl = mean_kl(got, want, N_TOKENS, n);
-            bool rounded = role == ROLE_PREFILL && !exact && rt.kernels->bf16_panels;
+            bool rounded =
+                role == ROLE_PREFILL && !exact && rt.kernels->quantised_panels == PANEL_BF16;
             bool panel = role == ROLE_PREFILL || exact;
             double bound = rounded ? BF16_BOUND : panel ? PANEL_BOUND : INT8ACT_BOUND;
             if (!(error <= bound) || !(kl <= (rounded ? BF16_KL : INT8ACT_KL)))

@@ -1,5 +1,5 @@
-/* check.c: the kernel check. Without arguments it runs every test; `--bench [--threads N] [--tier T]
- * [TYPE]` times the products instead (check_bench.c).
+/* check.c: the kernel check. Without arguments it runs every test; `--tiers` says which tiers it can
+ * run here, and `--bench [--threads N] [--tier T] [TYPE]` times the products (check_bench.c).
  */
 #include "kernels/check.h"
 
@@ -69,14 +69,31 @@ static int run(const char *name, const struct CMUnitTest *tests)
     return _cmocka_run_group_tests(name, tests, n, NULL, NULL);
 }
 
+/* The tiers that run here, and those that graft has for some processor and that do not. */
+static void print_tiers(void)
+{
+    static const char *const others[] = {"avx2", "avx512", "avx512bf16", "neon", "dotprod", "i8mm"};
+    printf("processor: %s\nkernels that run natively:", kernels_processor());
+    FOR_EACH_TIER(k)
+    printf(" %s", k->tier);
+    printf("; on an emulation: amx; not here:");
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (kernels_is_tier_name(others[i]) && !kernels_find(others[i]))
+            printf(" %s", others[i]);
+    printf("%s\n", kernels_find("amx") ? "" : " amx");
+    fflush(stdout);
+}
+
 int main(int argc, char **argv)
 {
     int threads = 2;
     const char *filter = "", *tier = NULL;
-    bool bench = false;
+    bool bench = false, tiers = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--bench") == 0)
             bench = true;
+        else if (strcmp(argv[i], "--tiers") == 0)
+            tiers = true;
         else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
             threads = (int)strtol(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--tier") == 0 && i + 1 < argc)
@@ -86,13 +103,12 @@ int main(int argc, char **argv)
     }
     if (bench)
         return check_bench(threads < 1 ? 1 : threads > 64 ? 64 : threads, tier, filter);
-    printf("processor: %s\ntiers:", kernels_processor());
-    FOR_EACH_TIER(k)
-    printf(" %s", k->tier);
-    printf("\n");
-    fflush(stdout);
+    print_tiers();
+    if (tiers)
+        return 0;
     return run("tiers", check_tier_tests) + run("dequantize", check_dequantize_tests) +
            run("ops", check_ops_tests) + run("linear", check_linear_tests) +
+           run("transposed", check_transposed_tests) + run("bf16", check_bf16_tests) +
            run("lowrank", check_lowrank_tests) + run("attention", check_attention_tests) +
            run("quantize", check_quantize_tests);
 }

@@ -69,11 +69,18 @@ void check_near(double got, double want, double magnitude, double tolerance, con
 /* Bits are equal; NaNs of any payload count as equal. */
 void check_same(const float *got, const float *want, int64_t n, const char *what, const char *tier);
 
+/* What a panel format does to a factor before it is multiplied: nothing, or rounding to bf16; and how
+ * far a product of n_in of them may be off then, relative to max|w| · Σ|x|. */
+double check_factor(enum panel_format format, double factor);
+double check_panel_tolerance(enum panel_format format);
+
 /* ---- the parts: arrays of cmocka tests, ended by one without a function -------------------- */
 
 extern const struct CMUnitTest check_dequantize_tests[];
 extern const struct CMUnitTest check_linear_tests[];
 extern const struct CMUnitTest check_lowrank_tests[];
+extern const struct CMUnitTest check_transposed_tests[];
+extern const struct CMUnitTest check_bf16_tests[];
 extern const struct CMUnitTest check_ops_tests[];
 extern const struct CMUnitTest check_attention_tests[];
 extern const struct CMUnitTest check_quantize_tests[];
@@ -89,6 +96,14 @@ double check_multiply(const char *tier, bool matrix, int64_t rounds, float *out)
  * of the machine; only types whose name contains `filter`. Returns an exit status. */
 int check_bench(int threads, const char *tier, const char *filter);
 
+/* The AMX kernels on the C emulation of tiles, everything else from the scalar tier. */
+extern const struct kernels amx_emulated_kernels;
+/* The tiers whose products through panels are checked: those that run here and the emulated one. */
+const struct kernels *check_panel_tier(int index);
+
+#define FOR_EACH_PANEL_TIER(k)                                                                     \
+    for (int tier_ = 0; tier_ < 16; tier_++)                                                       \
+        for (const struct kernels *k = check_panel_tier(tier_); k; k = NULL)
 #define FOR_EACH_TIER(k)                                                                           \
     for (int tier_ = 0; tier_ < 16; tier_++)                                                       \
         for (const struct kernels *k = kernels_tier(tier_); k; k = NULL)

@@ -107,12 +107,29 @@ struct bench_case {
     struct matrix w;
     enum role role;
     int n_tok;
+    bool transposed; /* y [n_tok, n_in] = x [n_tok, n_out] · W */
 };
+
+static void transposed_slice(const struct bench_case *c, int worker, int n_workers)
+{
+    struct transposed_args a = {.w = &c->w,
+                                .dy = c->b->x,
+                                .n_tok = c->n_tok,
+                                .dx = c->b->y,
+                                .dx_stride = c->w.n_in,
+                                .scratch = c->b->scratch + (size_t)worker * SCRATCH_BYTES};
+    pool_split(c->w.n_in, TRANSPOSED_GRAIN, worker, n_workers, &a.i_begin, &a.i_end);
+    c->k->linear_transposed(c->k, &a);
+}
 
 static void product_slice(void *context, int worker, int n_workers)
 {
     const struct bench_case *c = context;
     int64_t begin, end, stride = c->w.n_out;
+    if (c->transposed) {
+        transposed_slice(c, worker, n_workers);
+        return;
+    }
     pool_split(c->w.n_out, 16, worker, n_workers, &begin, &end);
     void *scratch = c->b->scratch + (size_t)worker * SCRATCH_BYTES;
     if (c->role == ROLE_DECODE)
@@ -127,13 +144,46 @@ static double product_seconds(const struct bench_case *c)
     return run_seconds(c->b, product_slice, (void *)c);
 }
 
+/* Within a part of the largest, since sums of random sign may cancel. */
+static bool is_near(const float *got, const float *want, int n, float bound)
+{
+    float largest = 0, off = 0;
+    for (int i = 0; i < n; i++) {
+        largest = fmaxf(largest, fabsf(want[i]));
+        off = fabsf(want[i] - got[i]) <= off ? off : fabsf(want[i] - got[i]); /* NaN stays */
+    }
+    return off <= bound * largest;
+}
+
+/* Factors in bf16 are off by 2^-9 each. */
+static float bound_of(const struct bench_case *c)
+{
+    bool rounded = c->role == ROLE_PREFILL && kernels_panel_format(c->k, c->w.type) == PANEL_BF16;
+    return rounded ? 0x1p-5f : 1e-3f;
+}
+
+/* The first columns of the last token agree with the scalar tier. */
+static bool transposed_is_right(const struct bench_case *c)
+{
+    float want[TRANSPOSED_GRAIN];
+    int t = c->n_tok - 1;
+    const struct transposed_args a = {.w = &c->w,
+                                      .dy = c->b->x + t * c->w.n_out,
+                                      .n_tok = 1,
+                                      .i_end = TRANSPOSED_GRAIN,
+                                      .dx = want,
+                                      .dx_stride = TRANSPOSED_GRAIN,
+                                      .scratch = c->b->scratch};
+    scalar_kernels.linear_transposed(&scalar_kernels, &a);
+    return is_near(c->b->y + t * c->w.n_in, want, TRANSPOSED_GRAIN, bound_of(c));
+}
+
 /* Eight outputs of the last token agree with the scalar tier. */
 static bool product_is_right(const struct bench_case *c)
 {
     enum { ROWS = 8 };
-    /* Factors in bf16 are off by 2^-9, the sum of N_IN products of random sign by some times that. */
-    const bool rounded = c->role == ROLE_PREFILL && kernels_rounds_panels(c->k, c->w.type);
-    const float bound = rounded ? 0.25f : 1e-3f;
+    if (c->transposed)
+        return transposed_is_right(c);
     float want[ROWS];
     int64_t o = c->w.n_out - ROWS;
     int t = c->n_tok - 1;
@@ -150,10 +200,7 @@ static bool product_is_right(const struct bench_case *c)
         scalar_kernels.linear_prefill(&scalar_kernels, &w, c->b->x + (size_t)t * N_IN, 1, 0, ROWS,
                                       want, ROWS, c->b->scratch);
     }
-    for (int i = 0; i < ROWS; i++)
-        if (!(fabsf(want[i] - c->b->y[t * c->w.n_out + o + i]) <= bound * (1 + fabsf(want[i]))))
-            return false;
-    return true;
+    return is_near(c->b->y + t * c->w.n_out + o, want, ROWS, bound_of(c));
 }
 
 /* ---- weights ------------------------------------------------------------------------------ */
@@ -237,7 +284,7 @@ static bool bench_type(const struct bench *b, const struct kernels *k, graft_typ
     size_t row = weight_row_bytes(type);
     int64_t n_out = (int64_t)((slow ? DECODE_BYTES / 64 : DECODE_BYTES) / row) / 64 * 64;
     struct bench_case c = {.b = b, .k = k, .role = ROLE_DECODE, .n_tok = 1};
-    struct result one, many, prefill;
+    struct result one, many, prefill, transposed;
     double bytes = (double)n_out * (double)row;
     c.w = bench_weights(b, type, n_out);
     if (!measure(&c, bytes, read_bandwidth, &one))
@@ -252,10 +299,14 @@ static bool bench_type(const struct bench *b, const struct kernels *k, graft_typ
     c.w = bench_weights(b, type, slow ? 64 : PREFILL_N_OUT);
     if (!measure(&c, 2.0 * (double)c.w.n_out * N_IN * c.n_tok, multiply_peak, &prefill))
         return false;
-    printf("%-10s %-5s %2d %6.2f  %4.2f (%4.2f..%4.2f) %6.2f %8.1f  %4.2f (%4.2f..%4.2f)  %4.2f\n",
+    c.transposed = true;
+    if (!measure(&c, 2.0 * (double)c.w.n_out * N_IN * c.n_tok, multiply_peak, &transposed))
+        return false;
+    printf("%-10s %-5s %2d %6.2f  %4.2f (%4.2f..%4.2f) %6.2f %8.1f  %4.2f (%4.2f..%4.2f)  %4.2f   "
+           "%4.2f\n",
            k->tier, graft_type_name(type), b->threads, one.rate / 1e9, one.share, one.low, one.high,
            many.rate / one.rate, prefill.rate / 1e9, prefill.share, prefill.low, prefill.high,
-           prefill.matrix_share);
+           prefill.matrix_share, transposed.share / prefill.share);
     fflush(stdout);
     return true;
 }
@@ -392,7 +443,7 @@ int check_bench(int threads, const char *tier, const char *filter)
         printf("                    decode, one row         16 rows  prefill of 512, share of peak "
                "in\n"
                "tier       type  thr  GB/s  of reading       speedup  GFLOP/s  floats              "
-               "matrix\n");
+               "matrix  transposed: straight\n");
         FOR_EACH_TIER(k)
         if (tier ? strcmp(k->tier, tier) == 0 : k != &scalar_kernels || !kernels_tier(1))
             failed |= !bench_tier(&b, k, filter);

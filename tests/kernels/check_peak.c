@@ -3,6 +3,8 @@
 #include "kernels/check.h"
 
 #if defined(__x86_64__)
+#include "kernels/x86/amx_tiles.h"
+
 #include <immintrin.h>
 #endif
 
@@ -70,6 +72,28 @@ __attribute__((target("avx512f,avx512bf16"))) static double multiply_pairs(int64
     _mm256_storeu_ps(out, _mm512_castps512_ps256(sum[0]));
     return (double)rounds * 10 * 16 * 4;
 }
+
+/* Four tiles of sums, as the product has them. */
+static double multiply_tiles(int64_t rounds, float *out)
+{
+    static const float zeros[16 * 16];
+    tiles_configure();
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+    TILE_LOAD(4, zeros, 64);
+    TILE_LOAD(5, zeros, 64);
+    for (int64_t i = 0; i < rounds; i++) {
+        TILE_DOT(0, 4, 5);
+        TILE_DOT(1, 4, 5);
+        TILE_DOT(2, 4, 5);
+        TILE_DOT(3, 4, 5);
+    }
+    tiles_release();
+    memcpy(out, zeros, 8 * sizeof *out);
+    return (double)rounds * 4 * 16 * 16 * 32 * 2;
+}
 #else
 uint64_t check_read_memory(const uint8_t *p, size_t bytes)
 {
@@ -106,6 +130,7 @@ static const struct peak peaks[] = {
     {"avx2", multiply_add, NULL},
     {"avx512", multiply_add_512, NULL},
     {"avx512bf16", multiply_add_512, multiply_pairs},
+    {"amx", multiply_add_512, multiply_tiles},
 #endif
     {"scalar", multiply_add, NULL},
 };

@@ -202,3 +202,27 @@ void check_same(const float *got, const float *want, int64_t n, const char *what
             fail_msg("%s, tier %s, at %lld: %a instead of %a", what, tier, (long long)i,
                      (double)got[i], (double)want[i]);
 }
+
+/* ---- panels ------------------------------------------------------------------------------- */
+
+/* Rounding of a float sum: each of n_in products and additions errs by 2^-24, in either direction. */
+static const double FLOAT_SUM_TOLERANCE = 5e-7;
+/* Of factors in two parts 2^-17 of each is lost, and the product of the two small parts. */
+static const double SPLIT_TOLERANCE = 0x1p-16 + 0x1p-18;
+
+double check_factor(enum panel_format format, double factor)
+{
+    return format == PANEL_BF16 ? (double)bf16_to_f32(f32_to_bf16((float)factor)) : factor;
+}
+
+double check_panel_tolerance(enum panel_format format)
+{
+    return format == PANEL_SPLIT ? SPLIT_TOLERANCE : FLOAT_SUM_TOLERANCE;
+}
+
+const struct kernels *check_panel_tier(int index)
+{
+    const struct kernels *k = kernels_tier(index);
+    bool last = index > 0 && kernels_tier(index - 1);
+    return k ? k : last ? &amx_emulated_kernels : NULL;
+}

@@ -1,6 +1,7 @@
 /* avx512.c: the tables of the AVX-512 tiers: avx512 (F, BW, DQ, VL and VNNI), whose decode products of
- * the K types are those of AVX2, and avx512bf16, which differs by its products through panels. That
- * one has a name of its own because what a product gives depends on the tier and not on the processor.
+ * the K types are those of AVX2, and avx512bf16 and amx, which differ by their products through panels.
+ * Those have names of their own because what a product gives depends on the tier and not on the
+ * processor.
  */
 #include "kernels/kernels_internal.h"
 
@@ -18,5 +19,12 @@ const struct kernels avx512_kernels = KERNEL_TABLE(avx512, AVX512_DEQUANTIZE, AV
 const struct kernels avx512bf16_kernels = {
     KERNEL_TABLE_PANELS(avx512bf16),
     KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
-    .bf16_panels = true,
+    .quantised_panels = PANEL_BF16,
+};
+
+const struct kernels amx_kernels = {
+    KERNEL_TABLE_PANELS(amx),
+    KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
+    .float_panels = PANEL_SPLIT,
+    .quantised_panels = PANEL_BF16,
 };

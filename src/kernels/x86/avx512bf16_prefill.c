@@ -1,7 +1,10 @@
-/* avx512bf16_prefill.c: the prefill product by vdpbf16ps, which adds the products of two pairs of
+/* avx512bf16_prefill.c: the products through panels by vdpbf16ps, which adds the products of two pairs of
  * bf16 to a float in each lane. The loops around it are those of prefill_bf16_body.h.
  */
+#include "avx512bf16.h"
+
 #include "avx512_vec.h"
+#include "kernels/panels.h"
 
 #define TIER avx512bf16
 
@@ -16,7 +19,7 @@ ALWAYS_INLINE __m512bh pair_of(const uint16_t *p)
 ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int tokens, int vectors)
 {
     vf sum[TILE_TOKENS][2];
-    const uint16_t *x = p->x + token * BF16_PITCH;
+    const uint16_t *x = p->x[0] + token * BF16_PITCH;
     float *y = p->y + token * p->y_stride;
     TIMES(t, tokens) TIMES(v, vectors)
     {
@@ -29,7 +32,7 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
         __m512bh w[2];
         TIMES(v, vectors)
         {
-            w[v] = (__m512bh)_mm512_loadu_si512(p->panel + j * BF16_OUTPUTS + 2 * v * VF);
+            w[v] = (__m512bh)_mm512_loadu_si512(p->panel[0] + j * BF16_OUTPUTS + 2 * v * VF);
         }
         TIMES(t, tokens)
         {
@@ -66,6 +69,11 @@ static void bf16_multiply(const struct bf16_tile *p)
 
 #define bf16_row avx512bf16_row
 #define bf16_round avx512bf16_round
+#define bf16_split avx512bf16_split
 #define bf16_turn avx512bf16_turn
-#define bf16_float_prefill avx512_linear_prefill
+#define bf16_pairs avx512bf16_pairs
+#define bf16_begin() ((void)0)
+#define bf16_end() ((void)0)
+#define BF16_ROWS 1
+#define BF16_FLOATS(name) KERNEL_CAT(avx512, name)
 #include "kernels/prefill_bf16_body.h"

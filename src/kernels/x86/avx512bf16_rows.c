@@ -5,8 +5,11 @@
  * The panels of avx512bf16 and amx are made of these. A vector of 32 codes becomes two of floats,
  * times d plus m, and one of bf16.
  */
+#include "avx512bf16.h"
+
 #include "avx512_vec.h"
 #include "kernels/blocks.h"
+#include "kernels/panels.h"
 
 /* 32 values d · q + m, each factor once per 16. */
 ALWAYS_INLINE void put_32(uint16_t *y, __m256i q, bool is_signed, const vf d[2], const vf m[2])
@@ -34,6 +37,19 @@ void avx512bf16_round(const float *x, int64_t n, uint16_t *y)
         int64_t left = n - i < 16 ? n - i : 16;
         __m256bh some = _mm512_cvtneps_pbh(v_load_n(x + i, left));
         _mm256_mask_storeu_epi16(y + i, v_mask(left), (__m256i)some);
+    }
+}
+
+void avx512bf16_split(const float *x, int64_t n, uint16_t *large, uint16_t *small)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        int64_t left = n - i < 16 ? n - i : 16;
+        vf v = v_load_n(x + i, left);
+        __m256i first = (__m256i)_mm512_cvtneps_pbh(v);
+        vf back = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(first), 16));
+        __m256i second = (__m256i)_mm512_cvtneps_pbh(v_sub(v, back));
+        _mm256_mask_storeu_epi16(large + i, v_mask(left), first);
+        _mm256_mask_storeu_epi16(small + i, v_mask(left), second);
     }
 }
 
@@ -253,4 +269,14 @@ void avx512bf16_turn(const uint16_t *rows, int64_t n, uint16_t *out)
             _mm512_storeu_ps(out + (j + 2 * i) * BF16_OUTPUTS, r[i]);
         }
     }
+}
+
+void avx512bf16_pairs(const uint16_t *a, const uint16_t *b, uint16_t *out)
+{
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
+                                         8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    __m512i va = _mm512_loadu_si512(a), vb = _mm512_loadu_si512(b);
+    _mm512_storeu_si512(out, _mm512_permutex2var_epi16(va, low, vb));
+    _mm512_storeu_si512(out + 32, _mm512_permutex2var_epi16(va, high, vb));
 }

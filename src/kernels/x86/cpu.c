@@ -4,10 +4,14 @@
 #include "kernels/kernels_internal.h"
 
 #include <cpuid.h>
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* The register states that the system saves: bit 1 SSE, bit 2 AVX, bits 5 to 7 the masks, upper
- * halves and further registers of AVX-512. Needs OSXSAVE. */
-enum { STATES_AVX = 0x6, STATES_AVX512 = 0xE6 };
+ * halves and further registers of AVX-512, bits 17 and 18 configuration and data of tiles. Needs
+ * OSXSAVE. */
+enum { STATES_AVX = 0x6, STATES_AVX512 = 0xE6, STATES_AMX = 0x600E6 };
 
 static uint64_t saved_states(void)
 {
@@ -41,6 +45,40 @@ bool cpu_runs_avx512bf16(void)
 {
     unsigned a, b, c, d;
     return cpu_runs_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16);
+}
+
+/* Bits of CPUID leaf 7; gcc's and clang's names for them differ. */
+enum { HAS_AMX_BF16 = 1 << 22, HAS_AMX_TILE = 1 << 24 };
+
+static bool has_amx(void)
+{
+    unsigned a, b, c, d;
+    const unsigned needed = HAS_AMX_BF16 | HAS_AMX_TILE;
+    if (!cpu_runs_avx512bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) ||
+        (d & needed) != needed)
+        return false;
+    /* Palette 1: eight tiles of 16 rows of 64 bytes. */
+    return __get_cpuid_count(0x1D, 1, &a, &b, &c, &d) && (a >> 16) == 1024 && (b & 0xFFFF) == 64 &&
+           (b >> 16) >= 8 && (c & 0xFFFF) == 16;
+}
+
+/* Linux saves tiles only for a process that has asked; every answer after the first is the same. */
+const char *cpu_amx_refusal(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    if (!has_amx())
+        return NULL;
+    if ((saved_states() & STATES_AMX) != STATES_AMX)
+        return "the system does not keep the registers of AMX";
+    if (syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0)
+        return NULL;
+    return errno == ENOSPC ? "the alternate signal stack of a thread is too small for AMX"
+                           : "the system does not permit AMX to this process";
+}
+
+bool cpu_runs_amx(void)
+{
+    return has_amx() && !cpu_amx_refusal();
 }
 
 void cpu_brand(char out[49])

@@ -1,0 +1,59 @@
+/* amx_emulated.c: the AMX kernels on the C emulation of tiles, as a tier of the kernel check, on any
+ * processor and under sanitizers. The panels come from the scalar dequantisers and from rounding in
+ * base, so that what the processor's own instructions make has something to be compared with.
+ */
+#include "kernels/check.h"
+#include "kernels/panels.h"
+
+#define AMX_EMULATED
+#define TIER amx_emulated
+#define BF16_FLOATS(name) KERNEL_CAT(scalar, name)
+
+static void bf16_round(const float *x, int64_t n, uint16_t *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = f32_to_bf16(x[i]);
+}
+
+static void bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t n, uint16_t *out)
+{
+    float values[BF16_CHUNK];
+    scalar_kernels.dequantize[w->type](w, row, first, n, values);
+    bf16_round(values, n, out);
+}
+
+static void bf16_split(const float *x, int64_t n, uint16_t *large, uint16_t *small)
+{
+    for (int64_t i = 0; i < n; i++) {
+        large[i] = f32_to_bf16(x[i]);
+        small[i] = f32_to_bf16(x[i] - bf16_to_f32(large[i]));
+    }
+}
+
+static void bf16_turn(const uint16_t *rows, int64_t n, uint16_t *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t r = 0; r < 16; r++)
+            out[(i / 2 * BF16_OUTPUTS + r) * 2 + i % 2] = rows[r * BF16_PITCH + i];
+}
+
+static void bf16_pairs(const uint16_t *a, const uint16_t *b, uint16_t *out)
+{
+    for (int64_t i = 0; i < BF16_OUTPUTS; i++) {
+        out[2 * i] = a[i];
+        out[2 * i + 1] = b[i];
+    }
+}
+
+KERNEL_PROTO_PANELS(amx_emulated)
+#include "kernels/x86/amx_prefill.c"
+
+#define SCALAR_DEQUANTIZE(TYPE, name) [GRAFT_TYPE_##TYPE] = scalar_dequantize_##name,
+#define SCALAR_DECODE(TYPE, name) [GRAFT_TYPE_##TYPE] = scalar_linear_decode_##name,
+
+const struct kernels amx_emulated_kernels = {
+    KERNEL_TABLE_PANELS(amx_emulated),
+    KERNEL_TABLE_REST(scalar, SCALAR_DEQUANTIZE, SCALAR_DECODE),
+    .float_panels = PANEL_SPLIT,
+    .quantised_panels = PANEL_BF16,
+};
