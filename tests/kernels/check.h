@@ -81,6 +81,7 @@ extern const struct CMUnitTest check_linear_tests[];
 extern const struct CMUnitTest check_lowrank_tests[];
 extern const struct CMUnitTest check_transposed_tests[];
 extern const struct CMUnitTest check_bf16_tests[];
+extern const struct CMUnitTest check_threads_tests[];
 extern const struct CMUnitTest check_ops_tests[];
 extern const struct CMUnitTest check_attention_tests[];
 extern const struct CMUnitTest check_quantize_tests[];
