@@ -1,18 +1,11 @@
-/* avx512.c: the tables of the AVX-512 tiers: avx512 (F, BW, DQ, VL and VNNI), whose decode products of
- * the K types are those of AVX2, and avx512bf16 and amx, which differ by their products through panels.
- * Those have names of their own because what a product gives depends on the tier and not on the
- * processor.
+/* avx512.c: the tables of the AVX-512 tiers: avx512 (F, BW, DQ, VL and VNNI), and avx512bf16 and amx,
+ * which differ by their products through panels. Those have names of their own because what a product
+ * gives depends on the tier and not on the processor.
  */
 #include "kernels/kernels_internal.h"
 
 #define AVX512_DEQUANTIZE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_dequantize_##name,
 #define AVX512_DECODE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_linear_decode_##name,
-
-#define avx512_linear_decode_q2_k avx2_linear_decode_q2_k
-#define avx512_linear_decode_q3_k avx2_linear_decode_q3_k
-#define avx512_linear_decode_q4_k avx2_linear_decode_q4_k
-#define avx512_linear_decode_q5_k avx2_linear_decode_q5_k
-#define avx512_linear_decode_q6_k avx2_linear_decode_q6_k
 
 const struct kernels avx512_kernels = KERNEL_TABLE(avx512, AVX512_DEQUANTIZE, AVX512_DECODE);
 

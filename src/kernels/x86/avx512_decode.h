@@ -260,6 +260,55 @@ ALWAYS_INLINE __m256i even_then_odd(__m256i q)
     return _mm256_permute4x64_epi64(_mm256_shuffle_epi8(q, in_lane), 0xD8);
 }
 
+/* Rows of 8 words of 32 bits into columns, in place. */
+ALWAYS_INLINE void transpose_8x8(__m256i r[8])
+{
+    __m256i a[8], b[8];
+    TIMES(i, 4)
+    {
+        a[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        a[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    TIMES(i, 2)
+    {
+        b[4 * i] = _mm256_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 1] = _mm256_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 2] = _mm256_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+        b[4 * i + 3] = _mm256_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+    }
+    TIMES(i, 4)
+    {
+        r[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    }
+}
+
+/* The same pointer, of which the compiler knows nothing: it would give each row of a tile a register
+ * of its own, and has too few. */
+ALWAYS_INLINE const void *one_pointer(const void *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+/* Rows of W that the many rows' shape takes at once. */
+enum { LANE_OUTPUTS = 8 };
+
+/* Memory to ask for while a product runs, so many bytes more with each block. */
+struct wanted {
+    const uint8_t *p;
+    size_t step;
+};
+
+/* A `parts`-th of a block's share. */
+ALWAYS_INLINE void want_more(struct wanted *next, size_t parts)
+{
+    const uint8_t *end = next->p + next->step / parts;
+    for (const uint8_t *p = next->p; p < end; p += 64)
+        prefetch(p);
+    next->p = end;
+}
+
 /* The many rows' shape of a type with blocks of 32; n_tok ≤ DECODE_PACK. */
 void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_tok, int64_t o_begin,
                          int64_t o_end, float *y, int64_t y_stride, void *scratch);

@@ -8,28 +8,12 @@
  */
 #include "avx512_decode.h"
 
-enum { LANE_OUTPUTS = 8 };
-
 /* Sixteen blocks of some rows of W, taken apart: codes as codes_of_four has them, the factors of block
  * 4 j + l in place 4 l + j. */
 struct opened {
     uint8_t q[4][LANE_OUTPUTS][2][64];
     float d[LANE_OUTPUTS][16], m[LANE_OUTPUTS][16];
 };
-
-/* Memory to ask for while a product runs, so many bytes more with each block. */
-struct wanted {
-    const uint8_t *p;
-    size_t step;
-};
-
-/* The same pointer, of which the compiler knows nothing: it would give each row of a tile a register
- * of its own, and has too few. */
-ALWAYS_INLINE const void *one_pointer(const void *p)
-{
-    __asm__("" : "+r"(p));
-    return p;
-}
 
 #define LANES 16
 #include "avx512_decode_lanes_body.h"
