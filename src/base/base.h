@@ -170,6 +170,9 @@ void pool_run(struct pool *pool, pool_work work, void *context);
 /* The same on the caller alone, as work(context, 0, 1): for work so small that waking the others costs
  * more than it saves. Takes no turn: regions of other threads may run meanwhile. */
 void pool_run_alone(struct pool *pool, pool_work work, void *context);
+/* Within a region: returns when *done, which other shares raise with release order, is `wanted`. A share may
+ * wait only for what shares that have begun will do, since the caller may yet have to run the others. */
+void pool_await(const struct pool *pool, const atomic_llong *done, long long wanted);
 /* The static split of n items among workers: [*begin, *end). Boundaries are multiples of `grain`. */
 void pool_split(int64_t n, int64_t grain, int worker, int n_workers, int64_t *begin, int64_t *end);
 

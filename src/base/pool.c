@@ -270,6 +270,17 @@ void pool_run_alone(struct pool *pool, pool_work work, void *context)
     run_region(pool, work, context, 0, 1);
 }
 
+/* Gives the processor away now and then: what is waited for may need this one. */
+void pool_await(const struct pool *pool, const atomic_llong *done, long long wanted)
+{
+    for (int turn = 0; atomic_load_explicit(done, memory_order_acquire) != wanted; turn++) {
+        if (turn < pool->spin_turns)
+            spin_pause();
+        else
+            sched_yield();
+    }
+}
+
 void pool_split(int64_t n, int64_t grain, int worker, int n_workers, int64_t *begin, int64_t *end)
 {
     if (grain < 1)

@@ -46,12 +46,6 @@ bool kernels_have_type(graft_type type)
     }
 }
 
-bool kernels_have_factor(graft_type type)
-{
-    return kernels_have_type(type) && type_traits(type)->block_values <= Q8_BLOCK &&
-           type != GRAFT_TYPE_MLX4 && type != GRAFT_TYPE_MLX8;
-}
-
 enum panel_format kernels_panel_format(const struct kernels *k, graft_type type)
 {
     return act_format_for(type, ROLE_DECODE) == ACT_F32 ? k->float_panels : k->quantised_panels;

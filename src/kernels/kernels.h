@@ -96,9 +96,12 @@ struct attention_args {
 };
 size_t attention_scratch_floats(int n_group, int d_head);
 
-/* The two halves of a low-rank delta, the same in both roles: factors of a float type or of blocks of
- * 32, activations and sums in floats. u between them is small, so whoever calls may cut tokens, ranks
- * and outputs as it likes. */
+/* The two halves of a low-rank delta, the same in both roles: activations and sums in floats, factors of
+ * a float type or of blocks of 32. A lies in rows. B lies in tiles of LOWRANK_TILE outputs, the last one
+ * filled up with zeros: row tile · rank + r is column r of B there. So blocks fit any rank and any n_out,
+ * and a range of outputs is one piece of memory. u between the halves is small, so whoever calls may cut
+ * tokens, ranks and outputs as it likes. */
+enum { LOWRANK_TILE = 64 };
 struct lowrank_down_args {
     const struct matrix *a; /* [rank, n_in] */
     const float *x;         /* [n_tok, n_in] */
@@ -109,8 +112,9 @@ struct lowrank_down_args {
     int64_t u_stride;
 };
 struct lowrank_up_args {
-    const struct matrix *bt; /* [rank, n_out]: B transposed, blocks run along the wide side */
-    const float *u;          /* [n_tok, u_stride] */
+    const struct matrix *b; /* [lowrank_b_rows(rank, n_out), LOWRANK_TILE] */
+    int64_t rank;
+    const float *u; /* [n_tok, u_stride] */
     int64_t u_stride;
     int n_tok;
     int64_t o_begin, o_end;
@@ -122,6 +126,9 @@ struct lowrank_up_args {
 };
 /* Can matrices of the type be factors? */
 bool kernels_have_factor(graft_type type);
+int64_t lowrank_b_rows(int64_t rank, int64_t n_out);
+/* B [n_out, rank] into tiles of a factor type; false as quantize_row. */
+bool lowrank_pack_b(graft_type type, const float *b, int64_t n_out, int64_t rank, void *out);
 
 /* Scratch for one worker, in bytes, at any alignment: of linear_decode; of linear_prefill and
  * linear_transposed. Nothing in it outlives the call. */
@@ -180,7 +187,7 @@ struct kernels {
 
     /* u[t, r] = scale · Σ_k a[r, k] · x[t, k] for r in [r_begin, r_end) */
     void (*lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args);
-    /* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · bt[r, o]) for o in [o_begin, o_end) */
+    /* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · B[o, r]) for o in [o_begin, o_end) */
     void (*lowrank_up)(const struct kernels *k, const struct lowrank_up_args *args);
     /* factor[i] += weight · (gain[i] − 1): what a weighted member of a mix adds to the factor of W x */
     void (*gain_add)(float *factor, const float *gain, float weight, int64_t n);

@@ -33,8 +33,8 @@ enum { PREFILL_CHUNK = 256 };
 enum { PREFILL_PANEL = 32, TRANSPOSED_ROWS = 128 };
 
 /* What the low-rank products hold as floats at once, and where their sums are cut: of A, LOWRANK_RANKS
- * rows of LOWRANK_CHUNK columns; of B transposed, LOWRANK_UP_RANKS rows of LOWRANK_OUTPUTS columns. */
-enum { LOWRANK_RANKS = 8, LOWRANK_CHUNK = 512, LOWRANK_UP_RANKS = 64, LOWRANK_OUTPUTS = 64 };
+ * rows of LOWRANK_CHUNK columns; of B, LOWRANK_UP_RANKS rows of a tile. */
+enum { LOWRANK_RANKS = 8, LOWRANK_CHUNK = 512, LOWRANK_UP_RANKS = 64 };
 
 /* Positions whose keys or values attention holds as floats at once. */
 enum { ATTENTION_TILE = 8 };

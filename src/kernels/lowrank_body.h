@@ -1,29 +1,27 @@
 /* lowrank_body.h: the low-rank products of a vector tier, in the words of its ..._vec.h. Included once per
- * tier, after decode_float_body.h (for its loads of weights), TIER, LOWRANK_DOWN_TOKENS,
- * LOWRANK_UP_TOKENS and LOWRANK_UP_VECTORS (the tiles that fit its registers).
+ * tier, after decode_float_body.h (for its loads of weights), TIER, LOWRANK_DOWN_RANKS,
+ * LOWRANK_DOWN_TOKENS, LOWRANK_UP_TOKENS and LOWRANK_UP_VECTORS (the tiles that fit its registers).
  *
- * Down: each u is a vector of sums over LOWRANK_CHUNK columns, added up and then added to the chunks
- * before. Up: outputs lie along the lanes; each is one chain of multiply-adds over LOWRANK_UP_RANKS
- * ranks, then added to y. Neither depends on the tile.
+ * Down: each u is, for each LOWRANK_CHUNK columns, two vectors of sums taken in turn; their lanes are added,
+ * then the chunks. Up: outputs lie along the lanes; each is one chain of multiply-adds over
+ * LOWRANK_UP_RANKS ranks, then added to y. Neither depends on the tile.
  *
- * One token reads factors of the usual types as they lie in memory. Several tokens, or other types, take
- * a panel dequantised once, in the first cache; a value is the same either way.
+ * One token (of B, a few) reads factors of the usual types as they lie in memory. Several tokens, or other
+ * types, take a panel dequantised once, in the first cache; a value is the same either way.
  */
 #define BODY(name) KERNEL_CAT(TIER, name)
 
-_Static_assert((int)VF <= 16, "a vector that begins at a multiple of 16 lies in one block of 32");
+enum {
+    LOWRANK_STEP = 32, /* values of a row that a loop takes at once: a block */
+    LONG_ROWS = 4      /* that one token takes side by side; no tile has more */
+};
+_Static_assert(VF <= 16, "a vector that begins at a multiple of 16 lies in one block");
 
 /* Factors in hand: rows `pitch` bytes apart. */
 struct lowrank_rows {
     const uint8_t *data;
     size_t pitch;
 };
-
-/* Values that share a scale, and so are loaded in one go. */
-ALWAYS_INLINE int64_t factor_step(graft_type type)
-{
-    return type == GRAFT_TYPE_Q8_0 || type == GRAFT_TYPE_Q4_0 ? Q8_BLOCK : VF;
-}
 
 ALWAYS_INLINE size_t factor_bytes(graft_type type, int64_t k)
 {
@@ -47,9 +45,8 @@ ALWAYS_INLINE vf load_scale(graft_type type, const uint8_t *row, int64_t k)
     return type == GRAFT_TYPE_Q8_0 ? v_set1(LOAD_F16(row + factor_bytes(type, k))) : v_zero();
 }
 
-/* Values k..k+VF of a row; what is beyond `left` of a float type is 0. */
-ALWAYS_INLINE vf load_factors(graft_type type, const uint8_t *row, int64_t k, int64_t left,
-                              vf scale)
+/* Values k..k+VF of a row. */
+ALWAYS_INLINE vf load_factors(graft_type type, const uint8_t *row, int64_t k, vf scale)
 {
     const uint8_t *block = row + factor_bytes(type, k);
     int64_t at = k % Q8_BLOCK;
@@ -57,7 +54,7 @@ ALWAYS_INLINE vf load_factors(graft_type type, const uint8_t *row, int64_t k, in
         return v_mul(scale, v_load_i8(block + 2 + at));
     if (type == GRAFT_TYPE_Q4_0)
         return v_load_q4(block + 2 + at % 16, at >= 16, scale);
-    return left >= VF ? load_weights(type, row, k) : load_last_weights(type, row, k, left);
+    return load_weights(type, row, k);
 }
 
 /* Calls CASE(TYPE) for the types that one token reads in place. */
@@ -74,125 +71,163 @@ struct down_tile {
     float scale;
 };
 
-/* Adds the products of one chunk to u[tokens, ranks]. */
+/* The products of one chunk, LOWRANK_CHUNK columns at most, added to u[tokens, ranks]. */
 ALWAYS_INLINE void multiply_down(graft_type type, const struct down_tile *p, int64_t rank,
                                  int64_t token, int ranks, int tokens)
 {
     const uint8_t *a = p->a.data + (size_t)rank * p->a.pitch;
     const float *x = p->x + token * p->x_stride;
-    const int64_t step = factor_step(type);
-    float sums[LOWRANK_RANKS];
-    vf sum[LOWRANK_DOWN_TOKENS][LOWRANK_RANKS];
-    TIMES(t, tokens) TIMES(r, ranks) sum[t][r] = v_zero();
+    vf sum[2][8];
+    TIMES(i, ranks * tokens) sum[0][i] = sum[1][i] = v_zero();
     int64_t k = 0;
-    for (; k + step <= p->n; k += step) {
-        vf scale[LOWRANK_RANKS];
+    for (; k + LOWRANK_STEP <= p->n; k += LOWRANK_STEP) {
+        vf scale[LONG_ROWS];
         TIMES(r, ranks) scale[r] = load_scale(type, a + (size_t)r * p->a.pitch, k);
-        TIMES(i, step / VF)
+        TIMES(i, LOWRANK_STEP / VF)
         {
             int64_t j = k + i * VF;
             vf xj[LOWRANK_DOWN_TOKENS];
             TIMES(t, tokens) xj[t] = v_load(x + t * p->x_stride + j);
             TIMES(r, ranks)
             {
-                vf w = load_factors(type, a + (size_t)r * p->a.pitch, j, VF, scale[r]);
-                TIMES(t, tokens) sum[t][r] = v_fma(w, xj[t], sum[t][r]);
+                vf w = load_factors(type, a + (size_t)r * p->a.pitch, j, scale[r]);
+                TIMES(t, tokens)
+                sum[i % 2][t * ranks + r] = v_fma(w, xj[t], sum[i % 2][t * ranks + r]);
             }
         }
     }
-    if (k < p->n)
-        TIMES(r, ranks)
-        {
-            vf w = load_factors(type, a + (size_t)r * p->a.pitch, k, p->n - k, v_zero());
-            TIMES(t, tokens)
-            sum[t][r] = v_fma(w, v_load_n(x + t * p->x_stride + k, p->n - k), sum[t][r]);
-        }
-    TIMES(t, tokens)
+    TIMES(i, LOWRANK_STEP / VF) /* what is left of a float type */
     {
-        float *u = p->u + (token + t) * p->u_stride + rank;
-        if (ranks == LOWRANK_RANKS)
-            v_sums(sum[t], sums);
-        else
-            TIMES(r, ranks) sums[r] = v_sum(sum[t][r]);
-        TIMES(r, ranks)
-        {
-            float total = p->fresh ? sums[r] : u[r] + sums[r];
-            u[r] = p->last ? total * p->scale : total;
-        }
+        int64_t j = k + i * VF, left = p->n - j;
+        if (left > 0)
+            TIMES(r, ranks)
+            {
+                const uint8_t *row = a + (size_t)r * p->a.pitch;
+                vf w =
+                    left >= VF ? load_weights(type, row, j) : load_last_weights(type, row, j, left);
+                TIMES(t, tokens)
+                {
+                    vf xj = v_load_some(x + t * p->x_stride + j, left);
+                    sum[i % 2][t * ranks + r] = v_fma(w, xj, sum[i % 2][t * ranks + r]);
+                }
+            }
+    }
+    float sums[8];
+    vf both[8];
+    TIMES(i, 8) both[i] = i < ranks * tokens ? v_add(sum[0][i], sum[1][i]) : v_zero();
+    if (ranks * tokens == 1)
+        sums[0] = v_sum(both[0]);
+    else
+        v_sums(both, sums);
+    TIMES(t, tokens) TIMES(r, ranks)
+    {
+        float *u = p->u + (token + t) * p->u_stride + rank + r;
+        float total = p->fresh ? sums[t * ranks + r] : *u + sums[t * ranks + r];
+        *u = p->last ? total * p->scale : total;
+    }
+}
+_Static_assert(LOWRANK_DOWN_RANKS *LOWRANK_DOWN_TOKENS <= 8, "the sums of a tile are added as one");
+
+/* All tokens over a panel of n_rank ranks of one chunk. */
+static __attribute__((noinline)) void multiply_chunk(const struct down_tile *p, int64_t n_rank,
+                                                     int n_tok)
+{
+    int t = 0;
+    for (; t < n_tok; t += t + LOWRANK_DOWN_TOKENS <= n_tok ? LOWRANK_DOWN_TOKENS : 1) {
+        bool whole = t + LOWRANK_DOWN_TOKENS <= n_tok;
+        int64_t r = 0;
+        for (; r + LOWRANK_DOWN_RANKS <= n_rank; r += LOWRANK_DOWN_RANKS)
+            if (whole)
+                multiply_down(GRAFT_TYPE_F32, p, r, t, LOWRANK_DOWN_RANKS, LOWRANK_DOWN_TOKENS);
+            else
+                multiply_down(GRAFT_TYPE_F32, p, r, t, LOWRANK_DOWN_RANKS, 1);
+        for (; r < n_rank; r++)
+            if (whole)
+                multiply_down(GRAFT_TYPE_F32, p, r, t, 1, LOWRANK_DOWN_TOKENS);
+            else
+                multiply_down(GRAFT_TYPE_F32, p, r, t, 1, 1);
     }
 }
 
-ALWAYS_INLINE void multiply_ranks(graft_type type, const struct down_tile *p, int64_t rank,
-                                  int ranks, int n_tok)
+/* Chunk first..first+n of the rows in hand, where it begins in x and in the sums. */
+static void begin_chunk(struct down_tile *p, const struct lowrank_down_args *args, int64_t first)
 {
-    int t = 0;
-    for (; n_tok > 1 && t + LOWRANK_DOWN_TOKENS <= n_tok; t += LOWRANK_DOWN_TOKENS)
-        multiply_down(type, p, rank, t, ranks, LOWRANK_DOWN_TOKENS);
-    for (; t < n_tok; t++)
-        multiply_down(type, p, rank, t, ranks, 1);
+    int64_t n_in = args->a->n_in;
+    p->n = n_in - first < LOWRANK_CHUNK ? n_in - first : LOWRANK_CHUNK;
+    p->x = args->x + first;
+    p->fresh = first == 0;
+    p->last = first + p->n == n_in;
 }
 
-/* All tokens and n_rank ranks of one chunk. */
-ALWAYS_INLINE void multiply_chunk(graft_type type, const struct down_tile *p, int64_t n_rank,
-                                  int n_tok)
-{
-    int64_t r = 0;
-    for (; r + LOWRANK_RANKS <= n_rank; r += LOWRANK_RANKS)
-        multiply_ranks(type, p, r, LOWRANK_RANKS, n_tok);
-    for (; r + LOWRANK_RANKS / 2 <= n_rank; r += LOWRANK_RANKS / 2)
-        multiply_ranks(type, p, r, LOWRANK_RANKS / 2, n_tok);
-    for (; r < n_rank; r++)
-        multiply_ranks(type, p, r, 1, n_tok);
-}
-
-/* One chunk of ranks r..r+n_rank, LOWRANK_RANKS at most. */
-static void down_chunk(const struct kernels *k, const struct lowrank_down_args *args,
-                       struct down_tile *p, int64_t first, int64_t r, int64_t n_rank, float *panel)
+/* Ranks r..r+ranks, side by side. */
+ALWAYS_INLINE void down_rows(graft_type type, const struct lowrank_down_args *args,
+                             struct down_tile *p, int64_t r, int ranks)
 {
     const struct matrix *a = args->a;
-    const int64_t pitch = LOWRANK_CHUNK + 16; /* rows a power of two apart would share cache sets */
     const uint8_t *row = (const uint8_t *)a->data + (size_t)r * a->row_bytes;
-#define DOWN_IN_PLACE(TYPE)                                                                        \
-    case GRAFT_TYPE_##TYPE:                                                                        \
-        p->a = (struct lowrank_rows){row + factor_bytes(GRAFT_TYPE_##TYPE, first), a->row_bytes};  \
-        multiply_chunk(GRAFT_TYPE_##TYPE, p, n_rank, 1);                                           \
-        return;
-    if (args->n_tok == 1)
-        switch (a->type) {
-            EACH_FACTOR_TYPE(DOWN_IN_PLACE)
-        default:
-            break;
+    p->u = args->u + r;
+    for (int64_t first = 0; first < a->n_in; first += LOWRANK_CHUNK) {
+        begin_chunk(p, args, first);
+        p->a = (struct lowrank_rows){row + factor_bytes(type, first), a->row_bytes};
+        multiply_down(type, p, 0, 0, ranks, 1);
+    }
+}
+
+/* Short rows one after the other: several in one page, read side by side, come from memory at half the
+ * speed. Long rows go with an x that the first cache does not keep, so some share it. */
+ALWAYS_INLINE void down_in_place(graft_type type, const struct lowrank_down_args *args,
+                                 struct down_tile *p)
+{
+    enum { PAGE = 4096 };
+    int64_t r = args->r_begin;
+    for (; args->a->row_bytes >= PAGE && r + LONG_ROWS <= args->r_end; r += LONG_ROWS)
+        down_rows(type, args, p, r, LONG_ROWS);
+    for (; r < args->r_end; r++)
+        down_rows(type, args, p, r, 1);
+}
+
+static void down_through_panels(const struct kernels *k, const struct lowrank_down_args *args,
+                                struct down_tile *p)
+{
+    enum { PITCH = LOWRANK_CHUNK + 16 }; /* rows a power of two apart would share cache sets */
+    _Alignas(64) float panel[LOWRANK_RANKS * PITCH];
+    const struct matrix *a = args->a;
+    p->a = (struct lowrank_rows){(const uint8_t *)panel, PITCH * sizeof *panel};
+    for (int64_t r = args->r_begin; r < args->r_end; r += LOWRANK_RANKS) {
+        int64_t n_rank = args->r_end - r < LOWRANK_RANKS ? args->r_end - r : LOWRANK_RANKS;
+        p->u = args->u + r;
+        for (int64_t first = 0; first < a->n_in; first += LOWRANK_CHUNK) {
+            begin_chunk(p, args, first);
+            for (int64_t i = 0; i < n_rank; i++)
+                k->dequantize[a->type](a, r + i, first, p->n, panel + i * PITCH);
+            multiply_chunk(p, n_rank, args->n_tok);
         }
-    for (int64_t i = 0; i < n_rank; i++)
-        k->dequantize[a->type](a, r + i, first, p->n, panel + i * pitch);
-    p->a = (struct lowrank_rows){(const uint8_t *)panel, (size_t)pitch * sizeof *panel};
-    multiply_chunk(GRAFT_TYPE_F32, p, n_rank, args->n_tok);
+    }
 }
 
 void BODY(_lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args)
 {
-    _Alignas(64) float panel[LOWRANK_RANKS * (LOWRANK_CHUNK + 16)];
-    const int64_t n_in = args->a->n_in;
-    struct down_tile p = {.x_stride = n_in, .u_stride = args->u_stride, .scale = args->scale};
-    for (int64_t r = args->r_begin; r < args->r_end; r += LOWRANK_RANKS) {
-        int64_t n_rank = args->r_end - r < LOWRANK_RANKS ? args->r_end - r : LOWRANK_RANKS;
-        p.u = args->u + r;
-        for (int64_t first = 0; first < n_in; first += LOWRANK_CHUNK) {
-            p.n = n_in - first < LOWRANK_CHUNK ? n_in - first : LOWRANK_CHUNK;
-            p.x = args->x + first;
-            p.fresh = first == 0;
-            p.last = first + p.n == n_in;
-            down_chunk(k, args, &p, first, r, n_rank, panel);
+    struct down_tile p = {
+        .x_stride = args->a->n_in, .u_stride = args->u_stride, .scale = args->scale};
+#define DOWN_IN_PLACE(TYPE)                                                                        \
+    case GRAFT_TYPE_##TYPE:                                                                        \
+        down_in_place(GRAFT_TYPE_##TYPE, args, &p);                                                \
+        return;
+    if (args->n_tok == 1)
+        switch (args->a->type) {
+            EACH_FACTOR_TYPE(DOWN_IN_PLACE)
+        default:
+            break;
         }
-    }
+    down_through_panels(k, args, &p);
 }
 
 /* ---- up ----------------------------------------------------------------------------------- */
 
 struct up_tile {
     const struct lowrank_up_args *args;
-    struct lowrank_rows bt; /* from the first rank and output in hand */
-    int64_t first, n;       /* ranks in hand */
+    struct lowrank_rows b; /* LOWRANK_TILE outputs of the first rank in hand */
+    int64_t first, n;      /* ranks in hand */
 };
 
 /* Outputs o..o+left of `tokens` tokens; `at` is the place of o in the rows in hand. */
@@ -202,7 +237,7 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
     const struct lowrank_up_args *args = p->args;
     const float *u = args->u + token * args->u_stride + p->first;
     float *y = args->y + token * args->y_stride + o;
-    vf sum[LOWRANK_UP_TOKENS][LOWRANK_OUTPUTS / VF > 8 ? LOWRANK_OUTPUTS / VF : 8];
+    vf sum[LOWRANK_UP_TOKENS][LOWRANK_TILE / VF];
     TIMES(v, vectors)
     {
         vf start = v_zero();
@@ -212,13 +247,13 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
         TIMES(t, tokens) sum[t][v] = start;
     }
     for (int64_t r = 0; r < p->n; r++) {
-        const uint8_t *row = p->bt.data + (size_t)r * p->bt.pitch;
-        vf w[LOWRANK_OUTPUTS / VF > 8 ? LOWRANK_OUTPUTS / VF : 8], scale = v_zero();
+        const uint8_t *row = p->b.data + (size_t)r * p->b.pitch;
+        vf w[LOWRANK_TILE / VF], scale = v_zero();
         TIMES(v, vectors)
         {
-            if (v * VF % factor_step(type) == 0)
+            if (v * VF % Q8_BLOCK == 0)
                 scale = load_scale(type, row, at + v * VF);
-            w[v] = load_factors(type, row, at + v * VF, vectors > 1 ? VF : left, scale);
+            w[v] = load_factors(type, row, at + v * VF, scale);
         }
         TIMES(t, tokens)
         {
@@ -238,73 +273,73 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
     }
 }
 
-/* One token, factors in place. Outputs from a multiple of 16 on, so that no vector leaves its block. */
-ALWAYS_INLINE void up_in_place(graft_type type, const struct lowrank_up_args *args)
+/* Few tokens and outputs o..end of a tile, factors in place. They begin at a multiple of 16, so that no
+ * vector leaves its block. */
+ALWAYS_INLINE void up_in_place(graft_type type, const struct up_tile *p, int64_t o, int64_t end)
 {
-    const struct matrix *bt = args->bt;
-    struct up_tile p = {.args = args, .bt = {.pitch = bt->row_bytes}};
-    for (; p.first < bt->n_out; p.first += LOWRANK_UP_RANKS) {
-        int64_t left = bt->n_out - p.first, o = args->o_begin, end = args->o_end;
-        p.n = left < LOWRANK_UP_RANKS ? left : LOWRANK_UP_RANKS;
-        p.bt.data = (const uint8_t *)bt->data + (size_t)p.first * bt->row_bytes;
-        for (; o < end && o % factor_step(type); o += VF)
-            multiply_up(type, &p, 0, o, o, end - o, 1, 1);
-        for (; o + 8 * VF <= end; o += 8 * VF)
-            multiply_up(type, &p, 0, o, o, 8 * VF, 1, 8);
-        for (; o < end; o += VF)
-            multiply_up(type, &p, 0, o, o, end - o, 1, 1);
+    for (int t = 0; t < p->args->n_tok; t++) {
+        if (end - o == LOWRANK_TILE)
+            multiply_up(type, p, t, o, 0, LOWRANK_TILE, 1, LOWRANK_TILE / VF);
+        else
+            for (int64_t j = o; j < end; j += VF)
+                multiply_up(type, p, t, j, j % LOWRANK_TILE, end - j, 1, 1);
     }
 }
 
-/* All tokens over a panel whose columns begin at output `at`. A function of its own: among others the
+/* All tokens and outputs o..end of a tile that a panel holds. A function of its own: among others the
  * compiler runs out of registers. */
-static __attribute__((noinline)) void up_panel(const struct up_tile *p, int64_t at, int64_t begin,
-                                               int64_t end)
+static __attribute__((noinline)) void up_panel(const struct up_tile *p, int64_t o, int64_t end)
 {
     const int n_tok = p->args->n_tok, step = LOWRANK_UP_VECTORS * VF;
     int t = 0;
     for (; t + LOWRANK_UP_TOKENS <= n_tok; t += LOWRANK_UP_TOKENS)
-        for (int64_t o = begin; o < end; o += step)
-            multiply_up(GRAFT_TYPE_F32, p, t, o, o - at, end - o, LOWRANK_UP_TOKENS,
+        for (int64_t j = o; j < end; j += step)
+            multiply_up(GRAFT_TYPE_F32, p, t, j, j % LOWRANK_TILE, end - j, LOWRANK_UP_TOKENS,
                         LOWRANK_UP_VECTORS);
     for (; t < n_tok; t++)
-        multiply_up(GRAFT_TYPE_F32, p, t, begin, begin - at, end - begin, 1, LOWRANK_OUTPUTS / VF);
+        multiply_up(GRAFT_TYPE_F32, p, t, o, o % LOWRANK_TILE, end - o, 1, LOWRANK_TILE / VF);
 }
 
-/* The panel is twice as wide as its outputs, so that a tile may begin anywhere in it. */
-static void up_through_panels(const struct kernels *k, const struct lowrank_up_args *args)
+/* The panel is twice as wide as a tile, so that a step may begin anywhere in it. */
+static void up_through_panel(const struct kernels *k, const struct up_tile *p, int64_t row,
+                             int64_t o, int64_t end)
 {
-    enum { PITCH = 2 * LOWRANK_OUTPUTS };
+    enum { PITCH = 2 * LOWRANK_TILE };
     _Alignas(64) float panel[LOWRANK_UP_RANKS * PITCH];
-    const struct matrix *bt = args->bt;
-    struct up_tile p = {.args = args, .bt = {(const uint8_t *)panel, PITCH * sizeof *panel}};
-    for (int64_t o = args->o_begin, end; o < args->o_end; o = end) {
-        int64_t at = o / LOWRANK_OUTPUTS * LOWRANK_OUTPUTS, width = bt->n_in - at;
-        width = width < LOWRANK_OUTPUTS ? width : LOWRANK_OUTPUTS;
-        end = at + width < args->o_end ? at + width : args->o_end;
-        for (p.first = 0; p.first < bt->n_out; p.first += LOWRANK_UP_RANKS) {
-            int64_t left = bt->n_out - p.first;
-            p.n = left < LOWRANK_UP_RANKS ? left : LOWRANK_UP_RANKS;
-            for (int64_t r = 0; r < p.n; r++) {
-                k->dequantize[bt->type](bt, p.first + r, at, width, panel + r * PITCH);
-                memset(panel + r * PITCH + width, 0, (size_t)(PITCH - width) * sizeof *panel);
-            }
-            up_panel(&p, at, o, end);
-        }
+    const struct matrix *b = p->args->b;
+    struct up_tile q = *p;
+    for (int64_t r = 0; r < p->n; r++) {
+        k->dequantize[b->type](b, row + r, 0, LOWRANK_TILE, panel + r * PITCH);
+        if (o % LOWRANK_TILE)
+            memset(panel + r * PITCH + LOWRANK_TILE, 0, LOWRANK_TILE * sizeof *panel);
     }
+    q.b = (struct lowrank_rows){(const uint8_t *)panel, PITCH * sizeof *panel};
+    up_panel(&q, o, end);
 }
 
 void BODY(_lowrank_up)(const struct kernels *k, const struct lowrank_up_args *args)
 {
+    const struct matrix *b = args->b;
+    const bool in_place = args->n_tok < LOWRANK_UP_TOKENS && args->o_begin % 16 == 0;
+    struct up_tile p = {.args = args, .b = {.pitch = b->row_bytes}};
+    for (int64_t o = args->o_begin, end; o < args->o_end; o = end) {
+        int64_t tile = o / LOWRANK_TILE;
+        end = (tile + 1) * LOWRANK_TILE < args->o_end ? (tile + 1) * LOWRANK_TILE : args->o_end;
+        for (p.first = 0; p.first < args->rank; p.first += LOWRANK_UP_RANKS) {
+            int64_t left = args->rank - p.first, row = tile * args->rank + p.first;
+            p.n = left < LOWRANK_UP_RANKS ? left : LOWRANK_UP_RANKS;
+            p.b.data = (const uint8_t *)b->data + (size_t)row * b->row_bytes;
 #define UP_IN_PLACE(TYPE)                                                                          \
     case GRAFT_TYPE_##TYPE:                                                                        \
-        up_in_place(GRAFT_TYPE_##TYPE, args);                                                      \
-        return;
-    if (args->n_tok == 1 && args->o_begin % 16 == 0)
-        switch (args->bt->type) {
-            EACH_FACTOR_TYPE(UP_IN_PLACE)
-        default:
-            break;
+        up_in_place(GRAFT_TYPE_##TYPE, &p, o, end);                                                \
+        continue;
+            if (in_place)
+                switch (b->type) {
+                    EACH_FACTOR_TYPE(UP_IN_PLACE)
+                default:
+                    break;
+                }
+            up_through_panel(k, &p, row, o, end);
         }
-    up_through_panels(k, args);
+    }
 }

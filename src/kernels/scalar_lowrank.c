@@ -30,9 +30,9 @@ void scalar_lowrank_down(const struct kernels *k, const struct lowrank_down_args
     }
 }
 
-/* Adds ranks first..first+n to outputs [begin, end), which panel[n, LOWRANK_OUTPUTS] holds from `at`. */
-static void scalar_up_panel(const struct lowrank_up_args *args, const float *panel, int64_t at,
-                            int64_t begin, int64_t end, int64_t first, int64_t n)
+/* Adds ranks first..first+n to outputs o..end of a tile, whose columns panel[n, LOWRANK_TILE] holds. */
+static void scalar_up_panel(const struct lowrank_up_args *args, const float *panel, int64_t begin,
+                            int64_t end, int64_t first, int64_t n)
 {
     for (int t = 0; t < args->n_tok; t++) {
         const float *u = args->u + t * args->u_stride + first; /* [n] */
@@ -40,26 +40,27 @@ static void scalar_up_panel(const struct lowrank_up_args *args, const float *pan
         for (int64_t o = begin; o < end; o++) {
             float sum = first == 0 && args->bias ? args->bias_scale * args->bias[o] : 0;
             for (int64_t r = 0; r < n; r++)
-                sum += u[r] * panel[r * LOWRANK_OUTPUTS + o - at];
+                sum += u[r] * panel[r * LOWRANK_TILE + o % LOWRANK_TILE];
             y[o] += args->gain ? args->gain[o] * sum : sum;
         }
     }
 }
 
-/* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · bt[r, o]) */
+/* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · B[o, r]) */
 void scalar_lowrank_up(const struct kernels *k, const struct lowrank_up_args *args)
 {
-    const struct matrix *bt = args->bt;
-    float panel[LOWRANK_UP_RANKS * LOWRANK_OUTPUTS];
+    const struct matrix *b = args->b;
+    float panel[LOWRANK_UP_RANKS * LOWRANK_TILE];
     for (int64_t o = args->o_begin, end; o < args->o_end; o = end) {
-        int64_t at = o / LOWRANK_OUTPUTS * LOWRANK_OUTPUTS, width = bt->n_in - at;
-        width = width < LOWRANK_OUTPUTS ? width : LOWRANK_OUTPUTS;
-        end = at + width < args->o_end ? at + width : args->o_end;
-        for (int64_t first = 0; first < bt->n_out; first += LOWRANK_UP_RANKS) {
-            int64_t left = bt->n_out - first, n = left < LOWRANK_UP_RANKS ? left : LOWRANK_UP_RANKS;
+        int64_t tile = o / LOWRANK_TILE;
+        end = (tile + 1) * LOWRANK_TILE < args->o_end ? (tile + 1) * LOWRANK_TILE : args->o_end;
+        for (int64_t first = 0; first < args->rank; first += LOWRANK_UP_RANKS) {
+            int64_t left = args->rank - first,
+                    n = left < LOWRANK_UP_RANKS ? left : LOWRANK_UP_RANKS;
             for (int64_t r = 0; r < n; r++)
-                k->dequantize[bt->type](bt, first + r, at, width, panel + r * LOWRANK_OUTPUTS);
-            scalar_up_panel(args, panel, at, o, end, first, n);
+                k->dequantize[b->type](b, tile * args->rank + first + r, 0, LOWRANK_TILE,
+                                       panel + r * LOWRANK_TILE);
+            scalar_up_panel(args, panel, o, end, first, n);
         }
     }
 }

@@ -5,9 +5,10 @@
  */
 #include "model/forward_internal.h"
 
-static struct linear linear_of(const struct layer *l, enum linear_id id, float *y)
+static struct linear linear_of(const struct pass *p, enum linear_id id, float *y)
 {
-    return (struct linear){&l->linear[id], l->bias[id], y};
+    const struct layer *l = &p->model->layers[p->layer];
+    return (struct linear){&l->linear[id], l->bias[id], y, model_site(p->layer, id)};
 }
 
 void block_llama(struct pass *p, int layer)
@@ -16,29 +17,33 @@ void block_llama(struct pass *p, int layer)
     const struct config *c = &p->model->config;
     struct workspace *ws = p->ws;
     p->layer = layer;
-    group_run(p, &(struct linear_group){.x = ws->x,
+    group_run(p, &(struct linear_group){.rows = &p->all,
+                                        .x = ws->x,
                                         .norm = l->attn_norm,
                                         .n_in = c->d_model,
-                                        .linears = {linear_of(l, LINEAR_Q, ws->q),
-                                                    linear_of(l, LINEAR_K, ws->k),
-                                                    linear_of(l, LINEAR_V, ws->v)},
+                                        .linears = {linear_of(p, LINEAR_Q, ws->q),
+                                                    linear_of(p, LINEAR_K, ws->k),
+                                                    linear_of(p, LINEAR_V, ws->v)},
                                         .n_linears = 3});
     attention_run(p);
-    group_run(p, &(struct linear_group){.x = ws->att,
+    group_run(p, &(struct linear_group){.rows = &p->all,
+                                        .x = ws->att,
                                         .n_in = (int64_t)c->n_head * c->d_head,
-                                        .linears = {linear_of(l, LINEAR_O, ws->h)},
+                                        .linears = {linear_of(p, LINEAR_O, ws->h)},
                                         .n_linears = 1,
                                         .then_add = ws->x});
-    group_run(p, &(struct linear_group){.x = ws->x,
+    group_run(p, &(struct linear_group){.rows = &p->all,
+                                        .x = ws->x,
                                         .norm = l->mlp_norm,
                                         .n_in = c->d_model,
-                                        .linears = {linear_of(l, LINEAR_GATE, ws->gate),
-                                                    linear_of(l, LINEAR_UP, ws->up)},
+                                        .linears = {linear_of(p, LINEAR_GATE, ws->gate),
+                                                    linear_of(p, LINEAR_UP, ws->up)},
                                         .n_linears = 2,
                                         .then_silu = true});
-    group_run(p, &(struct linear_group){.x = ws->gate,
+    group_run(p, &(struct linear_group){.rows = &p->all,
+                                        .x = ws->gate,
                                         .n_in = c->d_ff,
-                                        .linears = {linear_of(l, LINEAR_DOWN, ws->h)},
+                                        .linears = {linear_of(p, LINEAR_DOWN, ws->h)},
                                         .n_linears = 1,
                                         .then_add = ws->x});
 }

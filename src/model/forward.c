@@ -1,7 +1,7 @@
 /* forward.c: one forward pass: rows in, logits and final states out.
  *
- * Checks the rows, makes room in their sequences, puts decode rows before prefill rows, and runs
- * embedding, blocks and head. Sequences grow only when all of it succeeded.
+ * Checks the rows, puts decode rows before prefill rows and rows of one mix together, makes room in their
+ * sequences, and runs embedding, blocks and head. Sequences grow only when all of it succeeded.
  */
 #include "model/forward_internal.h"
 
@@ -22,6 +22,9 @@ static graft_status check_row(const struct model *m, const struct row *r, int in
                          index);
     if (r->role != ROLE_DECODE && r->role != ROLE_PREFILL)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "row %d: no such role", index);
+    if (r->deltas && r->deltas->model != m)
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "row %d: its mix is of another model",
+                         index);
     if (r->pos != r->seq->length + r->seq->pending)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "row %d: position %d, expected %lld", index,
                          r->pos, (long long)(r->seq->length + r->seq->pending));
@@ -31,28 +34,76 @@ static graft_status check_row(const struct model *m, const struct row *r, int in
 /* Counts each sequence's rows in its `pending`. */
 static graft_status check_rows(struct pass *p, const struct row *rows, graft_error *error)
 {
-    struct pass_row *order = p->ws->rows;
     graft_status status = GRAFT_OK;
-    int checked = 0;
     p->lone = true;
     for (int i = 0; i < p->n_rows; i++)
         if (rows[i].seq)
             rows[i].seq->pending = 0;
-    for (; status == GRAFT_OK && checked < p->n_rows; checked++) {
-        const struct row *r = &rows[checked];
-        status = check_row(p->model, r, checked, error);
+    for (int i = 0; i < p->n_rows; i++) {
+        const struct row *r = &rows[i];
+        status = check_row(p->model, r, i, error);
         if (status != GRAFT_OK)
-            break;
+            return status;
         p->lone = p->lone && !r->seq->pending;
         r->seq->pending++;
         p->n_decode += r->role == ROLE_DECODE;
     }
-    if (status != GRAFT_OK)
-        return status;
-    int next[ROLE_COUNT] = {[ROLE_DECODE] = 0, [ROLE_PREFILL] = p->n_decode};
-    for (int i = 0; i < p->n_rows; i++)
-        order[next[rows[i].role]++] = (struct pass_row){&rows[i], -1};
     return GRAFT_OK;
+}
+
+static bool in_segment(const struct segment *s, const struct row *r)
+{
+    return s->deltas == r->deltas && s->role == r->role;
+}
+
+/* Rows of one role and mix are a segment; returns how many there are. Neighbours mostly share one, and the
+ * mixes of a pass are few beside what a row costs, so they are looked for one by one. */
+static int find_segments(struct pass *p, const struct row *rows)
+{
+    struct segment *segments = p->ws->segments;
+    int n = 0, s = 0;
+    for (int i = 0; i < p->n_rows; i++) {
+        if (s == n || !in_segment(&segments[s], &rows[i]))
+            for (s = 0; s < n && !in_segment(&segments[s], &rows[i]);)
+                s++;
+        if (s == n)
+            segments[n++] = (struct segment){.deltas = rows[i].deltas, .role = rows[i].role};
+        segments[s].end++; /* a count for now */
+        p->ws->row_segment[i] = s;
+    }
+    return n;
+}
+
+/* Puts segment beside segment, decode rows first, and keeps those that have deltas. */
+static void order_rows(struct pass *p, const struct row *rows)
+{
+    struct workspace *ws = p->ws;
+    int n = find_segments(p, rows), at = 0, kept = 0;
+    for (int role = 0; role < ROLE_COUNT; role++)
+        for (int s = 0; s < n; s++)
+            if ((int)ws->segments[s].role == role) {
+                ws->segments[s].begin = at;
+                at += ws->segments[s].end;
+                ws->segments[s].end = ws->segments[s].begin;
+            }
+    for (int i = 0; i < p->n_rows; i++)
+        ws->rows[ws->segments[ws->row_segment[i]].end++] = (struct pass_row){&rows[i], -1};
+    for (int s = 0; s < n; s++)
+        if (ws->segments[s].deltas)
+            ws->segments[kept++] = ws->segments[s];
+    p->all = (struct linear_rows){p->n_rows, p->n_decode, ws->segments, kept};
+}
+
+/* Room for what the deltas of any group may need. */
+static bool make_delta_room(struct pass *p)
+{
+    int64_t n_u = 0, n_jobs = 0;
+    for (int i = 0; i < p->all.n_segments; i++) {
+        const struct segment *s = &p->all.segments[i];
+        n_u += s->deltas->most_ranks * (s->end - s->begin);
+        n_jobs += s->deltas->most_deltas;
+    }
+    return workspace_grow_deltas(p->ws, n_u, n_jobs);
 }
 
 /* Undoes make_room. */
@@ -81,7 +132,37 @@ static graft_status make_room(struct pass *p, graft_error *error)
     if (!workspace_grow_lists(p->ws, most))
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a list of %lld KV blocks",
                          (long long)most);
+    if (!make_delta_room(p))
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for the deltas of %d rows", p->n_rows);
     return GRAFT_OK;
+}
+
+/* How many of the wanted rows, which ascend, come before a row. */
+static int wanted_before(const struct pass *p, int n, int row)
+{
+    int low = 0, high = n;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (p->ws->wanted[middle] < row)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The rows with logits, as the head sees them: their segments are those of the pass, thinned out. */
+static void find_head_rows(struct pass *p)
+{
+    struct segment *segments = p->ws->segments + p->ws->max_rows;
+    int n = p->n_logits, kept = 0;
+    for (int i = 0; i < p->all.n_segments; i++) {
+        const struct segment *s = &p->all.segments[i];
+        int begin = wanted_before(p, n, s->begin), end = wanted_before(p, n, s->end);
+        if (begin < end)
+            segments[kept++] = (struct segment){.deltas = s->deltas, .begin = begin, .end = end};
+    }
+    p->head = (struct linear_rows){n, wanted_before(p, n, p->n_decode), segments, kept};
 }
 
 /* The rows whose final state is wanted: decode rows with logits, prefill rows with logits, the rest. */
@@ -93,6 +174,7 @@ static void find_wanted(struct pass *p, const struct row *rows)
         if (ws->rows[i].row->want_logits)
             ws->wanted[n++] = i;
     p->n_logits = n;
+    find_head_rows(p);
     for (int i = 0; i < p->n_rows; i++)
         if (ws->rows[i].row->want_hidden && !ws->rows[i].row->want_logits)
             ws->wanted[n++] = i;
@@ -133,67 +215,33 @@ static void embed_work(void *context, int worker, int n_workers)
     }
 }
 
-/* The final norm of the wanted rows, and what the head needs of them. */
+/* The final norm of the wanted rows. */
 static void hidden_work(void *context, int worker, int n_workers)
 {
     struct pass *p = context;
     const struct model *m = p->model;
     int64_t begin, end, width = m->config.d_model;
     pool_split(p->n_wanted, 1, worker, n_workers, &begin, &end);
-    for (int64_t i = begin; i < end; i++) {
+    for (int64_t i = begin; i < end; i++)
         p->kernels->rmsnorm(p->ws->x + p->ws->wanted[i] * width, m->final_norm, width,
                             m->config.norm_eps, p->ws->hidden + i * width);
-        linear_prepare(p->kernels, &p->input, linear_formats(&m->head), (int)i);
-    }
-}
-
-static bool has_nan(const float *x, int64_t n)
-{
-    int bad = 0;
-    for (int64_t i = 0; i < n; i++)
-        bad |= x[i] != x[i];
-    return bad;
-}
-
-/* The first row counts, whichever worker comes first. */
-static void note_nan(struct pass *p, int slot)
-{
-    int seen = atomic_load(&p->nan_slot);
-    while ((seen < 0 || slot < seen) && !atomic_compare_exchange_weak(&p->nan_slot, &seen, slot)) {
-    }
-}
-
-static void head_work(void *context, int worker, int n_workers)
-{
-    struct pass *p = context;
-    const struct matrix *head = &p->model->head;
-    const struct linear linear = {head, NULL, p->ws->logits};
-    int64_t begin, end;
-    pool_split(head->n_out, OUTPUT_GRAIN, worker, n_workers, &begin, &end);
-    linear_apply(p->kernels, &linear, &p->input, begin, end, p->ws->workers[worker].scratch);
-    for (int slot = 0; slot < p->n_logits; slot++)
-        if (has_nan(p->ws->logits + slot * head->n_out + begin, end - begin)) {
-            note_nan(p, slot);
-            break;
-        }
 }
 
 static graft_status run_head(struct pass *p, graft_error *error)
 {
+    const struct model *m = p->model;
     if (!p->n_wanted)
         return GRAFT_OK;
-    int n_decode = 0;
-    while (n_decode < p->n_logits && p->ws->wanted[n_decode] < p->n_decode)
-        n_decode++;
-    p->input = (struct linear_input){.x = p->ws->hidden,
-                                     .n_in = p->model->config.d_model,
-                                     .n_rows = p->n_logits,
-                                     .n_decode = n_decode};
-    memcpy(p->input.act, p->ws->act, sizeof(p->input.act));
-    pass_run(p, hidden_work, p->n_wanted * (int64_t)p->model->config.d_model);
+    pass_run(p, hidden_work, p->n_wanted * (int64_t)m->config.d_model);
     atomic_store(&p->nan_slot, -1);
     if (p->n_logits)
-        pass_run(p, head_work, p->n_logits * p->model->head.n_out * p->model->head.n_in);
+        group_run(p, &(struct linear_group){
+                         .rows = &p->head,
+                         .x = p->ws->hidden,
+                         .n_in = m->config.d_model,
+                         .linears = {{&m->head, NULL, p->ws->logits, model_head_site(m)}},
+                         .n_linears = 1,
+                         .then_check = true});
     int slot = atomic_load(&p->nan_slot);
     if (slot < 0)
         return GRAFT_OK;
@@ -216,6 +264,7 @@ graft_status model_forward(const struct model *model, const struct row *rows, in
     graft_status status = check_rows(&p, rows, error);
     if (status != GRAFT_OK || !n_rows)
         return status;
+    order_rows(&p, rows);
     status = make_room(&p, error);
     if (status == GRAFT_OK) {
         find_wanted(&p, rows);

@@ -1,7 +1,8 @@
 /* forward_internal.h: the state of one forward pass, shared by the files that compute it.
  *
- * Rows of a pass are reordered once: decode rows first, then prefill rows, each in the caller's order.
- * All activations are [row, width] in that order. Work is done in regions of the runtime's pool; a
+ * Rows of a pass are reordered once: decode rows first, then prefill rows, else in the caller's order.
+ * All activations are [row, width] in that order. Among the rows of a role, those of one mix stand together:
+ * a segment. Work is done in regions of the runtime's pool; a
  * region splits outputs (or whole items) among workers and never a sum, so the thread count cannot be
  * seen in the results. Everything that computes runs inside a region: there the floating-point state is
  * graft's own, not the caller's.
@@ -10,11 +11,15 @@
 #define GRAFT_FORWARD_INTERNAL_H
 
 #include "model/arch/arch.h"
+#include "model/delta_internal.h"
 #include "model/kv_internal.h"
 
 enum {
-    FEW_ROWS = 4,     /* up to here every worker prepares the inputs for itself: no extra region */
-    OUTPUT_GRAIN = 16 /* outputs are split at multiples of a cache line */
+    FEW_ROWS = 4,      /* up to here every worker prepares the inputs for itself: no extra region */
+    OUTPUT_GRAIN = 16, /* outputs are split at multiples of a cache line */
+    SPAN_BYTES =
+        512 << 10,   /* of outputs that a worker finishes before the next: they stay in cache */
+    OUTPUT_SPAN = 64 /* of which there is a multiple, whatever the number of rows */
 };
 
 /* Rows about to meet weights. Prefill rows are read from x, decode rows from act[] in the format that
@@ -31,6 +36,7 @@ struct linear {
     const struct matrix *weight;
     const float *bias; /* [n_out] or NULL */
     float *y;          /* [n_rows, n_out] */
+    int site;          /* where deltas find it */
 };
 
 /* Bit set of the activation formats that decode rows need for a weight; ACT_F32 needs none. */
@@ -38,11 +44,35 @@ unsigned linear_formats(const struct matrix *weight);
 /* Row `row` of in->x into in->act, for the formats given; prefill rows need nothing. */
 void linear_prepare(const struct kernels *k, const struct linear_input *in, unsigned formats,
                     int row);
-/* Scratch of linear_apply for one worker, in bytes. */
+/* Scratch of a worker for products with rows of n_in, in bytes. */
 size_t linear_scratch_bytes(int64_t n_in);
-/* y[:, o_begin..o_end) = W x + bias for the rows of both roles. scratch: linear_scratch_bytes. */
-void linear_apply(const struct kernels *k, const struct linear *linear,
-                  const struct linear_input *in, int64_t o_begin, int64_t o_end, void *scratch);
+
+/* Rows begin..end of one role, with one mix that is not the base model. */
+struct segment {
+    const struct delta_set *deltas;
+    enum role role;
+    int begin, end;
+    /* for the group of linears in hand: */
+    int jobs, jobs_end;
+    int64_t n_chunks;              /* pieces of the ranks of its jobs */
+    int64_t first_item, items_end; /* rows are cut too: an item is a piece of both */
+};
+
+/* The rows that a group of linears is for. */
+struct linear_rows {
+    int n, n_decode;
+    struct segment *segments;
+    int n_segments;
+};
+
+/* One delta of the group in hand for the rows of a segment. */
+struct delta_job {
+    const struct lowrank *lowrank;
+    float weight;
+    int linear;          /* of the group */
+    int64_t first_chunk; /* of the segment's */
+    float *u;            /* [rows of the segment, rank]: weight · scale · A x */
+};
 
 /* What a worker needs for itself. */
 struct worker {
@@ -63,10 +93,16 @@ struct workspace {
     struct mem *mem;
     struct arena arena;
     int max_rows, n_workers;
-    int64_t block_capacity;        /* of each worker's block lists */
-    const void **block_lists;      /* [n_workers, 2, block_capacity] */
-    struct worker *workers;        /* [n_workers] */
-    struct pass_row *rows;         /* [max_rows] */
+    int64_t block_capacity;   /* of each worker's block lists */
+    const void **block_lists; /* [n_workers, 2, block_capacity] */
+    struct worker *workers;   /* [n_workers] */
+    struct pass_row *rows;    /* [max_rows] */
+    struct segment *segments; /* [2, max_rows]: of the pass, of the head */
+    int *row_segment;         /* [max_rows] by the caller's row */
+    float *u;                 /* [u_capacity]: inner products of deltas */
+    int64_t u_capacity;
+    struct delta_job *jobs; /* [job_capacity] */
+    int64_t job_capacity;
     int *wanted;                   /* [max_rows] pass rows whose final state is wanted */
     int *logit_slot, *hidden_slot; /* [max_rows] by the caller's row; -1: not asked for */
     int n_rows;                    /* of the last pass that succeeded */
@@ -81,6 +117,8 @@ struct workspace {
 };
 /* Room for sequences of n blocks. */
 bool workspace_grow_lists(struct workspace *ws, int64_t n_blocks);
+/* Room for deltas: n_u inner products and n_jobs jobs. */
+bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs);
 
 struct pass {
     const struct model *model;
@@ -90,12 +128,15 @@ struct pass {
     int n_rows, n_decode;
     bool lone; /* no sequence has two rows: nobody's keys are needed by another row */
     int layer;
+    struct linear_rows all, head; /* the rows; those of them with logits */
     /* the region that runs */
     const struct linear_group *group;
     struct linear_input input;
+    int64_t n_delta_items; /* 0: no deltas in this group */
     int n_wanted, n_logits;
     atomic_llong next_item;
     atomic_int nan_slot; /* a row of logits with a NaN, or -1 */
+    atomic_llong next_delta_item, delta_items_done;
 };
 
 /* Runs a region of a pass; `multiplies` says roughly how many multiply-adds it is. Small regions stay on
@@ -105,6 +146,7 @@ void pass_run(struct pass *pass, pool_work work, int64_t multiplies);
 
 /* Linears that share one input, and what follows on the same outputs. */
 struct linear_group {
+    const struct linear_rows *rows;
     const float *x;    /* [n_rows, n_in] */
     const float *norm; /* RMSNorm weight [n_in] applied to x first; NULL: none */
     int64_t n_in;
@@ -112,8 +154,19 @@ struct linear_group {
     int n_linears;
     bool then_silu;  /* linears[0].y = silu(linears[0].y) · linears[1].y */
     float *then_add; /* += linears[0].y; NULL: no */
+    bool then_check; /* a NaN in linears[0].y is noted in pass->nan_slot */
 };
 void group_run(struct pass *pass, const struct linear_group *group);
+
+/* The deltas of a group, in the order in which a group calls these (seam.c). Before the region: lists them
+ * and cuts A x into items. */
+void seam_begin(struct pass *pass);
+/* At the start of a share: computes items of A x until none is left. */
+void seam_down(struct pass *pass, const struct linear_input *in);
+/* y[:, begin..end) of a linear ⊙= 1 + Σ w (gain − 1), on W x alone. */
+void seam_gain(const struct pass *pass, int linear, int64_t begin, int64_t end);
+/* y[:, begin..end) += Σ w · gain ⊙ scale · (B (A x) + bias), once all items are done. */
+void seam_up(struct pass *pass, int linear, int64_t begin, int64_t end);
 
 /* Rotates, normalises and stores q, k, v of the pass's rows for its layer and attends: q, k, v → att. */
 void attention_run(struct pass *pass);

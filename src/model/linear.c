@@ -2,7 +2,8 @@
  *
  * The only place where activations meet weights. Decode rows use integer products on activations that
  * were quantised once per input and are shared by all weights that read it (q, k, v; gate, up); prefill
- * rows use dequantised panels on the floats. A worker computes a range of outputs for all rows.
+ * rows use dequantised panels on the floats. A worker computes a range of outputs for all rows. Deltas
+ * that rows bring along are added by seam.c, in the same region.
  */
 #include "model/forward_internal.h"
 
@@ -30,12 +31,11 @@ size_t linear_scratch_bytes(int64_t n_in)
     return decode > prefill ? decode : prefill;
 }
 
-void linear_apply(const struct kernels *k, const struct linear *linear,
-                  const struct linear_input *in, int64_t o_begin, int64_t o_end, void *scratch)
+/* y[:, o_begin..o_end) = W x for the rows of both roles. */
+static void multiply(const struct kernels *k, const struct linear *linear,
+                     const struct linear_input *in, int64_t o_begin, int64_t o_end, void *scratch)
 {
     const struct matrix *w = linear->weight;
-    if (o_begin >= o_end)
-        return;
     if (in->n_decode) {
         enum act_format format = act_format_for(w->type, ROLE_DECODE);
         const void *x = format == ACT_F32 ? (const void *)in->x : in->act[format];
@@ -44,9 +44,6 @@ void linear_apply(const struct kernels *k, const struct linear *linear,
     if (in->n_rows > in->n_decode)
         k->linear_prefill(k, w, in->x + in->n_decode * in->n_in, in->n_rows - in->n_decode, o_begin,
                           o_end, linear->y + in->n_decode * w->n_out, w->n_out, scratch);
-    if (linear->bias)
-        for (int row = 0; row < in->n_rows; row++)
-            k->add(linear->y + row * w->n_out + o_begin, linear->bias + o_begin, o_end - o_begin);
 }
 
 /* ---- groups ------------------------------------------------------------------------------- */
@@ -77,7 +74,7 @@ static void prepare_work(void *context, int worker, int n_workers)
 {
     struct pass *p = context;
     int64_t begin, end;
-    pool_split(p->n_rows, 1, worker, n_workers, &begin, &end);
+    pool_split(p->group->rows->n, 1, worker, n_workers, &begin, &end);
     prepare_rows(p, &p->input, p->ws->h, begin, end);
 }
 
@@ -85,23 +82,75 @@ static struct linear_input group_input(const struct pass *p, float *normed, void
 {
     struct linear_input in = {.x = p->group->norm ? normed : p->group->x,
                               .n_in = p->group->n_in,
-                              .n_rows = p->n_rows,
-                              .n_decode = p->n_decode};
+                              .n_rows = p->group->rows->n,
+                              .n_decode = p->group->rows->n_decode};
     memcpy(in.act, act, sizeof(in.act));
     return in;
 }
 
-/* silu and residual belong to the same outputs, so whoever made them goes on with them. */
-static void finish_outputs(const struct pass *p, int64_t begin, int64_t end)
+static bool has_nan(const float *x, int64_t n)
+{
+    int bad = 0;
+    for (int64_t i = 0; i < n; i++)
+        bad |= x[i] != x[i];
+    return bad;
+}
+
+/* The first row counts, whichever worker comes first. */
+static void note_nan(struct pass *p, int row)
+{
+    int seen = atomic_load(&p->nan_slot);
+    while ((seen < 0 || row < seen) && !atomic_compare_exchange_weak(&p->nan_slot, &seen, row)) {
+    }
+}
+
+/* What follows belongs to the same outputs, so whoever made them goes on with them. */
+static void finish_outputs(struct pass *p, int64_t begin, int64_t end)
 {
     const struct linear_group *g = p->group;
-    int64_t width = g->linears[0].weight->n_out;
-    for (int64_t row = 0; row < p->n_rows && begin < end; row++) {
+    int64_t width = g->linears[0].weight->n_out, n = end - begin;
+    for (int row = 0; row < g->rows->n; row++) {
         float *y = g->linears[0].y + row * width + begin;
         if (g->then_silu)
-            p->kernels->silu_mul(y, g->linears[1].y + row * width + begin, end - begin, y);
+            p->kernels->silu_mul(y, g->linears[1].y + row * width + begin, n, y);
         if (g->then_add)
-            p->kernels->add(g->then_add + row * width + begin, y, end - begin);
+            p->kernels->add(g->then_add + row * width + begin, y, n);
+        if (g->then_check && has_nan(y, n))
+            note_nan(p, row);
+    }
+}
+
+/* Outputs begin..end of linear i, with all that is added to W x. */
+static void make_outputs(struct pass *p, int i, const struct linear_input *in, int64_t begin,
+                         int64_t end, void *scratch)
+{
+    const struct linear *l = &p->group->linears[i];
+    multiply(p->kernels, l, in, begin, end, scratch);
+    if (p->n_delta_items)
+        seam_gain(p, i, begin, end);
+    if (l->bias)
+        for (int row = 0; row < in->n_rows; row++)
+            p->kernels->add(l->y + row * l->weight->n_out + begin, l->bias + begin, end - begin);
+    if (p->n_delta_items)
+        seam_up(p, i, begin, end);
+}
+
+/* The worker's share of n linears as wide as each other, in spans that stay in its cache from the product
+ * to the last thing that follows. */
+static void make_share(struct pass *p, int first, int n, const struct linear_input *in, int worker,
+                       int n_workers)
+{
+    const struct linear_group *g = p->group;
+    void *scratch = p->ws->workers[worker].scratch;
+    int64_t begin, end, span = SPAN_BYTES / 4 / in->n_rows / OUTPUT_SPAN * OUTPUT_SPAN;
+    pool_split(g->linears[first].weight->n_out, OUTPUT_GRAIN, worker, n_workers, &begin, &end);
+    span = span < OUTPUT_SPAN ? OUTPUT_SPAN : span;
+    for (int64_t o = begin; o < end; o += span) {
+        int64_t stop = o + span < end ? o + span : end;
+        for (int i = first; i < first + n; i++)
+            make_outputs(p, i, in, o, stop, scratch);
+        if (g->then_silu || g->then_add || g->then_check)
+            finish_outputs(p, o, stop);
     }
 }
 
@@ -111,28 +160,27 @@ static void group_work(void *context, int worker, int n_workers)
     const struct linear_group *g = p->group;
     struct worker *w = &p->ws->workers[worker];
     struct linear_input in = p->input;
-    if (p->n_rows <= FEW_ROWS) {
+    if (g->rows->n <= FEW_ROWS) {
         in = group_input(p, w->few_x, w->few_act);
-        prepare_rows(p, &in, w->few_x, 0, p->n_rows);
+        prepare_rows(p, &in, w->few_x, 0, g->rows->n);
     }
-    int64_t begin = 0, end = 0;
-    for (int i = 0; i < g->n_linears; i++) {
-        pool_split(g->linears[i].weight->n_out, OUTPUT_GRAIN, worker, n_workers, &begin, &end);
-        linear_apply(p->kernels, &g->linears[i], &in, begin, end, w->scratch);
-    }
-    if (g->then_silu || g->then_add)
-        finish_outputs(p, begin, end);
+    seam_down(p, &in);
+    int together = g->then_silu ? g->n_linears : 1;
+    for (int i = 0; i < g->n_linears; i += together)
+        make_share(p, i, together, &in, worker, n_workers);
 }
 
 void group_run(struct pass *p, const struct linear_group *group)
 {
+    int n = group->rows->n;
     int64_t multiplies = 0;
     for (int i = 0; i < group->n_linears; i++)
-        multiplies += group->linears[i].weight->n_out * group->n_in * p->n_rows;
+        multiplies += group->linears[i].weight->n_out * group->n_in * n;
     p->group = group;
     p->input = group_input(p, p->ws->h, p->ws->act);
-    bool to_prepare = group->norm || (p->n_decode && group_formats(group));
-    if (p->n_rows > FEW_ROWS && to_prepare)
-        pass_run(p, prepare_work, p->n_rows * group->n_in);
+    seam_begin(p);
+    bool to_prepare = group->norm || (group->rows->n_decode && group_formats(group));
+    if (n > FEW_ROWS && to_prepare)
+        pass_run(p, prepare_work, n * group->n_in);
     pass_run(p, group_work, multiplies);
 }

@@ -169,6 +169,41 @@ graft_status kv_seq_fork(const struct kv_seq *seq, struct kv_seq **out, graft_er
 graft_status kv_seq_repeat(const struct kv_seq *seq, int64_t length, struct kv_seq **out,
                            graft_error *error);
 
+/* ---- low-rank deltas ---------------------------------------------------------------------- */
+
+/* A site is a linear layer that a delta can be added to: the linears of the blocks, then the head (of a
+ * classifier: the score head). */
+int model_n_sites(const struct model *model);
+int model_site(int layer, enum linear_id id);
+int model_head_site(const struct model *model);
+const struct matrix *model_site_weight(const struct model *model, int site); /* [n_out, n_in] */
+
+/* What an adapter does at one site, as whoever opened it holds it. With g = gain (1 where NULL), a member
+ * of weight w adds
+ *   w · [(g − 1) ⊙ (W x) + g ⊙ scale · (B (A x) + bias)]
+ * so DoRA is g = m / ‖W + scale · B A‖. The bias of W itself is not rescaled. */
+struct lowrank {
+    struct matrix a;   /* [rank, n_in], of a type with kernels_have_factor */
+    struct matrix b;   /* B [n_out, rank] in the tiles of kernels.h: lowrank_pack_b */
+    float scale;       /* alpha / rank, or what the format says */
+    const float *gain; /* [n_out] or NULL */
+    const float *bias; /* [n_out] or NULL */
+};
+
+/* A mix: adapters with weights, laid out for the forward pass. Immutable; it borrows the lowranks, which
+ * must outlive it, and costs a few bytes for each of them. Members are applied in the order given; one
+ * of weight 0 is left out. */
+struct delta_member {
+    const struct lowrank *const *lowranks; /* [model_n_sites]; NULL: none at that site */
+    float weight;
+};
+struct delta_set;
+/* SHAPE, with both shapes, where a factor does not fit its site; UNSUPPORTED for a type that cannot be a
+ * factor; INVALID_ARGUMENT for a weight or scale that is not finite. */
+graft_status delta_set_open(const struct model *model, const struct delta_member *members,
+                            int n_members, struct delta_set **out, graft_error *error);
+void delta_set_close(struct delta_set **set);
+
 /* ---- forward ------------------------------------------------------------------------------ */
 
 struct row {
@@ -177,11 +212,13 @@ struct row {
                                           kv_seq_length, without gaps */
     struct kv_seq *seq;
     enum role role;
-    bool want_logits; /* or the class scores of a classifier */
-    bool want_hidden; /* the final, normed state [d_model] */
+    bool want_logits;               /* or the class scores of a classifier */
+    bool want_hidden;               /* the final, normed state [d_model] */
+    const struct delta_set *deltas; /* its mix, of this model; NULL: the base model */
 };
 
-/* Scratch for up to max_rows rows, sized at open: a forward pass allocates nothing but KV blocks. */
+/* Scratch for up to max_rows rows, sized at open: a forward pass allocates nothing but KV blocks, and room
+ * for the inner products of deltas when rows bring more ranks than any pass before. */
 struct workspace;
 graft_status workspace_open(const struct model *model, int max_rows, struct workspace **out,
                             graft_error *error);

@@ -1,7 +1,7 @@
 /* workspace.c: the memory of a forward pass, allocated once.
  *
  * Everything comes from one arena when the workspace opens; only the lists of KV blocks grow, with the
- * sequences they list. Rows of logits are large (n_vocab floats each) but are touched only where a row
+ * sequences they list, and what deltas need, with their ranks. Rows of logits are large (n_vocab floats each) but are touched only where a row
  * asks for them.
  */
 #include "model/forward_internal.h"
@@ -46,6 +46,8 @@ static bool alloc_rows(struct workspace *ws)
     int64_t d_kv = (int64_t)c->n_kv * c->d_head;
     bool ok = true;
     ws->rows = bytes(ws, (size_t)n, sizeof(*ws->rows), &ok);
+    ws->segments = bytes(ws, (size_t)n, 2 * sizeof(*ws->segments), &ok);
+    ws->row_segment = bytes(ws, (size_t)n, sizeof(int), &ok);
     ws->wanted = bytes(ws, (size_t)n, sizeof(int), &ok);
     ws->logit_slot = bytes(ws, (size_t)n, sizeof(int), &ok);
     ws->hidden_slot = bytes(ws, (size_t)n, sizeof(int), &ok);
@@ -112,6 +114,28 @@ bool workspace_grow_lists(struct workspace *ws, int64_t n_blocks)
     return true;
 }
 
+/* Nothing in them outlives a pass, so they are not copied. */
+bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs)
+{
+    if (n_u > ws->u_capacity) {
+        mem_free(ws->mem, ws->u);
+        ws->u_capacity = 0;
+        ws->u = mem_calloc(ws->mem, (size_t)n_u, sizeof(*ws->u));
+        if (!ws->u)
+            return false;
+        ws->u_capacity = n_u;
+    }
+    if (n_jobs > ws->job_capacity) {
+        mem_free(ws->mem, ws->jobs);
+        ws->job_capacity = 0;
+        ws->jobs = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->jobs));
+        if (!ws->jobs)
+            return false;
+        ws->job_capacity = n_jobs;
+    }
+    return true;
+}
+
 graft_status workspace_open(const struct model *model, int max_rows, struct workspace **out,
                             graft_error *error)
 {
@@ -142,6 +166,8 @@ void workspace_close(struct workspace **ws)
     if (!w)
         return;
     mem_free(w->mem, w->block_lists);
+    mem_free(w->mem, w->u);
+    mem_free(w->mem, w->jobs);
     arena_free(&w->arena);
     mem_free(w->mem, w);
     *ws = NULL;

@@ -96,7 +96,7 @@ static void check_down(graft_type type, int64_t rank, int64_t n_in, int n_tok)
 /* What a product takes beside its factors; vectors end at an unreadable page. */
 struct up_case {
     struct lowrank_up_args args;
-    struct weights bt;
+    struct weights b;
     struct fenced u, gain, bias;
     float *before; /* [n_tok, n_out]: y as it was */
     int64_t n_out;
@@ -113,9 +113,11 @@ static const float *fenced_uniform(struct fenced *f, int64_t n, float middle)
 static struct up_case up_make(graft_type type, int64_t rank, int64_t n_out, int n_tok, size_t slack,
                               bool gain, bool bias)
 {
-    struct up_case c = {.bt = weights_make(type, rank, n_out, slack, 0, GRAFT_TYPE_F32),
+    struct up_case c = {.b = weights_make(type, lowrank_b_rows(rank, n_out), LOWRANK_TILE, slack, 0,
+                                          GRAFT_TYPE_F32),
                         .n_out = n_out};
-    c.args = (struct lowrank_up_args){.u_stride = rank + 2,
+    c.args = (struct lowrank_up_args){.rank = rank,
+                                      .u_stride = rank + 2,
                                       .n_tok = n_tok,
                                       .bias_scale = 0.5f,
                                       .u = fenced_uniform(&c.u, n_tok * (rank + 2), 0),
@@ -128,7 +130,7 @@ static struct up_case up_make(graft_type type, int64_t rank, int64_t n_out, int 
 
 static void up_free(struct up_case *c)
 {
-    weights_free(&c->bt);
+    weights_free(&c->b);
     fenced_free(&c->u);
     fenced_free(&c->gain);
     fenced_free(&c->bias);
@@ -140,7 +142,7 @@ static void up_run(const struct kernels *k, const struct up_case *c, int first, 
                    int64_t o_begin, int64_t o_end, float *y, int64_t stride)
 {
     struct lowrank_up_args args = c->args;
-    args.bt = &c->bt.matrix;
+    args.b = &c->b.matrix;
     args.u += first * args.u_stride;
     args.n_tok = n;
     args.o_begin = o_begin;
@@ -159,23 +161,25 @@ static void up_fill(const struct up_case *c, float *y, int64_t stride)
 static void up_near_double(const struct kernels *k, const struct up_case *c, const float *y,
                            int64_t stride)
 {
-    const struct matrix *bt = &c->bt.matrix;
-    float *rows = test_malloc((size_t)(bt->n_out * bt->n_in) * sizeof *rows);
-    for (int64_t r = 0; r < bt->n_out; r++)
-        scalar_kernels.dequantize[bt->type](bt, r, 0, bt->n_in, rows + r * bt->n_in);
+    const struct matrix *b = &c->b.matrix;
+    const int64_t rank = c->args.rank;
+    float *rows = test_malloc((size_t)(b->n_out * b->n_in) * sizeof *rows);
+    for (int64_t i = 0; i < b->n_out; i++)
+        scalar_kernels.dequantize[b->type](b, i, 0, b->n_in, rows + i * b->n_in);
     for (int t = 0; t < c->args.n_tok; t++)
         for (int64_t o = 0; o < c->n_out; o++) {
             double sum = c->args.bias ? 0.5 * c->args.bias[o] : 0, magnitude = fabs(sum);
             double gain = c->args.gain ? c->args.gain[o] : 1, before = c->before[t * c->n_out + o];
-            for (int64_t r = 0; r < bt->n_out; r++) {
+            const float *column = rows + o / LOWRANK_TILE * rank * LOWRANK_TILE + o % LOWRANK_TILE;
+            for (int64_t r = 0; r < rank; r++) {
                 double product =
-                    (double)c->args.u[t * c->args.u_stride + r] * rows[r * bt->n_in + o];
+                    (double)c->args.u[t * c->args.u_stride + r] * column[r * LOWRANK_TILE];
                 sum += product;
                 magnitude += fabs(product);
             }
             check_near(y[t * stride + o], before + gain * sum,
                        fabs(before) + fabs(gain) * magnitude + TINY / SUM_TOLERANCE, SUM_TOLERANCE,
-                       graft_type_name(bt->type), k->tier, o);
+                       graft_type_name(b->type), k->tier, o);
         }
     test_free(rows);
 }
@@ -208,8 +212,10 @@ static void up_equals_its_parts(const struct kernels *k, const struct up_case *c
     }
 }
 
-static void check_up(graft_type type, int64_t rank, int64_t n_out, int n_tok)
+/* Outputs need no whole blocks. */
+static void check_up(graft_type type, int64_t rank, int64_t wide, int n_tok)
 {
+    int64_t n_out = wide > 8 ? wide - 5 : wide;
     for (int variant = 0; variant < 4; variant++) {
         struct up_case c =
             up_make(type, rank, n_out, n_tok, (size_t)variant & 1, variant & 1, variant & 2);
@@ -266,6 +272,25 @@ static void up_is_right_and_independent_of_company(void **state)
 {
     (void)state;
     for_each_shape(check_up);
+}
+
+static void packing_turns_b_into_tiles(void **state)
+{
+    (void)state;
+    enum { RANK = 3, N_OUT = 70 };
+    float b[N_OUT * RANK], tiles[2 * RANK * LOWRANK_TILE];
+    check_fill_uniform(b, N_OUT * RANK);
+    assert_int_equal(lowrank_b_rows(RANK, N_OUT), 2 * RANK);
+    assert_int_equal(lowrank_b_rows(RANK, LOWRANK_TILE), RANK);
+    assert_true(lowrank_pack_b(GRAFT_TYPE_F32, b, N_OUT, RANK, tiles));
+    for (int o = 0; o < 2 * LOWRANK_TILE; o++)
+        for (int r = 0; r < RANK; r++) {
+            int row = o / LOWRANK_TILE * RANK + r;
+            float found = tiles[row * LOWRANK_TILE + o % LOWRANK_TILE];
+            assert_true(found == (o < N_OUT ? b[o * RANK + r] : 0));
+        }
+    b[7] = INFINITY;
+    assert_false(lowrank_pack_b(GRAFT_TYPE_Q8_0, b, N_OUT, RANK, tiles));
 }
 
 static void factors_are_floats_or_blocks_of_32(void **state)
@@ -333,6 +358,7 @@ static void bad_numbers_stay_with_their_token(void **state)
 const struct CMUnitTest check_lowrank_tests[] = {
     cmocka_unit_test(down_is_right_and_independent_of_company),
     cmocka_unit_test(up_is_right_and_independent_of_company),
+    cmocka_unit_test(packing_turns_b_into_tiles),
     cmocka_unit_test(factors_are_floats_or_blocks_of_32),
     cmocka_unit_test(factors_of_dora_add_up),
     cmocka_unit_test(bad_numbers_stay_with_their_token),

@@ -310,6 +310,48 @@ static void a_forked_child_can_close_the_pool(void **state)
     pool_close(&pool);
 }
 
+/* Shares take items from a counter, and at their end need all of them. */
+struct harvest {
+    struct pool *pool;
+    atomic_llong next, done;
+    int items[100];             /* plain on purpose, as above */
+    long long sum[WORKERS_MAX]; /* seen by each share */
+};
+
+static void harvest_work(void *context, int worker, int n_workers)
+{
+    struct harvest *h = context;
+    long long item, taken = 0;
+    (void)n_workers;
+    while ((item = atomic_fetch_add(&h->next, 1)) < (int)ARRAY_LEN(h->items)) {
+        h->items[item] = (int)item;
+        taken++;
+    }
+    atomic_fetch_add_explicit(&h->done, taken, memory_order_release);
+    pool_await(h->pool, &h->done, ARRAY_LEN(h->items));
+    h->sum[worker] = 0;
+    for (size_t i = 0; i < ARRAY_LEN(h->items); i++)
+        h->sum[worker] += h->items[i];
+}
+
+static void shares_can_wait_for_what_others_took(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= WORKERS_MAX; threads += threads < 3 ? 1 : 5) {
+        struct harvest h = {0};
+        assert_int_equal(pool_open(&h.pool, NULL, threads, NULL, NULL), GRAFT_OK);
+        for (int region = 0; region < 300; region++) {
+            atomic_store(&h.next, 0);
+            atomic_store(&h.done, 0);
+            memset(h.items, 0, sizeof h.items);
+            pool_run(h.pool, harvest_work, &h);
+            for (int i = 0; i < threads; i++)
+                assert_int_equal(h.sum[i], 4950);
+        }
+        pool_close(&h.pool);
+    }
+}
+
 static void impossible_pools_are_refused(void **state)
 {
     (void)state;
@@ -400,6 +442,7 @@ int main(void)
         cmocka_unit_test(hooks_surround_the_work_of_every_worker),
         cmocka_unit_test(workers_take_no_signals_of_the_host),
         cmocka_unit_test(a_forked_child_can_close_the_pool),
+        cmocka_unit_test(shares_can_wait_for_what_others_took),
         cmocka_unit_test(impossible_pools_are_refused),
         cmocka_unit_test(threads_that_the_system_refuses_are_reported),
         cmocka_unit_test(a_split_covers_everything_once_on_grain_boundaries),

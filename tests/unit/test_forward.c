@@ -1,8 +1,7 @@
 /* test_forward.c: the contract of model_forward: which rows it takes, what a failing call leaves behind,
  * what it gives out, and that nothing is allocated on the way but KV blocks.
  */
-#include "conformance/conformance_support.h"
-#include "conformance/oracle_model.h"
+#include "conformance/delta_support.h"
 #include "model/forward_internal.h"
 #include "unit/failing_allocator.h"
 
@@ -340,6 +339,92 @@ static void running_out_of_memory_leaves_the_sequence_as_it_was(void **state)
     stop(&f);
 }
 
+static const struct adapter_plan SMALL = {.rank = 2, .type = GRAFT_TYPE_F32, .scale = 1};
+static const struct adapter_plan LARGE = {.rank = 9, .type = GRAFT_TYPE_F32, .scale = 1};
+static const float ONE = 1;
+
+static void a_mix_of_another_model_is_refused(void **state)
+{
+    (void)state;
+    struct fixture f, other;
+    struct adapter adapter;
+    start(&f, "qwen2", 8);
+    start(&other, "qwen2", 8);
+    adapter_make(&adapter, other.model, NULL, &SMALL);
+    struct delta_set *set = mix_open(other.model, &adapter, &ONE, 1);
+    struct row r = make_row(f.seq, 1, 0);
+    r.deltas = set;
+    refuse(&f, &r, 1, GRAFT_INVALID_ARGUMENT, "mix is of another model");
+    delta_set_close(&set);
+    adapter_free(&adapter);
+    stop(&other);
+    stop(&f);
+}
+
+/* One decode row at the end of the fixture's sequence. */
+static graft_status step(struct fixture *f, const struct delta_set *deltas)
+{
+    struct row r = make_row(f->seq, 7, (int)kv_seq_length(f->seq));
+    r.deltas = deltas;
+    return model_forward(f->model, &r, 1, f->ws, NULL);
+}
+
+static void deltas_allocate_only_where_they_bring_more_ranks(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct adapter adapters[2];
+    start(&f, "qwen2", 8);
+    adapter_make(&adapters[0], f.model, NULL, &SMALL);
+    adapter_make(&adapters[1], f.model, NULL, &LARGE);
+    struct delta_set *small = mix_open(f.model, &adapters[0], &ONE, 1);
+    struct delta_set *large = mix_open(f.model, &adapters[1], &ONE, 1);
+    assert_int_equal(step(&f, NULL), GRAFT_OK); /* the block */
+    size_t before = atomic_load(&f.meter.calls);
+    assert_int_equal(step(&f, large), GRAFT_OK);
+    assert_true(atomic_load(&f.meter.calls) > before);
+    before = atomic_load(&f.meter.calls);
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(step(&f, i % 3 == 0 ? NULL : i % 3 == 1 ? small : large), GRAFT_OK);
+    assert_int_equal(atomic_load(&f.meter.calls), before);
+    delta_set_close(&small);
+    delta_set_close(&large);
+    adapter_free(&adapters[0]);
+    adapter_free(&adapters[1]);
+    stop(&f);
+}
+
+static void no_memory_for_deltas_leaves_the_sequence_as_it_was(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct adapter adapter;
+    start(&f, "qwen2", 8);
+    adapter_make(&adapter, f.model, NULL, &SMALL);
+    struct delta_set *set = NULL;
+    const struct delta_member member = {adapter.places, 1};
+    f.meter.fail_at = atomic_load(&f.meter.calls) + 1;
+    assert_int_equal(delta_set_open(f.model, &member, 1, &set, NULL), GRAFT_NO_MEMORY);
+    assert_int_equal(delta_set_open(f.model, &member, 1, &set, NULL), GRAFT_OK);
+    assert_int_equal(step(&f, NULL), GRAFT_OK);
+    float *want = copy_logits(&f, 0);
+    for (int failures = 0; failures < 2; failures++) { /* inner products; jobs */
+        f.meter.fail_at = atomic_load(&f.meter.calls) + 1;
+        assert_int_equal(step(&f, set), GRAFT_NO_MEMORY);
+        assert_int_equal(kv_seq_length(f.seq), 1);
+        f.meter.fail_at = 0;
+        if (failures == 0)
+            assert_true(workspace_grow_deltas(f.ws, 1000, 0));
+    }
+    assert_int_equal(step(&f, set), GRAFT_OK);
+    kv_seq_trim(f.seq, 0);
+    assert_int_equal(step(&f, NULL), GRAFT_OK);
+    check_same(&f, want, 0);
+    delta_set_close(&set);
+    adapter_free(&adapter);
+    stop(&f);
+}
+
 static void rotary_angles_are_those_of_the_c_library_to_a_float(void **state)
 {
     (void)state;
@@ -382,6 +467,9 @@ int main(void)
         cmocka_unit_test(decoding_allocates_nothing_but_kv_blocks),
         cmocka_unit_test(sequences_longer_than_the_model_grow_the_block_lists),
         cmocka_unit_test(running_out_of_memory_leaves_the_sequence_as_it_was),
+        cmocka_unit_test(a_mix_of_another_model_is_refused),
+        cmocka_unit_test(deltas_allocate_only_where_they_bring_more_ranks),
+        cmocka_unit_test(no_memory_for_deltas_leaves_the_sequence_as_it_was),
         cmocka_unit_test(rotary_angles_are_those_of_the_c_library_to_a_float),
         cmocka_unit_test(a_classifier_scores_its_labels),
     };

@@ -12,8 +12,9 @@
 #define PREFILL_VECTORS 2
 #include "kernels/prefill_body.h"
 
-/* 2 vectors of sums for each of 6 tokens, as above; of A·x one token, whose 8 chains want no more. */
-#define LOWRANK_DOWN_TOKENS 1
+/* 2 chains of 2 · 3 sums of A·x, 3 vectors of x and one of A; 6 · 2 sums of B, 2 vectors of B, one of u. */
+#define LOWRANK_DOWN_RANKS 2
+#define LOWRANK_DOWN_TOKENS 3
 #define LOWRANK_UP_TOKENS 6
 #define LOWRANK_UP_VECTORS 2
 #include "kernels/lowrank_body.h"

@@ -12,8 +12,9 @@
 #define PREFILL_VECTORS 2
 #include "kernels/prefill_body.h"
 
-/* 8 · 3 sums of A·x, 3 vectors of x and one of A; 6 · 4 sums of B, 4 vectors of B and one of u. */
-#define LOWRANK_DOWN_TOKENS 3
+/* 2 chains of 4 · 2 sums of A·x; 6 · 4 sums of B, 4 vectors of B and one of u. */
+#define LOWRANK_DOWN_RANKS 4
+#define LOWRANK_DOWN_TOKENS 2
 #define LOWRANK_UP_TOKENS 6
 #define LOWRANK_UP_VECTORS 4
 #include "kernels/lowrank_body.h"

@@ -1,0 +1,164 @@
+/* seam.c: low-rank deltas beside the weights: y += Σ w · gain ⊙ scale · (B (A x) + bias).
+ *
+ * A group of linears is one parallel region with or without deltas. The products A x of all deltas of the
+ * group are cut into items, each a few ranks of one delta for a few rows of one segment; workers take
+ * them from a counter when they begin. Then each does its rows of W, and adds the B part of its own
+ * outputs when all items are done, which by then they are: nobody waits as at a barrier.
+ *
+ * The wait cannot last: an item is only ever held by a share that has begun, and finishes without waiting
+ * for anything. (A share that nobody has begun holds none; its worker, or the pool's caller after its
+ * own share, runs it when the items are gone.)
+ *
+ * What is computed for an item does not depend on how items are cut or who takes them, so a row's bits
+ * depend on its own mix alone.
+ */
+#include "model/forward_internal.h"
+
+enum { ITEM_ROWS = 64, ITEM_RANKS = 8, GAIN_SPAN = 256 };
+
+static int64_t pieces(int64_t n, int64_t each)
+{
+    return (n + each - 1) / each;
+}
+
+/* ---- jobs --------------------------------------------------------------------------------- */
+
+/* Lists the jobs of a segment from *n_jobs on; *u is where the next inner products go. */
+static void list_jobs(const struct pass *p, struct segment *s, int *n_jobs, float **u)
+{
+    const struct linear_group *g = p->group;
+    s->jobs = *n_jobs;
+    s->n_chunks = 0;
+    for (int i = 0; i < g->n_linears; i++) {
+        const int *at = s->deltas->starts + g->linears[i].site;
+        for (int d = at[0]; d < at[1]; d++) {
+            const struct delta *delta = &s->deltas->deltas[d];
+            int64_t rank = delta->lowrank->a.n_out;
+            p->ws->jobs[(*n_jobs)++] = (struct delta_job){.lowrank = delta->lowrank,
+                                                          .weight = delta->weight,
+                                                          .linear = i,
+                                                          .first_chunk = s->n_chunks,
+                                                          .u = *u};
+            *u += rank * (s->end - s->begin);
+            s->n_chunks += pieces(rank, ITEM_RANKS);
+        }
+    }
+    s->jobs_end = *n_jobs;
+}
+
+void seam_begin(struct pass *p)
+{
+    const struct linear_rows *rows = p->group->rows;
+    int n_jobs = 0;
+    float *u = p->ws->u;
+    p->n_delta_items = 0;
+    for (int i = 0; i < rows->n_segments; i++) {
+        struct segment *s = &rows->segments[i];
+        list_jobs(p, s, &n_jobs, &u);
+        s->first_item = p->n_delta_items;
+        p->n_delta_items += s->n_chunks * pieces(s->end - s->begin, ITEM_ROWS);
+        s->items_end = p->n_delta_items;
+    }
+    atomic_store_explicit(&p->next_delta_item, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->delta_items_done, 0, memory_order_relaxed);
+}
+
+/* ---- A x ---------------------------------------------------------------------------------- */
+
+/* Items of a segment go through all ranks before the next rows, which stay in cache meanwhile. */
+static void run_item(const struct pass *p, const struct linear_input *in, const struct segment *s,
+                     int64_t item)
+{
+    int64_t chunk = item % s->n_chunks, first = item / s->n_chunks * ITEM_ROWS;
+    int64_t n = s->end - s->begin - first;
+    const struct delta_job *job = &p->ws->jobs[s->jobs], *end = &p->ws->jobs[s->jobs_end];
+    while (job + 1 < end && job[1].first_chunk <= chunk)
+        job++;
+    const struct matrix *a = &job->lowrank->a;
+    int64_t rank = a->n_out, r = (chunk - job->first_chunk) * ITEM_RANKS;
+    p->kernels->lowrank_down(p->kernels, &(struct lowrank_down_args){
+                                             .a = a,
+                                             .x = in->x + (s->begin + first) * in->n_in,
+                                             .n_tok = (int)(n < ITEM_ROWS ? n : ITEM_ROWS),
+                                             .r_begin = r,
+                                             .r_end = r + ITEM_RANKS < rank ? r + ITEM_RANKS : rank,
+                                             .scale = job->weight * job->lowrank->scale,
+                                             .u = job->u + first * rank,
+                                             .u_stride = rank});
+}
+
+void seam_down(struct pass *p, const struct linear_input *in)
+{
+    const struct segment *s = p->group->rows->segments;
+    long long item, done = 0;
+    if (!p->n_delta_items)
+        return;
+    while ((item = atomic_fetch_add_explicit(&p->next_delta_item, 1, memory_order_relaxed)) <
+           p->n_delta_items) {
+        while (item >= s->items_end)
+            s++;
+        run_item(p, in, s, item - s->first_item);
+        done++;
+    }
+    atomic_fetch_add_explicit(&p->delta_items_done, done, memory_order_release);
+}
+
+/* ---- outputs ------------------------------------------------------------------------------ */
+
+/* Outputs begin..begin+n, GAIN_SPAN at most, of the rows of a segment. */
+static void gain_rows(const struct pass *p, const struct segment *s, int linear, int64_t begin,
+                      int64_t n)
+{
+    const struct linear *l = &p->group->linears[linear];
+    float factor[GAIN_SPAN];
+    bool any = false;
+    for (int64_t i = 0; i < n; i++)
+        factor[i] = 1;
+    for (int j = s->jobs; j < s->jobs_end; j++) {
+        const struct delta_job *job = &p->ws->jobs[j];
+        if (job->linear != linear || !job->lowrank->gain)
+            continue;
+        p->kernels->gain_add(factor, job->lowrank->gain + begin, job->weight, n);
+        any = true;
+    }
+    for (int64_t row = s->begin; row < s->end && any; row++)
+        p->kernels->mul(l->y + row * l->weight->n_out + begin, factor, n);
+}
+
+void seam_gain(const struct pass *p, int linear, int64_t begin, int64_t end)
+{
+    const struct linear_rows *rows = p->group->rows;
+    for (int i = 0; i < rows->n_segments; i++)
+        for (int64_t o = begin; o < end; o += GAIN_SPAN)
+            gain_rows(p, &rows->segments[i], linear, o, end - o < GAIN_SPAN ? end - o : GAIN_SPAN);
+}
+
+void seam_up(struct pass *p, int linear, int64_t begin, int64_t end)
+{
+    const struct linear_rows *rows = p->group->rows;
+    const struct linear *l = &p->group->linears[linear];
+    int64_t width = l->weight->n_out;
+    pool_await(p->pool, &p->delta_items_done, p->n_delta_items);
+    for (int i = 0; i < rows->n_segments; i++) {
+        const struct segment *s = &rows->segments[i];
+        for (int j = s->jobs; j < s->jobs_end; j++) {
+            const struct delta_job *job = &p->ws->jobs[j];
+            const struct lowrank *lowrank = job->lowrank;
+            if (job->linear != linear)
+                continue;
+            p->kernels->lowrank_up(
+                p->kernels, &(struct lowrank_up_args){.b = &lowrank->b,
+                                                      .rank = lowrank->a.n_out,
+                                                      .u = job->u,
+                                                      .u_stride = lowrank->a.n_out,
+                                                      .n_tok = s->end - s->begin,
+                                                      .o_begin = begin,
+                                                      .o_end = end,
+                                                      .gain = lowrank->gain,
+                                                      .bias = lowrank->bias,
+                                                      .bias_scale = job->weight * lowrank->scale,
+                                                      .y = l->y + s->begin * width,
+                                                      .y_stride = width});
+        }
+    }
+}
