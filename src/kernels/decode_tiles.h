@@ -26,4 +26,29 @@
     for (; o < o_end; o++)                                                                         \
         DECODE_TILE_ROWS(TILE, TYPE, 1, TOKENS, X, STEP);
 
+/* ---- for tiles of quantised types ---------------------------------------------------------- */
+
+/* The same pointer, of which the compiler knows nothing: it would give each row of a tile a register
+ * of its own, and has too few. */
+ALWAYS_INLINE const void *one_pointer(const void *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+/* Memory to ask for while a product runs, so many bytes more with each block. */
+struct wanted {
+    const uint8_t *p;
+    size_t step;
+};
+
+/* A `parts`-th of a block's share. */
+ALWAYS_INLINE void want_more(struct wanted *next, size_t parts)
+{
+    const uint8_t *end = next->p + next->step / parts;
+    for (const uint8_t *p = next->p; p < end; p += 64)
+        prefetch(p);
+    next->p = end;
+}
+
 #endif

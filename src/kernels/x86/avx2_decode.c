@@ -1,330 +1,157 @@
-/* avx2_decode.c: the AVX2 tier's decode products of the types whose blocks are 32 values (Q4_0 to
- * Q8_0 and MLX), by integer dot products.
+/* avx2_decode.c: the AVX2 tier's decode products of the types whose blocks are 32 values, for few rows;
+ * more of them go to avx2_decode_lanes.c. The arithmetic stands in avx2_decode.h.
  *
- * Per block and output: 32 products of bytes are added in pairs and then in fours to 8 exact int32
- * lanes, converted, and added with one fused multiply-add by d · dx. The lanes are added at the end.
- * Offsets of the codes (−8, −16) are taken from the pair sums as integers; offsets m of the values
- * are added as m · Σ x in a sum of their own.
- *
- * Pair sums stay within int16: codes below 32 times 127 twice, or |w| ≤ 128 times 127 twice.
+ * Four blocks are a step. Of each, 32 products of bytes are added in pairs and then in fours to eight
+ * lanes; the lanes of the four blocks are then transposed and added until each block has one. Pairs
+ * stay within int16: codes below 32 times 127 twice, or |code| ≤ 128 times 127 twice.
  */
-#include "avx2_vec.h"
+#include "avx2_decode.h"
 
-#include "kernels/decode_tiles.h"
-
-enum { Q8_TOKENS = 4 };
-
-/* How far ahead of the block in hand the weights are asked for, in bytes. */
-enum { PREFETCH_AHEAD = 4096 };
-
-/* Of two blocks side by side, w = d · q + m: each d in all lanes, the two m in the first two lanes. */
-struct factors {
-    __m256 d[2];
-    __m128 m;
+/* Four blocks of a row of activations. */
+struct few_step {
+    int8_t q[4][32];
+    float scale[4];
+    float sum[4];      /* scale · Σ q */
+    int32_t offset[4]; /* offset · Σ q */
 };
 
-static inline int64_t block32_bytes(graft_type type)
+/* How much larger the codes are than those of the format. MLX8's are made signed. */
+ALWAYS_INLINE int few_offset(graft_type type)
 {
-    switch (type) {
-    case GRAFT_TYPE_Q4_0:
-        return 18;
-    case GRAFT_TYPE_Q4_1:
-        return 20;
-    case GRAFT_TYPE_Q5_0:
-        return 22;
-    case GRAFT_TYPE_Q5_1:
-        return 24;
-    case GRAFT_TYPE_Q8_0:
-        return 34;
-    case GRAFT_TYPE_MLX4:
-        return 16;
-    default: /* MLX8 */
-        return 32;
-    }
+    return type == GRAFT_TYPE_Q4_0   ? 8
+           : type == GRAFT_TYPE_Q5_0 ? 16
+           : type == GRAFT_TYPE_MLX8 ? -128
+                                     : 0;
 }
 
-/* The low nibbles of 16 bytes, then the high ones. */
-ALWAYS_INLINE __m256i nibbles(const uint8_t *p)
+/* Lane i: the sum of the lanes of v[i]. */
+ALWAYS_INLINE __m128i add_lanes(const __m256i v[4])
 {
-    __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
-    __m256i shift = _mm256_setr_epi64x(0, 0, 4, 4);
-    return _mm256_and_si256(_mm256_srlv_epi64(twice, shift), _mm256_set1_epi8(15));
+    __m256i a =
+        _mm256_add_epi32(_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1]));
+    __m256i b =
+        _mm256_add_epi32(_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
+    __m256i c = _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    return _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1));
 }
 
-/* 16 in each byte whose bit is set in the word. */
-ALWAYS_INLINE __m256i fifth_bits_of(const uint8_t *p)
+/* A row of n_block blocks into steps, what is left of the last being 0. */
+static void lay_out(graft_type type, const struct act_q8 *x, int64_t n_block, struct few_step *out)
 {
-    const __m256i spread =
-        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)load_u32(p)), spread);
-    __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-    return _mm256_and_si256(set, _mm256_set1_epi8(16));
-}
-
-/* Two blocks of MLX4: values 2j and 2j + 1 in byte j. */
-ALWAYS_INLINE void nibbles_in_turn(const uint8_t *p, __m256i q[2])
-{
-    __m256i v = _mm256_loadu_si256((const __m256i *)p), mask = _mm256_set1_epi8(15);
-    __m256i low = _mm256_and_si256(v, mask);
-    __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
-    __m256i first = _mm256_unpacklo_epi8(low, high); /* 16 values of either block */
-    __m256i second = _mm256_unpackhi_epi8(low, high);
-    q[0] = _mm256_permute2x128_si256(first, second, 0x20);
-    q[1] = _mm256_permute2x128_si256(first, second, 0x31);
-}
-
-/* A half-precision factor in all lanes. */
-ALWAYS_INLINE __m256 spread_f16(const uint8_t *p)
-{
-    return _mm256_cvtph_ps(_mm_set1_epi16((int16_t)load_u16(p)));
-}
-
-/* The factors of one or two GGUF blocks; an offset of the codes themselves is no m. */
-ALWAYS_INLINE struct factors load_factors(graft_type type, const uint8_t *p, int blocks)
-{
-    const int64_t bytes = block32_bytes(type);
-    struct factors f = {.m = _mm_setzero_ps()};
-    TIMES(i, blocks)
-    {
-        f.d[i] = spread_f16(p + i * bytes);
-    }
-    if (type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q5_1) {
-        __m128i halves = _mm_cvtsi32_si128(load_u16(p + 2));
-        if (blocks == 2)
-            halves = _mm_insert_epi16(halves, load_u16(p + bytes + 2), 1);
-        f.m = _mm_cvtph_ps(halves);
-    }
-    return f;
-}
-
-/* The 32 codes of a block, in the order of the activations. */
-ALWAYS_INLINE __m256i load_codes(graft_type type, const uint8_t *p)
-{
-    switch (type) {
-    case GRAFT_TYPE_Q4_0:
-        return nibbles(p + 2);
-    case GRAFT_TYPE_Q4_1:
-        return nibbles(p + 4);
-    case GRAFT_TYPE_Q5_0:
-        return _mm256_or_si256(nibbles(p + 6), fifth_bits_of(p + 2));
-    case GRAFT_TYPE_Q5_1:
-        return _mm256_or_si256(nibbles(p + 8), fifth_bits_of(p + 4));
-    case GRAFT_TYPE_Q8_0:
-        return _mm256_loadu_si256((const __m256i *)(p + 2));
-    default: /* MLX8 */
-        return _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi8(-128));
-    }
-}
-
-/* The codes of one or two blocks. Two of MLX4 are taken apart together; the single one at the end of
- * a row is copied, so that nothing past it is read. */
-ALWAYS_INLINE void load_blocks(graft_type type, const uint8_t *p, int blocks, __m256i q[2])
-{
-    uint8_t last[32] = {0};
-    if (type != GRAFT_TYPE_MLX4) {
-        TIMES(i, blocks)
+    for (int64_t first = 0; first < n_block; first += STEP_BLOCKS, out++) {
+        int n = (int)(n_block - first < STEP_BLOCKS ? n_block - first : STEP_BLOCKS);
+        __m256i sums[4];
+        memset(out, 0, sizeof *out);
+        TIMES(i, 4)
         {
-            q[i] = load_codes(type, p + i * block32_bytes(type));
+            __m256i q = i < n ? codes_of_x(type, x + first + i) : _mm256_setzero_si256();
+            sums[i] = sums_of_x(few_offset(type), q);
+            _mm256_storeu_si256((__m256i *)out->q[i], q);
         }
-    } else if (blocks == 2) {
-        nibbles_in_turn(p, q);
-    } else {
-        memcpy(last, p, 16);
-        nibbles_in_turn(last, q);
-    }
-}
-
-/* What is taken from every code. */
-ALWAYS_INLINE int code_offset(graft_type type)
-{
-    return type == GRAFT_TYPE_Q4_0 ? 8 : type == GRAFT_TYPE_Q5_0 ? 16 : 0;
-}
-
-ALWAYS_INLINE bool codes_are_signed(graft_type type)
-{
-    return type == GRAFT_TYPE_Q8_0 || type == GRAFT_TYPE_MLX8;
-}
-
-ALWAYS_INLINE bool has_minimum(graft_type type)
-{
-    return !code_offset(type) && type != GRAFT_TYPE_Q8_0;
-}
-
-/* Sums of 2 products each. */
-ALWAYS_INLINE __m256i pair_sums(graft_type type, __m256i q, __m256i x)
-{
-    if (codes_are_signed(type))
-        return _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q));
-    __m256i pairs = _mm256_maddubs_epi16(q, x);
-    if (!code_offset(type))
-        return pairs;
-    __m256i offset = _mm256_set1_epi8((char)code_offset(type));
-    return _mm256_sub_epi16(pairs, _mm256_maddubs_epi16(offset, x));
-}
-
-/* What a tile adds up: even and odd blocks in turn, so that one multiply-add need not wait for the
- * one before; m · Σ x of the two in lanes of one vector. */
-struct sums32 {
-    __m256 even[Q8_TOKENS], odd[Q8_TOKENS];
-    __m128 low[Q8_TOKENS];
-};
-
-ALWAYS_INLINE void sums_clear(struct sums32 *s, int tokens)
-{
-    TIMES(t, tokens)
-    {
-        s->even[t] = s->odd[t] = _mm256_setzero_ps();
-        s->low[t] = _mm_setzero_ps();
-    }
-}
-
-ALWAYS_INLINE void sums_store(const struct sums32 *s, int tokens, float *y, int64_t y_stride)
-{
-    TIMES(t, tokens)
-    {
-        __m128 low = _mm_add_ss(s->low[t], _mm_movehdup_ps(s->low[t]));
-        y[t * y_stride] = v_sum(_mm256_add_ps(s->even[t], s->odd[t])) + _mm_cvtss_f32(low);
-    }
-}
-
-ALWAYS_INLINE __m256 add_block(graft_type type, __m256i q, __m256 d, const struct act_q8 *x,
-                               __m256 sum)
-{
-    __m256i xq = _mm256_loadu_si256((const __m256i *)x->q);
-    __m256i dots = _mm256_madd_epi16(pair_sums(type, q, xq), _mm256_set1_epi16(1));
-    __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(x->scale));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale, sum);
-}
-
-/* One or two blocks with codes q and factors f, times those blocks of each token. */
-ALWAYS_INLINE void add_blocks(graft_type type, const __m256i q[2], const struct factors *f,
-                              const struct act_q8 *x, int64_t x_step, int tokens, int blocks,
-                              struct sums32 *s)
-{
-    TIMES(t, tokens)
-    {
-        const struct act_q8 *xb = x + t * x_step;
-        s->even[t] = add_block(type, q[0], f->d[0], xb, s->even[t]);
-        if (blocks == 2)
-            s->odd[t] = add_block(type, q[1], f->d[1], xb + 1, s->odd[t]);
-        if (has_minimum(type)) {
-            __m128 x_sum = _mm_set_ss(xb->sum);
-            if (blocks == 2)
-                x_sum = _mm_insert_ps(x_sum, _mm_set_ss(xb[1].sum), 0x10);
-            s->low[t] = _mm_fmadd_ps(f->m, x_sum, s->low[t]);
+        _mm_storeu_si128((__m128i *)(void *)out->offset, add_lanes(sums));
+        for (int i = 0; i < n; i++) {
+            out->scale[i] = x[first + i].scale;
+            out->sum[i] = x[first + i].sum;
         }
     }
 }
 
-/* A row of a GGUF type. */
-ALWAYS_INLINE void tile32(graft_type type, const struct matrix *w, const struct act_q8 *x,
-                          int64_t o, float *y, int64_t y_stride, int rows, int tokens)
+ALWAYS_INLINE __m256i dot_codes(graft_type type, __m256i q, __m256i x)
+{
+    if (!is_wide(type))
+        return dot_bytes(q, x);
+    if (type == GRAFT_TYPE_MLX8)
+        q = _mm256_xor_si256(q, _mm256_set1_epi8(-128));
+    return dot_bytes(_mm256_abs_epi8(q), _mm256_sign_epi8(x, q));
+}
+
+/* sum[t] += a step with `blocks` ≤ 4 blocks of row o of W at p, the first being `first`. */
+ALWAYS_INLINE void add_step(graft_type type, const struct matrix *w, int64_t o, int64_t first,
+                            const uint8_t *p, const struct few_step *x, int64_t x_step, int tokens,
+                            int blocks, __m128 sum[DECODE_FEW])
+{
+    const __m128i exists = _mm_cmpgt_epi32(_mm_set1_epi32(blocks), _mm_setr_epi32(0, 1, 2, 3));
+    struct factors f = load_factors(type, w, o, first, p, blocks);
+    __m256i part[DECODE_FEW][4];
+    TIMES(i, 4)
+    {
+        __m256i q =
+            i < blocks ? load_codes(type, p + i * block32_bytes(type)) : _mm256_setzero_si256();
+        TIMES(t, tokens)
+        part[t][i] = dot_codes(type, q, _mm256_loadu_si256((const __m256i *)x[t * x_step].q[i]));
+    }
+    TIMES(t, tokens)
+    {
+        const struct few_step *at = x + t * x_step;
+        __m128i dot = add_lanes(part[t]);
+        if (few_offset(type))
+            dot = _mm_sub_epi32(dot, _mm_loadu_si128((const __m128i *)(const void *)at->offset));
+        __m128 v = _mm_mul_ps(f.d, _mm_cvtepi32_ps(dot));
+        __m128 s = _mm_fmadd_ps(v, _mm_loadu_ps(at->scale), sum[t]);
+        if (has_minimum(type))
+            s = _mm_fmadd_ps(f.m, _mm_loadu_ps(at->sum), s);
+        sum[t] = blocks == STEP_BLOCKS ? s : _mm_blendv_ps(sum[t], s, _mm_castsi128_ps(exists));
+    }
+}
+
+/* Output o of `tokens` rows; x rows are x_step steps apart. */
+ALWAYS_INLINE void few_output(graft_type type, const struct matrix *w, const struct few_step *x,
+                              int64_t x_step, int64_t o, float *y, int64_t y_stride, int tokens)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
     const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    struct sums32 s;
-    __m256i q[2];
+    __m128 sum[DECODE_FEW];
     int64_t b = 0;
-    (void)rows; /* always 1: the activations of many tokens are smaller than the weights */
-    sums_clear(&s, tokens);
-    for (; b + 2 <= n_block; b += 2, p += 2 * bytes) {
-        struct factors f = load_factors(type, p, 2);
-        load_blocks(type, p, 2, q);
-        prefetch(p + PREFETCH_AHEAD);
-        if (bytes > 32)
-            prefetch(p + PREFETCH_AHEAD + 64);
-        add_blocks(type, q, &f, x + b, n_block, tokens, 2, &s);
+    TIMES(t, tokens) sum[t] = _mm_setzero_ps();
+    for (; b + STEP_BLOCKS <= n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes) {
+        TIMES(i, (int)(STEP_BLOCKS * bytes + 63) / 64) prefetch(p + PREFETCH_AHEAD + 64 * i);
+        add_step(type, w, o, b, p, x++, x_step, tokens, STEP_BLOCKS, sum);
     }
-    if (b < n_block) {
-        struct factors f = load_factors(type, p, 1);
-        load_blocks(type, p, 1, q);
-        add_blocks(type, q, &f, x + b, n_block, tokens, 1, &s);
+    if (b < n_block)
+        add_step(type, w, o, b, p, x, x_step, tokens, (int)(n_block - b), sum);
+    TIMES(t, tokens)
+    {
+        __m128 pairs = _mm_hadd_ps(sum[t], sum[t]);
+        y[t * y_stride + o] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
     }
-    sums_store(&s, tokens, y + o, y_stride);
 }
 
-/* ---- MLX ---------------------------------------------------------------------------------- */
-
-enum { MLX_GROUPS = 32 }; /* groups whose factors are converted at once */
-
-static void mlx_convert(graft_type type, const void *factors, int64_t at, int64_t n, float *out)
+ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struct act_q8 *x,
+                            int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
+                            void *scratch)
 {
-    const uint8_t *p = factors;
-    if (type == GRAFT_TYPE_F32)
-        memcpy(out, p + 4 * at, (size_t)n * 4);
-    else if (type == GRAFT_TYPE_F16)
-        convert_from_f16(p + 2 * at, n, out);
-    else
-        convert_from_bf16(p + 2 * at, n, out);
-}
-
-/* Groups at..at+n of scales and biases; codes of 8 bits are used less 128, so that they are signed. */
-static void mlx_factors(const struct matrix *w, int64_t at, int64_t n, float *d, float *m)
-{
-    mlx_convert(w->scale_type, w->scales, at, n, d);
-    mlx_convert(w->scale_type, w->biases, at, n, m);
-    for (int64_t i = 0; w->type == GRAFT_TYPE_MLX8 && i < n; i++)
-        m[i] = __builtin_fmaf(128, d[i], m[i]);
-}
-
-/* The factors of one or two blocks, of groups first and second. */
-ALWAYS_INLINE struct factors mlx_blocks(const float *d, const float *m, int64_t first,
-                                        int64_t second, int blocks)
-{
-    struct factors f = {.d = {_mm256_set1_ps(d[first])}, .m = _mm_set_ss(m[first])};
-    if (blocks == 2) {
-        f.d[1] = _mm256_set1_ps(d[second]);
-        f.m = _mm_insert_ps(f.m, _mm_set_ss(m[second]), 0x10);
+    const int64_t n_block = w->n_in / Q8_BLOCK, steps = blocks_of(n_block, STEP_BLOCKS);
+    struct few_step *laid = (struct few_step *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
+    for (int t = 0; t < n_tok; t++)
+        lay_out(type, x + t * n_block, n_block, laid + t * steps);
+#define TOKENS(n)                                                                                  \
+    case n:                                                                                        \
+        for (int64_t o = o_begin; o < o_end; o++)                                                  \
+            few_output(type, w, laid, steps, o, y, y_stride, n);                                   \
+        break
+    switch (n_tok) {
+        TOKENS(1);
+        TOKENS(2);
+        TOKENS(3);
+        TOKENS(4);
     }
-    return f;
+#undef TOKENS
 }
 
-/* A row of an MLX type, MLX_GROUPS groups at a time. */
-ALWAYS_INLINE void tile_mlx(graft_type type, const struct matrix *w, const struct act_q8 *x,
-                            int64_t o, float *y, int64_t y_stride, int rows, int tokens)
-{
-    const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
-    const int shift = w->group == 32 ? 0 : w->group == 64 ? 1 : 2; /* blocks to groups */
-    const int64_t groups = n_block >> shift;
-    const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    float d[MLX_GROUPS], m[MLX_GROUPS];
-    struct sums32 s;
-    __m256i q[2];
-    (void)rows; /* always 1 */
-    sums_clear(&s, tokens);
-    for (int64_t g = 0; g < groups; g += MLX_GROUPS) {
-        int64_t n = groups - g < MLX_GROUPS ? groups - g : MLX_GROUPS, b = 0, end = n << shift;
-        const struct act_q8 *xg = x + (g << shift);
-        mlx_factors(w, o * groups + g, n, d, m);
-        for (; b + 2 <= end; b += 2, p += 2 * bytes) {
-            struct factors f = mlx_blocks(d, m, b >> shift, (b + 1) >> shift, 2);
-            load_blocks(type, p, 2, q);
-            prefetch(p + PREFETCH_AHEAD);
-            add_blocks(type, q, &f, xg + b, n_block, tokens, 2, &s);
-        }
-        if (b < end) { /* only a row's last group can leave a single block */
-            struct factors f = mlx_blocks(d, m, b >> shift, 0, 1);
-            load_blocks(type, p, 1, q);
-            add_blocks(type, q, &f, xg + b, n_block, tokens, 1, &s);
-        }
-    }
-    sums_store(&s, tokens, y + o, y_stride);
-}
-
-#define DECODE_32(TYPE, name, TILE)                                                                \
+#define DECODE_32(TYPE, name)                                                                      \
     void avx2_linear_decode_##name(const struct matrix *w, const void *x, int n_tok,               \
                                    int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,     \
                                    void *scratch)                                                  \
     {                                                                                              \
-        (void)scratch;                                                                             \
-        const int64_t n_block = w->n_in / Q8_BLOCK;                                                \
-        DECODE_TILES(TILE, GRAFT_TYPE_##TYPE, 1, Q8_TOKENS, struct act_q8, n_block)                \
+        const struct act_q8 *row = x;                                                              \
+        while (n_tok > DECODE_FEW) {                                                               \
+            int n = n_tok < DECODE_PACK ? n_tok : DECODE_PACK;                                     \
+            avx2_decode_lanes(w, row, n, o_begin, o_end, y, y_stride, scratch);                    \
+            n_tok -= n;                                                                            \
+            row += n * (w->n_in / Q8_BLOCK);                                                       \
+            y += n * y_stride;                                                                     \
+        }                                                                                          \
+        if (n_tok)                                                                                 \
+            few_rows(GRAFT_TYPE_##TYPE, w, row, n_tok, o_begin, o_end, y, y_stride, scratch);      \
     }
-DECODE_32(Q4_0, q4_0, tile32)
-DECODE_32(Q4_1, q4_1, tile32)
-DECODE_32(Q5_0, q5_0, tile32)
-DECODE_32(Q5_1, q5_1, tile32)
-DECODE_32(Q8_0, q8_0, tile32)
-DECODE_32(MLX4, mlx4, tile_mlx)
-DECODE_32(MLX8, mlx8, tile_mlx)
+KERNEL_Q8_TYPES(DECODE_32)

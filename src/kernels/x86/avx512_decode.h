@@ -18,6 +18,8 @@
 
 #include "avx512_vec.h"
 
+#include "kernels/decode_tiles.h"
+
 /* Rows up to which the few rows' shape is the faster one, and the most that it takes. */
 enum { DECODE_FEW = 4 };
 
@@ -283,31 +285,8 @@ ALWAYS_INLINE void transpose_8x8(__m256i r[8])
     }
 }
 
-/* The same pointer, of which the compiler knows nothing: it would give each row of a tile a register
- * of its own, and has too few. */
-ALWAYS_INLINE const void *one_pointer(const void *p)
-{
-    __asm__("" : "+r"(p));
-    return p;
-}
-
 /* Rows of W that the many rows' shape takes at once. */
 enum { LANE_OUTPUTS = 8 };
-
-/* Memory to ask for while a product runs, so many bytes more with each block. */
-struct wanted {
-    const uint8_t *p;
-    size_t step;
-};
-
-/* A `parts`-th of a block's share. */
-ALWAYS_INLINE void want_more(struct wanted *next, size_t parts)
-{
-    const uint8_t *end = next->p + next->step / parts;
-    for (const uint8_t *p = next->p; p < end; p += 64)
-        prefetch(p);
-    next->p = end;
-}
 
 /* The many rows' shape of a type with blocks of 32; n_tok ≤ DECODE_PACK. */
 void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_tok, int64_t o_begin,
