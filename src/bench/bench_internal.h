@@ -42,7 +42,7 @@ enum { PEAKS_MAX = 4 };
 struct limits {
     struct pool *pool;
     struct mem *mem;
-    uint8_t *memory; /* [memory_bytes], far more than caches hold */
+    uint8_t *block, *memory; /* memory: [memory_bytes] in it, far more than caches hold */
     size_t memory_bytes;
     const struct peak *peaks[PEAKS_MAX]; /* of the tier: [n_peaks] */
     int64_t rounds[PEAKS_MAX];           /* of some milliseconds each */

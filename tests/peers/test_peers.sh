@@ -41,6 +41,15 @@ if [ -f "$tiny/model.safetensors" ]; then
 else
     skip "models/tiny is not there"
 fi
+# A random model that `graft bench model` keeps, made-up vocabulary included.
+for type in f32 q8_0 q4_k_m; do
+    echo "bench $type" | grep -Eq "${PEER_ONLY:-.}" || continue
+    run bench model --shape mini --type "$type" -o "$scratch/bench-$type.gguf"
+    check "bench model of type $type" status_is 0
+    case $type in f32) class=plain ;; *) class=quantised ;; esac
+    printf '{"name":"bench mini %s","model":"%s","tokens":16,"class":"%s","prompts":["%s"]}\n' \
+        "$type" "$scratch/bench-$type.gguf" "$class" 'Once upon a time, there was' >>"$scratch/cases"
+done
 if [ -d "$shared/models/stories260K" ]; then
     add "$shared/models/stories260K" stories260K 'f32 f16 q8_0 q4_k_m' 48 \
         'Lily and Ben went to the park' 'One day, a dog'

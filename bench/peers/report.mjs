@@ -1,0 +1,78 @@
+// report.mjs: BENCHMARKS.md from the results of run.mjs and the text of profile.md.
+//
+//   node report.mjs RESULTS.json PROFILE.md >BENCHMARKS.md
+import {readFileSync} from "node:fs";
+
+const results = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const profile = readFileSync(process.argv[3], "utf8").trim();
+
+function median(values) {
+    const v = [...values].sort((a, b) => a - b), n = v.length;
+    return n % 2 ? v[(n - 1) / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+const spread = (v) => (Math.max(...v) - Math.min(...v)) / median(v);
+const number = (x) => (x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2));
+const percent = (x) => `${(100 * x).toFixed(0)} %`;
+const table = (head, rows) => [head, head.map(() => "---"), ...rows].map((row) => `| ${row.join(" | ")} |`)
+    .join("\n");
+
+function compared() {
+    return table(["file", "case", "unit", "graft", "llama.cpp", "ratio", "spread", "graft's share of the limit",
+        "llama.cpp's", "limit"], results.cases.map((one) => {
+        const of = (key) => one.values.map((value) => value[key]);
+        const ratio = median(of("ratio")), share = median(of("share"));
+        return [`${one.shape} ${one.type}`, one.name, one.unit, number(median(of("graft"))),
+            number(median(of("peer"))), `**${ratio.toFixed(2)}**`, percent(spread(of("ratio"))), share.toFixed(2),
+            (share / ratio).toFixed(2), one.limit];
+    }));
+}
+
+function alone() {
+    return table(["bench", "case", "value", "spread", "share of the limit", "compared"],
+        results.alone.map((one) => [one.bench, one.case, `${number(one.value)} ${one.unit}`, percent(one.spread),
+            one.limit ? `${one.limit_share.toFixed(2)} of ${one.limit}` : "",
+            one.ratio ? `${one.ratio.toFixed(2)} × ${one.baseline_case}` : ""]));
+}
+
+const {machine, peer, graft} = results;
+const commands = [...new Set(results.cases.map((one) => one.command)),
+    ...new Set(results.alone.map((one) => one.command))];
+const caution = results.quick || results.idle < 0.9
+    ? `\n**Not to be quoted**: ${results.quick ? "a quick run that only shows that it works"
+        : `other programs used this machine (${percent(results.idle)} idle at the least)`}.\n` : "";
+
+console.log(`# Benchmarks
+
+Made by \`./dev bench peers\` from \`bench/peers/results.json\`; \`docs/bench.md\` says what each figure means.
+${caution}
+- ${results.date}, ${machine.processor}, ${machine.cores} cores, ${results.threads} threads; graft's tier: ${machine.tier}
+- graft ${graft.version}, built with ${graft.compiler}
+- llama.cpp ${peer.release}, as packaged in ${peer.package} ${peer.version}: ${peer.system.replace(/ \|$/, "")}
+- The same files for both, with random weights; ${results.files.map((f) => `${f.shape} ${f.type} ` +
+    `${(f.bytes / 1e6).toFixed(0)} MB`).join(", ")}. Both: ${results.threads} threads, cache F16, weights mapped, batches of ${peer.batch} tokens
+
+## Beside llama.cpp
+
+Medians of ${results.rounds} rounds at most (graft, llama.cpp, graft, llama.cpp, …), each in a new process that warms
+up and takes the median of a few samples. The ratio is of speeds, above 1 graft is the faster one: the median of
+the rounds' ratios; the spread is that of these ratios, (largest − smallest) / median. llama.cpp is called below
+its package's sessions and samplers (\`llama_decode\` alone is timed), with flash attention on or off, whichever
+is faster for it: ${Object.entries(results.flash).map(([key, value]) => `${key}: ${value.flash ? "on" : "off"}`).join("; ")}.
+The limit is sampled beside graft's samples; llama.cpp's share follows from the ratio. Prefill asks neither program
+for logits.
+
+${compared()}
+
+## graft alone
+
+${alone()}
+
+${profile}
+
+## Commands
+
+    ./dev bench peers
+
+runs all of it and writes this file. One by one (\`graft bench model --shape S --type T -o FILE\` makes the files):
+
+${commands.map((command) => `    ${command}`).join("\n")}`);
