@@ -160,8 +160,7 @@ static void check_share(void *context, int worker, int n_workers)
         int row = (c->n_tok - 1) * i / (CHECK_ROWS - 1);
         attend(c, c->b->runtime->kernels, head, row, 0, check->got);
         attend(c, c->b->scalar.kernels, head, row, 0, check->want);
-        check->status =
-            check_close(check->got, check->want, n, ROLE_DECODE, "attention", check->error);
+        check->status = check_close(check->got, check->want, n, false, "attention", check->error);
     }
 }
 

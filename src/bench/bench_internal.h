@@ -131,30 +131,40 @@ double wall_seconds(double since);
 
 /* ---- checks (check.c) --------------------------------------------------------------------- */
 
-/* Eight outputs of every linear of every type in the model, both roles. */
+/* Eight outputs of every linear of every type in the model, in every way. */
 graft_status check_products(struct bench *b, graft_error *error);
 /* The above, and eight rows through the first two blocks. */
 graft_status check_model(struct bench *b, graft_error *error);
-/* NUMERIC unless |got − want| is small beside the size of `want`. */
-graft_status check_close(const float *got, const float *want, int64_t n, enum role role,
+/* NUMERIC unless |got − want| is small beside the size of `want`; `through_panels`: as of products that may
+ * round to bf16. */
+graft_status check_close(const float *got, const float *want, int64_t n, bool through_panels,
                          const char *what, graft_error *error);
 
 /* ---- products (product.c) ----------------------------------------------------------------- */
 
-/* All outputs [begin, end) of n_tok rows: x are floats for PREFILL, rows of act_format_for otherwise. */
+/* The ways in which a weight is met. */
+enum way { WAY_DECODE, WAY_PREFILL, WAY_TRANSPOSED, WAY_COUNT };
+
+/* Outputs of n_tok rows. x: rows of act_format_for (decode), floats [n_tok, n_in] (prefill), or [n_tok, n_out]
+ * (transposed). y: [n_tok, product_outputs]. */
 struct product {
     const struct kernels *kernels;
     const struct matrix *weight;
-    enum role role;
+    enum way way;
     const void *x;
     int n_tok;
-    float *y; /* [n_tok, n_out] */
+    float *y;
 };
+int64_t product_inputs(const struct matrix *w, enum way way);
+int64_t product_outputs(const struct matrix *w, enum way way);
+/* What outputs may be split at. */
+int64_t product_grain(enum way way);
+/* All outputs [begin, end). */
 void product_run(const struct product *p, int64_t begin, int64_t end, void *scratch);
 size_t product_scratch_bytes(int64_t n_in); /* of one worker, for both roles */
-/* x [n_tok, n_in] in the format that the role takes; mem_free it. NULL: no memory. */
-void *product_input(struct mem *mem, const struct kernels *k, const struct matrix *w,
-                    enum role role, const float *x, int n_tok);
+/* x [n_tok, product_inputs] in the format that the way takes; mem_free it. NULL: no memory. */
+void *product_input(struct mem *mem, const struct kernels *k, const struct matrix *w, enum way way,
+                    const float *x, int n_tok);
 /* The linears of a model by kind: those of a block, then the head. */
 enum { KIND_HEAD = LINEAR_COUNT, KIND_COUNT };
 const char *kind_name(int kind);

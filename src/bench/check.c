@@ -12,9 +12,9 @@ enum { CHECK_OUTPUTS = 8, CHECK_SPAN = 64, CHECK_BLOCKS = 2, PROMPT_ROWS = 6, CH
 
 /* Root mean square of the difference, beside that of the outputs. Decode rows are sums of the same
  * integers in another order; prompts may go through panels of 8 bits of precision. */
-static const float TOLERANCES[ROLE_COUNT] = {[ROLE_DECODE] = 2e-3f, [ROLE_PREFILL] = 2e-2f};
+static const double TOLERANCE = 2e-3, PANEL_TOLERANCE = 2e-2;
 
-graft_status check_close(const float *got, const float *want, int64_t n, enum role role,
+graft_status check_close(const float *got, const float *want, int64_t n, bool through_panels,
                          const char *what, graft_error *error)
 {
     double difference = 0, size = 0;
@@ -23,7 +23,7 @@ graft_status check_close(const float *got, const float *want, int64_t n, enum ro
         size += (double)want[i] * want[i];
     }
     double relative = sqrt(difference / size);
-    if (relative <= (double)TOLERANCES[role])
+    if (relative <= (through_panels ? PANEL_TOLERANCE : TOLERANCE))
         return GRAFT_OK;
     return error_set(error, GRAFT_NUMERIC,
                      "%s: the result differs from the scalar tier's by %.2g of its size, so there "
@@ -36,11 +36,11 @@ graft_status check_close(const float *got, const float *want, int64_t n, enum ro
 struct product_check {
     struct bench *b;
     const struct matrix *weight;
-    enum role role;
-    float *x;      /* [n_in] */
-    float *y;      /* [n_out] */
+    enum way way;
+    float *x;      /* [product_inputs] */
+    float *y;      /* [product_outputs] */
     void *scratch; /* of one worker */
-    void *act;     /* x as the role takes it */
+    void *act;     /* x as the product takes it */
     const char *what;
 };
 
@@ -57,42 +57,45 @@ static void product_share(void *context, int worker, int n_workers)
     product_run(w->product, w->begin, w->end, w->scratch);
 }
 
-/* The tier does a span as wide as any of its tiles, the scalar tier the last outputs of it; inside a
- * region, where the floating-point state is graft's. */
+/* Inside a region, where the floating-point state is graft's. */
 static void run_span(const struct product_check *c, const struct kernels *k, int64_t begin,
                      int64_t end)
 {
     const struct product p = {
-        .kernels = k, .weight = c->weight, .role = c->role, .x = c->act, .n_tok = 1, .y = c->y};
+        .kernels = k, .weight = c->weight, .way = c->way, .x = c->act, .n_tok = 1, .y = c->y};
     struct product_work w = {&p, begin, end, c->scratch};
     pool_run_alone(c->b->runtime->pool, product_share, &w);
 }
 
+/* The tier does a span as wide as any of its tiles, in the middle; the scalar tier the last outputs of
+ * it, or all where it may not begin anywhere. */
 static graft_status check_product(const struct product_check *c, graft_error *error)
 {
     float got[CHECK_OUTPUTS];
-    int64_t n_out = c->weight->n_out;
-    int64_t begin = n_out > CHECK_SPAN ? n_out / 2 / CHECK_SPAN * CHECK_SPAN : 0;
-    int64_t end = n_out - begin > CHECK_SPAN ? begin + CHECK_SPAN : n_out;
+    int64_t n = product_outputs(c->weight, c->way);
+    int64_t span = c->way == WAY_TRANSPOSED ? TRANSPOSED_GRAIN : CHECK_SPAN;
+    int64_t begin = n > span ? n / 2 / span * span : 0;
+    int64_t end = n - begin > span ? begin + span : n;
     int64_t first = end - begin > CHECK_OUTPUTS ? end - CHECK_OUTPUTS : begin;
     run_span(c, c->b->runtime->kernels, begin, end);
     memcpy(got, c->y + first, (size_t)(end - first) * sizeof(float));
-    run_span(c, c->b->scalar.kernels, first, end);
-    return check_close(got, c->y + first, end - first, c->role, c->what, error);
+    run_span(c, c->b->scalar.kernels, c->way == WAY_TRANSPOSED ? begin : first, end);
+    return check_close(got, c->y + first, end - first, c->way != WAY_DECODE, c->what, error);
 }
 
-static graft_status check_weight(struct bench *b, const struct matrix *w, enum role role,
+static graft_status check_weight(struct bench *b, const struct matrix *w, enum way way,
                                  const char *what, graft_error *error)
 {
-    struct product_check c = {.b = b, .weight = w, .role = role, .what = what};
+    struct product_check c = {.b = b, .weight = w, .way = way, .what = what};
     graft_status status = GRAFT_OK;
-    c.x = mem_calloc(b->mem, (size_t)w->n_in, sizeof(float));
-    c.y = mem_calloc(b->mem, (size_t)w->n_out, sizeof(float));
+    int64_t n_in = product_inputs(w, way);
+    c.x = mem_calloc(b->mem, (size_t)n_in, sizeof(float));
+    c.y = mem_calloc(b->mem, (size_t)product_outputs(w, way), sizeof(float));
     c.scratch = mem_alloc(b->mem, product_scratch_bytes(w->n_in));
-    if (c.x)
-        fill_random(c.x, w->n_in, 7);
-    if (c.x)
-        c.act = product_input(b->mem, b->runtime->kernels, w, role, c.x, 1);
+    if (c.x) {
+        fill_random(c.x, n_in, 7);
+        c.act = product_input(b->mem, b->runtime->kernels, w, way, c.x, 1);
+    }
     if (c.x && c.y && c.scratch && c.act)
         status = check_product(&c, error);
     else
@@ -115,17 +118,19 @@ static bool is_first_of_type(const struct model *m, int kind, int layer)
 
 graft_status check_products(struct bench *b, graft_error *error)
 {
+    static const char *const WAYS[WAY_COUNT] = {"decode", "prefill", "transposed"};
     graft_status status = GRAFT_OK;
     for (int kind = 0; kind < KIND_COUNT; kind++)
         for (int layer = 0; layer < kind_layers(b->model, kind); layer++)
-            for (int role = 0; role < ROLE_COUNT && status == GRAFT_OK; role++) {
+            for (int way = 0; way < WAY_COUNT && status == GRAFT_OK; way++) {
                 const struct matrix *w = kind_weight(b->model, kind, layer);
                 char what[CASE_NAME_SIZE];
-                if (!is_first_of_type(b->model, kind, layer))
+                if (!is_first_of_type(b->model, kind, layer) ||
+                    (kind == KIND_HEAD && way == WAY_TRANSPOSED)) /* all of it, for one output */
                     continue;
                 snprintf(what, sizeof what, "%s %s, %s", kind_name(kind), graft_type_name(w->type),
-                         role == ROLE_DECODE ? "decode" : "prefill");
-                status = check_weight(b, w, (enum role)role, what, error);
+                         WAYS[way]);
+                status = check_weight(b, w, (enum way)way, what, error);
             }
     b->checked = "8 outputs of every linear of every type";
     return status;
@@ -197,7 +202,7 @@ graft_status check_model(struct bench *b, graft_error *error)
     if (status == GRAFT_OK)
         status = run_view(b, &b->scalar, got + n, error);
     if (status == GRAFT_OK)
-        status = check_close(got, got + n, (int64_t)n, ROLE_PREFILL, "two blocks", error);
+        status = check_close(got, got + n, (int64_t)n, true, "two blocks", error);
     mem_free(b->mem, got);
     b->checked = "8 outputs of every linear of every type, 8 rows through two blocks";
     return status;

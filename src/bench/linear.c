@@ -1,17 +1,17 @@
 /* linear.c: the products of a model one by one: where a token's time goes, and which are slow.
  *
- * A case is one kind of linear in one role. A sample runs it in every block in turn, as a forward pass
+ * A case is one kind of linear met in one way: rows to decode, a prompt, or backward (transposed). A sample runs it in every block in turn, as a forward pass
  * comes by them, so that weights come from memory and not from a cache; one region, split as the model
  * splits it. Time is processor time of the busiest worker.
  */
 #include "bench/bench_internal.h"
 
-enum { GRAIN = 16, CASES_MAX = KIND_COUNT * (GRAFT_BENCH_LIST_MAX + 1) };
+enum { CASES_MAX = KIND_COUNT * (GRAFT_BENCH_LIST_MAX + 2) };
 
 struct linear_case {
     struct bench *b;
     int kind, n_tok;
-    enum role role;
+    enum way way;
     void *inputs[GRAFT_TYPE_COUNT]; /* by the weight's type: rows as its product takes them */
     float *y;                       /* shared: nobody reads it */
     uint8_t *scratch;               /* [threads, product_scratch_bytes] */
@@ -34,12 +34,13 @@ static void linear_share(void *context, int worker, int n_workers)
         const struct matrix *w = kind_weight(m, c->kind, layer);
         const struct product p = {.kernels = m->runtime->kernels,
                                   .weight = w,
-                                  .role = c->role,
+                                  .way = c->way,
                                   .x = c->inputs[w->type],
                                   .n_tok = c->n_tok,
                                   .y = c->y};
         int64_t begin, end;
-        pool_split(w->n_out, GRAIN, worker, n_workers, &begin, &end);
+        pool_split(product_outputs(w, c->way), product_grain(c->way), worker, n_workers, &begin,
+                   &end);
         product_run(&p, begin, end, c->scratch + (size_t)worker * product_scratch_bytes(w->n_in));
     }
 }
@@ -60,16 +61,18 @@ static graft_status prepare_inputs(struct linear_bench *l, struct linear_case *c
         const struct matrix *w = kind_weight(b->model, c->kind, layer);
         if (!c->inputs[w->type])
             c->inputs[w->type] =
-                product_input(b->mem, b->runtime->kernels, w, c->role, l->x, c->n_tok);
+                product_input(b->mem, b->runtime->kernels, w, c->way, l->x, c->n_tok);
         if (!c->inputs[w->type])
             return error_set(error, GRAFT_NO_MEMORY, "no memory for inputs");
     }
     return GRAFT_OK;
 }
 
-static graft_status add_case(struct linear_bench *l, int kind, enum role role, int n_tok,
-                             graft_error *error)
+/* `baseline` as in struct bench_case. */
+static graft_status add_case(struct linear_bench *l, int kind, enum way way, int n_tok,
+                             int baseline, graft_error *error)
 {
+    static const char *const WAYS[WAY_COUNT] = {"decode", "prefill", "transposed"};
     const struct model *m = l->b->model;
     struct linear_case *c = &l->of[l->n];
     struct bench_case *out = &l->cases[l->n++];
@@ -80,20 +83,34 @@ static graft_status add_case(struct linear_bench *l, int kind, enum role role, i
         flops += 2.0 * (double)w->n_out * (double)w->n_in * n_tok;
     }
     *c = (struct linear_case){
-        .b = l->b, .kind = kind, .n_tok = n_tok, .role = role, .y = l->y, .scratch = l->scratch};
-    bool reads = role == ROLE_DECODE;
+        .b = l->b, .kind = kind, .n_tok = n_tok, .way = way, .y = l->y, .scratch = l->scratch};
+    bool reads = way == WAY_DECODE;
     int peak = limits_peak_for(&l->b->limits, m->runtime->kernels, kind_weight(m, kind, 0)->type);
     *out = (struct bench_case){.unit = reads ? "GB/s" : "GFLOP/s",
                                .work = (reads ? bytes : flops) * 1e-9,
                                .clock = CLOCK_WORKERS,
                                .limit = reads ? LIMIT_READ : peak,
                                .limit_work = reads ? bytes : flops,
-                               .baseline = -1,
+                               .baseline = baseline,
                                .run = run_linear,
                                .context = c};
-    snprintf(out->name, sizeof out->name, "%s, %s %d row%s", kind_name(kind),
-             reads ? "decode" : "prefill", n_tok, n_tok > 1 ? "s" : "");
+    snprintf(out->name, sizeof out->name, "%s, %s %d row%s", kind_name(kind), WAYS[way], n_tok,
+             n_tok > 1 ? "s" : "");
     return prepare_inputs(l, c, error);
+}
+
+/* The cases of one kind. A prompt has one row of logits, so the head is decoded only. */
+static graft_status add_kind(struct linear_bench *l, int kind, graft_error *error)
+{
+    const graft_bench_options *o = l->b->options;
+    graft_status status = GRAFT_OK;
+    for (int i = 0; i < o->n_rows && status == GRAFT_OK; i++)
+        status = add_case(l, kind, WAY_DECODE, o->rows[i], -1, error);
+    if (status == GRAFT_OK && kind != KIND_HEAD)
+        status = add_case(l, kind, WAY_PREFILL, o->tokens, -1, error);
+    if (status == GRAFT_OK && kind != KIND_HEAD)
+        status = add_case(l, kind, WAY_TRANSPOSED, o->tokens, l->n - 1, error);
+    return status;
 }
 
 static graft_status open_linear(struct linear_bench *l, graft_error *error)
@@ -101,31 +118,26 @@ static graft_status open_linear(struct linear_bench *l, graft_error *error)
     struct bench *b = l->b;
     const graft_bench_options *o = b->options;
     const struct config *c = &b->model->config;
-    int64_t widest_in = c->d_ff, widest_out = c->d_ff, d_q = (int64_t)c->n_head * c->d_head;
-    widest_in = widest_in > c->d_model ? widest_in : c->d_model;
-    widest_in = widest_in > d_q ? widest_in : d_q;
-    widest_out = widest_out > widest_in ? widest_out : widest_in;
+    int64_t widest = c->d_ff, d_q = (int64_t)c->n_head * c->d_head;
+    widest = widest > c->d_model ? widest : c->d_model;
+    widest = widest > d_q ? widest : d_q;
     int most = o->tokens, most_decode = 1;
     for (int i = 0; i < o->n_rows; i++)
         most_decode = o->rows[i] > most_decode ? o->rows[i] : most_decode;
     most = most > most_decode ? most : most_decode;
-    int64_t outputs = most * widest_out, head = (int64_t)most_decode * c->n_vocab;
+    int64_t outputs = most * widest, head = (int64_t)most_decode * c->n_vocab;
     size_t threads = (size_t)pool_threads(b->runtime->pool);
     l->of = mem_calloc(b->mem, CASES_MAX, sizeof *l->of);
     l->cases = mem_calloc(b->mem, CASES_MAX, sizeof *l->cases);
-    l->x = mem_calloc(b->mem, (size_t)(most * widest_in), sizeof(float));
+    l->x = mem_calloc(b->mem, (size_t)(most * widest), sizeof(float));
     l->y = mem_calloc(b->mem, (size_t)(outputs > head ? outputs : head), sizeof(float));
-    l->scratch = mem_alloc(b->mem, threads * product_scratch_bytes(widest_in));
+    l->scratch = mem_alloc(b->mem, threads * product_scratch_bytes(widest));
     if (!l->of || !l->cases || !l->x || !l->y || !l->scratch)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for products");
-    fill_random(l->x, most * widest_in, 3);
+    fill_random(l->x, most * widest, 3);
     graft_status status = GRAFT_OK;
-    for (int kind = 0; kind < KIND_COUNT; kind++) {
-        for (int i = 0; i < o->n_rows && status == GRAFT_OK; i++)
-            status = add_case(l, kind, ROLE_DECODE, o->rows[i], error);
-        if (status == GRAFT_OK && kind != KIND_HEAD) /* a prompt has one row of logits */
-            status = add_case(l, kind, ROLE_PREFILL, o->tokens, error);
-    }
+    for (int kind = 0; kind < KIND_COUNT && status == GRAFT_OK; kind++)
+        status = add_kind(l, kind, error);
     return status;
 }
 

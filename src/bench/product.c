@@ -1,16 +1,45 @@
-/* product.c: one weight times some rows, as the forward pass does it, and the sizes of such products. */
+/* product.c: one weight times some rows, as the forward and the backward pass do it, and the sizes of such
+ * products.
+ */
 #include "bench/bench_internal.h"
+
+enum { OUTPUT_GRAIN = 16 }; /* as the model splits: a cache line of outputs */
+
+int64_t product_inputs(const struct matrix *w, enum way way)
+{
+    return way == WAY_TRANSPOSED ? w->n_out : w->n_in;
+}
+
+int64_t product_outputs(const struct matrix *w, enum way way)
+{
+    return way == WAY_TRANSPOSED ? w->n_in : w->n_out;
+}
+
+int64_t product_grain(enum way way)
+{
+    return way == WAY_TRANSPOSED ? TRANSPOSED_GRAIN : OUTPUT_GRAIN;
+}
 
 void product_run(const struct product *p, int64_t begin, int64_t end, void *scratch)
 {
     const struct matrix *w = p->weight;
+    const struct kernels *k = p->kernels;
+    int64_t stride = product_outputs(w, p->way);
     if (begin >= end)
         return;
-    if (p->role == ROLE_DECODE)
-        p->kernels->linear_decode[w->type](w, p->x, p->n_tok, begin, end, p->y, w->n_out, scratch);
+    if (p->way == WAY_DECODE)
+        k->linear_decode[w->type](w, p->x, p->n_tok, begin, end, p->y, stride, scratch);
+    else if (p->way == WAY_PREFILL)
+        k->linear_prefill(k, w, p->x, p->n_tok, begin, end, p->y, stride, scratch);
     else
-        p->kernels->linear_prefill(p->kernels, w, p->x, p->n_tok, begin, end, p->y, w->n_out,
-                                   scratch);
+        k->linear_transposed(k, &(struct transposed_args){.w = w,
+                                                          .dy = p->x,
+                                                          .n_tok = p->n_tok,
+                                                          .i_begin = begin,
+                                                          .i_end = end,
+                                                          .dx = p->y,
+                                                          .dx_stride = stride,
+                                                          .scratch = scratch});
 }
 
 size_t product_scratch_bytes(int64_t n_in)
@@ -19,14 +48,15 @@ size_t product_scratch_bytes(int64_t n_in)
     return decode > prefill ? decode : prefill;
 }
 
-void *product_input(struct mem *mem, const struct kernels *k, const struct matrix *w,
-                    enum role role, const float *x, int n_tok)
+void *product_input(struct mem *mem, const struct kernels *k, const struct matrix *w, enum way way,
+                    const float *x, int n_tok)
 {
-    enum act_format format = act_format_for(w->type, role);
-    size_t row = act_row_bytes(format, w->n_in);
+    enum act_format format = way == WAY_DECODE ? act_format_for(w->type, ROLE_DECODE) : ACT_F32;
+    int64_t n = product_inputs(w, way);
+    size_t row = act_row_bytes(format, n);
     uint8_t *out = mem_calloc(mem, (size_t)n_tok, row);
     for (int t = 0; out && t < n_tok; t++)
-        k->act_quantize[format](x + (int64_t)t * w->n_in, w->n_in, out + (size_t)t * row);
+        k->act_quantize[format](x + t * n, n, out + (size_t)t * row);
     return out;
 }
 
