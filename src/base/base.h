@@ -257,6 +257,11 @@ graft_status json_get_bool(const json_t *object, const char *key, bool *out, gra
 graft_status json_get_string(const json_t *object, const char *key, const char **out,
                              graft_error *error);
 
+/* Building: takes `value` over; NULL stands for one that there was no memory for. A failure releases *object
+ * and makes it NULL, and that sticks: one check at the end is enough. */
+void json_put(json_t **object, const char *key, json_t *value);
+void json_append(json_t **array, json_t *value);
+
 /* ---- half-precision ----------------------------------------------------------------------- */
 
 float f16_to_f32(uint16_t h);

@@ -122,3 +122,19 @@ graft_status json_get_string(const json_t *object, const char *key, const char *
     *out = json_string_value(member);
     return GRAFT_OK;
 }
+
+void json_put(json_t **object, const char *key, json_t *value)
+{
+    if (json_object_set_new(*object, key, value) != 0) {
+        json_decref(*object);
+        *object = NULL;
+    }
+}
+
+void json_append(json_t **array, json_t *value)
+{
+    if (json_array_append_new(*array, value) != 0) {
+        json_decref(*array);
+        *array = NULL;
+    }
+}

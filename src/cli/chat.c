@@ -327,9 +327,11 @@ static int chat_on(struct chat *c)
     if (graft_model_describe(c->s.model, &info, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
-    if (!info.has_chat_template || !info.has_tokenizer) {
-        return cli_fail_text("%s has no %s: use `graft run --raw`", info.path,
-                             info.has_tokenizer ? "chat template" : "tokenizer");
+    if (!info.has_tokenizer) {
+        return cli_fail_text("%s has no tokenizer", info.path);
+    }
+    if (!info.has_chat_template) {
+        return cli_fail_text("%s has no chat template: use `graft run --raw`", info.path);
     }
     int status = cli_open_session(&c->s, &c->sampling);
     if (status == CLI_OK && c->sampling.system_prompt != NULL) {

@@ -73,9 +73,9 @@ static int print_classes(const graft_model *model, const float *scores, float *s
     }
     json_t *classes = json_array();
     for (int i = 0; i < n; i++) {
-        json_array_append_new(classes, json_pack("{s:s, s:f, s:f}", "label",
-                                                 graft_model_label(model, i), "probability",
-                                                 (double)shares[i], "score", (double)scores[i]));
+        json_append(&classes,
+                    json_pack("{s:s, s:f, s:f}", "label", graft_model_label(model, i),
+                              "probability", (double)shares[i], "score", (double)scores[i]));
     }
     return cli_print_json(
         json_pack("{s:s, s:o}", "label", graft_model_label(model, best), "classes", classes));

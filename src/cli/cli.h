@@ -87,7 +87,7 @@ char *cli_home(void);
 
 /* ---- talking to people (report.c) --------------------------------------------------------- */
 
-/* Prints "graft: …" with file, tensor and shapes, in one line; returns CLI_FAILED. */
+/* Prints "graft: …" with the file and the tensor, in one line; returns CLI_FAILED. */
 int cli_fail(const graft_error *error);
 int cli_fail_text(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Writes JSON on one line to stdout and drops the reference; CLI_FAILED when stdout is broken. */

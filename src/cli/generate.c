@@ -7,7 +7,7 @@ enum { ANSWER_LIMIT = 1 << 28 };
 
 void answer_init(struct answer *a)
 {
-    *a = (struct answer){0};
+    *a = (struct answer){.top = -1};
     buf_init(&a->text, NULL, ANSWER_LIMIT);
 }
 
@@ -43,21 +43,21 @@ int generate_prompt(struct cli_session *s, const graft_token_id *ids, size_t n, 
 static void record_token(struct cli_session *s, struct answer *a, const graft_token *token)
 {
     json_t *record = json_object();
-    json_object_set_new(record, "id", json_integer(token->id));
-    json_object_set_new(record, "text", cli_json_text(token->text, token->text_size));
-    json_object_set_new(record, "logprob", json_real((double)token->logprob));
+    json_put(&record, "id", json_integer(token->id));
+    json_put(&record, "text", cli_json_text(token->text, token->text_size));
+    json_put(&record, "logprob", json_real((double)token->logprob));
     graft_token_id ids[64];
     float logprobs[64];
     size_t n = (size_t)a->top;
     if (n > 0 && graft_session_top(s->session, n, ids, logprobs, NULL) == GRAFT_OK) {
         json_t *top = json_array();
         for (size_t i = 0; i < n; i++) {
-            json_array_append_new(
-                top, json_pack("{s:i, s:f}", "id", ids[i], "logprob", (double)logprobs[i]));
+            json_append(&top,
+                        json_pack("{s:i, s:f}", "id", ids[i], "logprob", (double)logprobs[i]));
         }
-        json_object_set_new(record, "top", top);
+        json_put(&record, "top", top);
     }
-    json_array_append_new(a->token_records, record);
+    json_append(&a->token_records, record);
 }
 
 static int stream_token(struct cli_session *s, struct answer *a, const graft_token *token,
@@ -74,7 +74,7 @@ static int stream_token(struct cli_session *s, struct answer *a, const graft_tok
     }
     a->tokens++;
     a->logprob_sum += (double)token->logprob;
-    if (a->token_records != NULL) {
+    if (a->top >= 0) {
         record_token(s, a, token);
     }
     return CLI_OK;
@@ -126,16 +126,15 @@ void generate_print_speed(const struct answer *a)
 json_t *generate_json(const struct answer *a)
 {
     json_t *json = json_object();
-    json_object_set_new(json, "text",
-                        cli_json_text(a->text.size > 0 ? a->text.data : "", a->text.size));
-    json_object_set_new(json, "finish", json_string(graft_finish_name(a->finish)));
-    json_object_set_new(json, "prompt_tokens", json_integer((json_int_t)a->prompt_tokens));
-    json_object_set_new(json, "tokens", json_integer((json_int_t)a->tokens));
-    json_object_set_new(json, "logprob", json_real(a->logprob_sum));
-    json_object_set_new(json, "prompt_seconds", json_real(a->prompt_seconds));
-    json_object_set_new(json, "seconds", json_real(a->seconds));
-    if (a->token_records != NULL) {
-        json_object_set(json, "records", a->token_records);
+    json_put(&json, "text", cli_json_text(a->text.size > 0 ? a->text.data : "", a->text.size));
+    json_put(&json, "finish", json_string(graft_finish_name(a->finish)));
+    json_put(&json, "prompt_tokens", json_integer((json_int_t)a->prompt_tokens));
+    json_put(&json, "tokens", json_integer((json_int_t)a->tokens));
+    json_put(&json, "logprob", json_real(a->logprob_sum));
+    json_put(&json, "prompt_seconds", json_real(a->prompt_seconds));
+    json_put(&json, "seconds", json_real(a->seconds));
+    if (a->top >= 0) {
+        json_put(&json, "records", json_incref(a->token_records));
     }
     return json;
 }

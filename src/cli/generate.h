@@ -13,8 +13,8 @@ struct answer {
     double logprob_sum;
     graft_finish finish;
     struct buf text;
-    json_t *token_records; /* array, or NULL: not wanted */
-    int top;               /* alternatives per token record */
+    json_t *token_records; /* array; NULL: not wanted, or no memory */
+    int top;               /* alternatives per token record; -1: no records wanted */
 };
 void answer_init(struct answer *a);
 void answer_free(struct answer *a);

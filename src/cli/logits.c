@@ -117,8 +117,8 @@ static int print_best(struct cli_session *s, const float *logits, int n_vocab, i
         }
         json_t *piece = cli_json_text(text, size);
         if (json) {
-            json_array_append_new(list, json_pack("{s:i, s:O, s:f}", "id", best, "text", piece,
-                                                  "logit", (double)logits[best]));
+            json_append(&list, json_pack("{s:i, s:O, s:f}", "id", best, "text", piece, "logit",
+                                         (double)logits[best]));
         } else {
             char *quoted = json_dumps(piece, JSON_ENCODE_ANY);
             printf("%8d  %12.6f  %s\n", best, (double)logits[best], quoted != NULL ? quoted : "");

@@ -9,15 +9,6 @@
 
 /* ---- errors ---- */
 
-static void print_shape(const char *word, int n_dims, const int64_t *dims)
-{
-    fprintf(stderr, "%s[", word);
-    for (int i = 0; i < n_dims; i++) {
-        fprintf(stderr, "%s%lld", i > 0 ? ", " : "", (long long)dims[i]);
-    }
-    fputs("]", stderr);
-}
-
 int cli_fail(const graft_error *error)
 {
     fputs("graft: ", stderr);
@@ -28,10 +19,6 @@ int cli_fail(const graft_error *error)
         fprintf(stderr, "tensor \"%s\": ", error->tensor);
     }
     fputs(error->message[0] != '\0' ? error->message : graft_status_text(error->status), stderr);
-    if (error->expected_dims > 0 || error->found_dims > 0) {
-        print_shape(": expected ", error->expected_dims, error->expected);
-        print_shape(", found ", error->found_dims, error->found);
-    }
     fputc('\n', stderr);
     return CLI_FAILED;
 }

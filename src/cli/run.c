@@ -81,7 +81,7 @@ static int prompt_ids(struct cli_session *s, const struct run_args *a, const cha
         return cli_fail(&error);
     }
     if (t == NULL || graft_tokenizer_describe(t, &tokenizer, &error) != GRAFT_OK) {
-        return cli_fail_text("%s has no tokenizer: text cannot be read or written", info.path);
+        return cli_fail_text("%s has no tokenizer", info.path);
     }
     if (a->raw || !info.has_chat_template) {
         if (a->sampling.system_prompt != NULL) {
@@ -111,7 +111,7 @@ static int print_result(const struct run_args *a, const struct answer *answer, i
 {
     if (a->common.json && status == CLI_OK) {
         json_t *json = generate_json(answer);
-        json_object_set_new(json, "seed", json_integer((json_int_t)a->sampling.seed));
+        json_put(&json, "seed", json_integer((json_int_t)a->sampling.seed));
         return cli_print_json(json);
     }
     bool terminal = isatty(STDOUT_FILENO) != 0;

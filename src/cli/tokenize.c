@@ -79,7 +79,7 @@ static int print_ids_json(const graft_token_id *ids, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_array_append_new(list, json_integer(ids[i]));
+        json_append(&list, json_integer(ids[i]));
     }
     return cli_print_json(json_pack("{s:o}", "ids", list));
 }

@@ -9,19 +9,21 @@
 static const char *graft;    /* the program */
 static struct scratch place; /* GRAFT_HOME of every program here */
 
-/* Opens `graft WORDS...` at a terminal; skips the test where there is none. `setting` (may be NULL) is one
- * more NAME=VALUE, and goes before the others. */
-static void begin_in(struct terminal *t, const char *locale, const char *setting,
+/* Opens `graft WORDS...` at a terminal; skips the test where there is none. `settings` (may be NULL) are one
+ * or two more NAME=VALUE with a newline between, and go before the others. */
+static void begin_in(struct terminal *t, const char *locale, const char *settings,
                      const char *errors_to, const char *const *words)
 {
-    char home[128], language[64];
+    char home[128], language[64], extra[512];
     const char *list[24] = {graft};
     const char *environment[8];
     size_t n = 0;
     snprintf(home, sizeof home, "GRAFT_HOME=%s", place.folder);
     snprintf(language, sizeof language, "LC_ALL=%s", locale);
-    if (setting != NULL) {
-        environment[n++] = setting;
+    snprintf(extra, sizeof extra, "%s", settings != NULL ? settings : "");
+    for (char *at = extra, *one; (one = strsep(&at, "\n")) != NULL && one[0] != '\0';) {
+        assert_true(n < 2);
+        environment[n++] = one;
     }
     environment[n++] = home;
     environment[n++] = language;
@@ -369,6 +371,52 @@ static void a_history_that_cannot_be_kept_is_no_hindrance(void **state)
     leave(&t);
 }
 
+/* Without GRAFT_HOME: $XDG_DATA_HOME/graft, and without that ~/.local/share/graft. */
+static void the_history_is_kept_where_data_belongs(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"GRAFT_HOME=\nXDG_DATA_HOME=%s/xdg", "xdg/graft/chat_history"},
+        {"GRAFT_HOME=\nHOME=%s", ".local/share/graft/chat_history"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct scratch own;
+        struct terminal t;
+        char settings[256], *text, *slash;
+        size_t size;
+        scratch_open(&own);
+        snprintf(settings, sizeof settings, cases[i][0], own.folder);
+        begin_in(&t, "C.UTF-8", settings, NULL, (const char *const[]){"chat", NULL});
+        prompted(&t);
+        enter(&t, "/kept");
+        prompted(&t);
+        leave(&t);
+        char *path = path_join(NULL, own.folder, cases[i][1]);
+        assert_int_equal(file_read(NULL, path, 4096, &text, &size, NULL), GRAFT_OK);
+        assert_non_null(strstr(text, "/kept"));
+        mem_free(NULL, text);
+        assert_int_equal(unlink(path), 0);
+        while ((slash = strrchr(path, '/')) > path + strlen(own.folder)) {
+            *slash = '\0';
+            assert_int_equal(rmdir(path), 0);
+        }
+        mem_free(NULL, path);
+        scratch_close(&own);
+    }
+}
+
+static void bytes_that_are_no_characters_become_question_marks(void **state)
+{
+    (void)state;
+    struct terminal t;
+    BEGIN_CHAT(&t);
+    prompted(&t);
+    terminal_type(&t, "/a\xFF"
+                      "b\r");
+    terminal_expect(&t, "no command /a?b;");
+    prompted(&t);
+    leave(&t);
+}
+
 /* ---- other verbs at a terminal ---- */
 
 static void run_says_its_speed_at_a_terminal_unless_quiet(void **state)
@@ -428,6 +476,19 @@ static void long_work_shows_a_bar_at_a_terminal(void **state)
     terminal_type(&t, KEY_CTRL_C);
     terminal_expect(&t, "\r\x1B[K"
                         "graft: interrupted\r\n"); /* the bar went first */
+    assert_int_equal(terminal_wait(&t), 1);
+    terminal_close(&t);
+}
+
+static void ctrl_c_ends_the_reading_of_a_prompt(void **state)
+{
+    (void)state;
+    struct terminal t;
+    begin_in(&t, "C.UTF-8", "GRAFT_TIER=scalar", NULL,
+             (const char *const[]){"run", "-t", "1", "-c", "1000000", "-f", long_text(), NULL});
+    terminal_expect(&t, "reading [");
+    terminal_type(&t, KEY_CTRL_C);
+    terminal_expect(&t, "graft: interrupted\r\n");
     assert_int_equal(terminal_wait(&t), 1);
     terminal_close(&t);
 }
@@ -526,9 +587,12 @@ int main(void)
         cmocka_unit_test(ctrl_c_at_the_prompt_gives_the_line_up),
         cmocka_unit_test(a_message_too_long_is_refused_and_the_chat_goes_on),
         cmocka_unit_test(a_history_that_cannot_be_kept_is_no_hindrance),
+        cmocka_unit_test(the_history_is_kept_where_data_belongs),
+        cmocka_unit_test(bytes_that_are_no_characters_become_question_marks),
         cmocka_unit_test(run_says_its_speed_at_a_terminal_unless_quiet),
         cmocka_unit_test(verbs_do_not_wait_for_a_text_at_a_terminal),
         cmocka_unit_test(long_work_shows_a_bar_at_a_terminal),
+        cmocka_unit_test(ctrl_c_ends_the_reading_of_a_prompt),
         cmocka_unit_test(long_work_shows_no_bar_when_quiet),
         cmocka_unit_test(long_work_writes_no_bar_to_a_file),
         cmocka_unit_test(no_colours_with_or_without_no_color),

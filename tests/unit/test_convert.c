@@ -3,6 +3,7 @@
  */
 #include "unit/convert_support.h"
 #include "unit/failing_allocator.h"
+#include "unit/failing_json.h"
 
 #include <limits.h>
 #include <math.h>
@@ -445,6 +446,28 @@ static void every_lack_of_memory_is_reported_and_leaves_nothing(void **state)
     }
 }
 
+/* The JSON library's share: config.json and the files of the tokenizer are whole, or there is no model. (A
+ * parser without memory often complains of the text.) */
+static void lack_of_memory_in_the_json_library_is_no_success(void **state)
+{
+    (void)state;
+    small_model_with_text("hf");
+    convert("hf", "m.gguf", "f32");
+    convert("m.gguf", "whole", "f32");
+    bool failed = true;
+    for (size_t n = 1; failed; n++) {
+        graft_error error = {0};
+        failing_json_begin(n);
+        graft_status status = try_convert(&rt, "m.gguf", "x", "f32", &error);
+        failed = failing_json_end();
+        if ((status != GRAFT_OK) != failed)
+            fail_msg("allocation %zu: %s", n, error.message);
+        assert_int_equal(path_exists(at("x")), !failed);
+    }
+    assert_same_files("x/config.json", "whole/config.json");
+    assert_same_files("x/tokenizer.json", "whole/tokenizer.json");
+}
+
 static void a_name_comes_from_the_path(void **state)
 {
     (void)state;
@@ -481,6 +504,7 @@ int main(void)
         TEST(cancelling_leaves_the_old_file_and_nothing_else),
         TEST(text_goes_with_the_weights),
         TEST(every_lack_of_memory_is_reported_and_leaves_nothing),
+        TEST(lack_of_memory_in_the_json_library_is_no_success),
         TEST(a_name_comes_from_the_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

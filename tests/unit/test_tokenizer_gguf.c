@@ -2,6 +2,7 @@
  * again to the same ids, what they cannot write is refused; lack of memory in all of it.
  */
 #include "unit/failing_allocator.h"
+#include "unit/failing_json.h"
 #include "unit/tokenizer_open.h"
 
 static void assert_same_ids(const struct tokenizer *a, const struct tokenizer *b, const char *text)
@@ -320,6 +321,64 @@ static void known_pre_names_open(void **state)
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
+#define GPT2_REGEX                                                                                 \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)"
+#define DIGITS(alone) "{\"type\":\"Digits\",\"individual_digits\":" alone "}"
+
+/* tokenizer.ggml.pre as the writer holds it: key, type, 64 bits of length, text. Valid until the next call. */
+static const char *written_pre(const struct gguf_writer *w)
+{
+    static const char key[] = "tokenizer.ggml.pre";
+    static char text[32];
+    uint64_t length;
+    const char *at = memmem(w->values.data, w->values.size, key, sizeof key - 1);
+    assert_non_null(at);
+    at += sizeof key - 1 + 4;
+    memcpy(&length, at, sizeof length);
+    assert_true(length < sizeof text);
+    memcpy(text, at + sizeof length, length);
+    text[length] = '\0';
+    return text;
+}
+
+/* How text is cut goes into GGUF as a name. */
+static void pre_names_are_written(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pre, *name;
+    } cases[] = {
+        {QWEN2_PRE, "qwen2"},
+        {BYTE_LEVEL_GPT2, "gpt-2"},
+        {PRE_SEQUENCE(DIGITS("true") "," BYTE_LEVEL_GPT2), "smollm"},
+        {PRE_SEQUENCE(SPLIT("[\\\\p{P}\\\\$\\\\+<=>\\\\^~\\\\|]+", "Isolated", "false") "," SPLIT(
+             GPT2_REGEX, "Isolated",
+             "false") "," DIGITS("false") "," SPLIT("[0-9][0-9][0-9]", "Isolated",
+                                                    "false") "," BYTE_LEVEL_PLAIN),
+         "default"},
+        {PRE_SEQUENCE("{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"},"
+                      "\"behavior\":\"Isolated\"}," BYTE_LEVEL_PLAIN),
+         NULL},
+        {PRE_SEQUENCE(SPLIT("x", "Isolated", "true") "," BYTE_LEVEL_PLAIN), NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct tokenizer *t =
+            open_kind(BYTES, &(struct fixture_parts){.pre_tokenizer = cases[i].pre});
+        struct gguf_writer w;
+        gguf_writer_init(&w, NULL);
+        graft_error error = {0};
+        graft_status status = tokenizer_write_gguf(t, tokenizer_size(t), &w, &error);
+        assert_int_equal(status, cases[i].name != NULL ? GRAFT_OK : GRAFT_UNSUPPORTED);
+        if (cases[i].name != NULL) {
+            assert_string_equal(written_pre(&w), cases[i].name);
+        } else {
+            assert_non_null(strstr(error.message, "cuts text"));
+        }
+        gguf_writer_free(&w);
+        tokenizer_close(&t);
+    }
+}
+
 static const char *const samples[] = {"the world's 12 aaaa Hello",
                                       "e\xCC\x81 caf\xC3\xA9 \xE2\x82\xAC",
                                       "a <t>b<|im_end|>  \n\n x", "<s>the</s> zz", ""};
@@ -455,7 +514,7 @@ static void merges_that_follow_from_no_scores_are_not_written(void **state)
 static void merges_may_be_many_long_and_double(void **state)
 {
     (void)state;
-    enum { LONGEST = 20000 };
+    enum { LONGEST = 1 << 16 }; /* the longest that a token may be */
     struct buf pieces, merges;
     buf_init(&pieces, NULL, SIZE_MAX);
     buf_init(&merges, NULL, SIZE_MAX);
@@ -555,6 +614,53 @@ static void lack_of_memory_is_reported_and_leaks_nothing(void **state)
     }
 }
 
+/* Reading makes a spec of the metadata, writing puts one together: both in JSON. */
+static void lack_of_memory_in_the_json_library_is_reported(void **state)
+{
+    (void)state;
+    const struct gguf_case *cases[] = {&small_gpt2, &small_llama, &small_t5};
+    uint8_t map[4 + 4 * 256 + 1] = {0, 4, 0, 0};
+    const struct gguf_value charsmap = {.key = "tokenizer.ggml.precompiled_charsmap",
+                                        .type = GGUF_U8,
+                                        .is_array = true,
+                                        .count = sizeof map,
+                                        .data = map,
+                                        .size = sizeof map};
+    bool failed;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct gguf_writer w;
+        put_case(&w, cases[i]);
+        gguf_put_bool(&w, "tokenizer.ggml.remove_extra_whitespaces", true);
+        gguf_put_value(&w, &charsmap);
+        failed = true;
+        for (size_t n = 1; failed; n++) {
+            struct tokenizer *t = NULL;
+            failing_json_begin(n);
+            graft_status status = read_back(&w, NULL, &t, NULL);
+            failed = failing_json_end();
+            assert_int_equal(status, failed ? GRAFT_NO_MEMORY : GRAFT_OK);
+            tokenizer_close(&t);
+        }
+        gguf_writer_free(&w);
+    }
+    const struct fixture_parts *parts[] = {&byte_parts, &spm_parts, &unigram_parts};
+    for (int kind = BYTES; kind <= UNIGRAM; kind++) {
+        struct tokenizer *t = open_kind((enum kind)kind, parts[kind]);
+        failed = true;
+        for (size_t n = 1; failed; n++) {
+            char *text = NULL;
+            size_t size = 0;
+            failing_json_begin(n);
+            graft_status status = tokenizer_write_json(t, NULL, &text, &size, NULL);
+            failed = failing_json_end();
+            assert_int_equal(status, failed ? GRAFT_NO_MEMORY : GRAFT_OK);
+            assert_true(failed == (text == NULL));
+            mem_free(NULL, text);
+        }
+        tokenizer_close(&t);
+    }
+}
+
 static void lack_of_memory_in_gguf_is_reported(void **state)
 {
     (void)state;
@@ -594,10 +700,12 @@ int main(void)
         cmocka_unit_test(merges_that_follow_from_no_scores_are_not_written),
         cmocka_unit_test(merges_may_be_many_long_and_double),
         cmocka_unit_test(known_pre_names_open),
+        cmocka_unit_test(pre_names_are_written),
         cmocka_unit_test(written_tokenizers_are_read_again),
         cmocka_unit_test(what_gguf_cannot_hold_is_not_written),
         cmocka_unit_test(what_json_cannot_hold_is_not_written),
         cmocka_unit_test(lack_of_memory_is_reported_and_leaks_nothing),
+        cmocka_unit_test(lack_of_memory_in_the_json_library_is_reported),
         cmocka_unit_test(lack_of_memory_in_gguf_is_reported),
     };
     return cmocka_run_group_tests_name("tokenizer GGUF", tests, NULL, NULL);

@@ -69,24 +69,22 @@ static json_t *yarn(const struct rope_config *rope)
                              "beta_slow", short_real(rope->beta_slow),
                              "original_max_position_embeddings", (json_int_t)rope->original_ctx);
     if (rope->attention_factor > 0 && fabs(rope->attention_factor - usual) > 1e-6 * usual)
-        json_object_set_new(json, "attention_factor", json_real(rope->attention_factor));
+        json_put(&json, "attention_factor", json_real(rope->attention_factor));
     return json;
 }
 
-static void set_rope(const struct model *m, json_t *json)
+static void set_rope(const struct model *m, json_t **json)
 {
     const struct rope_config *rope = &m->config.rope;
-    json_t *scaling = NULL;
-    json_object_set_new(json, "rope_theta", short_real(rope->theta));
+    json_put(json, "rope_theta", short_real(rope->theta));
     if (gguf_find_tensor(m->tensors.gguf, ROPE_FACTORS))
-        scaling = recover_llama3(m);
+        json_put(json, "rope_scaling", recover_llama3(m));
     else if (rope->kind == ROPE_LINEAR)
-        scaling =
-            json_pack("{s:s, s:o}", "rope_type", "linear", "factor", short_real(rope->factor));
+        json_put(
+            json, "rope_scaling",
+            json_pack("{s:s, s:o}", "rope_type", "linear", "factor", short_real(rope->factor)));
     else if (rope->kind == ROPE_YARN)
-        scaling = yarn(rope);
-    if (scaling)
-        json_object_set_new(json, "rope_scaling", scaling);
+        json_put(json, "rope_scaling", yarn(rope));
 }
 
 /* ---- the rest ----------------------------------------------------------------------------- */
@@ -111,36 +109,36 @@ static const struct arch *hf_arch(const struct config *k)
     return mistral ? arch_find("MistralForCausalLM", NULL) : k->arch;
 }
 
-static void set_windows(const struct config *k, json_t *json)
+static void set_windows(const struct config *k, json_t **json)
 {
     int window = 0, n = count_windows(k, &window), first = 0;
     if (n == 0)
         return;
     json_t *types = json_array();
     for (int i = 0; i < k->n_layer; i++)
-        json_array_append_new(
-            types, json_string(k->windows[i] > 0 ? "sliding_attention" : "full_attention"));
+        json_append(&types,
+                    json_string(k->windows[i] > 0 ? "sliding_attention" : "full_attention"));
     while (k->windows[first] == 0)
         first++;
-    json_object_set_new(json, "sliding_window", json_integer(window));
-    json_object_set_new(json, "use_sliding_window", json_true());
-    json_object_set_new(json, "max_window_layers", json_integer(first));
-    json_object_set_new(json, "layer_types", types);
+    json_put(json, "sliding_window", json_integer(window));
+    json_put(json, "use_sliding_window", json_true());
+    json_put(json, "max_window_layers", json_integer(first));
+    json_put(json, "layer_types", types);
 }
 
-static void set_tokens(const struct config *k, json_t *json)
+static void set_tokens(const struct config *k, json_t **json)
 {
     if (k->bos >= 0)
-        json_object_set_new(json, "bos_token_id", json_integer(k->bos));
+        json_put(json, "bos_token_id", json_integer(k->bos));
     if (k->pad >= 0)
-        json_object_set_new(json, "pad_token_id", json_integer(k->pad));
+        json_put(json, "pad_token_id", json_integer(k->pad));
     if (k->n_eos == 1)
-        json_object_set_new(json, "eos_token_id", json_integer(k->eos[0]));
+        json_put(json, "eos_token_id", json_integer(k->eos[0]));
     if (k->n_eos > 1) {
         json_t *list = json_array();
         for (int i = 0; i < k->n_eos; i++)
-            json_array_append_new(list, json_integer(k->eos[i]));
-        json_object_set_new(json, "eos_token_id", list);
+            json_append(&list, json_integer(k->eos[i]));
+        json_put(json, "eos_token_id", list);
     }
 }
 
@@ -157,9 +155,9 @@ static json_t *from_config(const struct model *m)
         "hidden_act", "silu", "tie_word_embeddings", k->tied, "attention_bias",
         (k->biases & BIAS_ATTENTION) == BIAS_ATTENTION, "mlp_bias",
         (k->biases & BIAS_MLP) == BIAS_MLP);
-    set_windows(k, json);
-    set_tokens(k, json);
-    set_rope(m, json);
+    set_windows(k, &json);
+    set_tokens(k, &json);
+    set_rope(m, &json);
     return json;
 }
 
@@ -233,7 +231,9 @@ graft_status config_write_json(const struct conversion *c, json_t **out, graft_e
     json_object_del(json, "quantization"); /* MLX: the weights are plain now */
     json_object_del(json, "quantization_config");
     json_object_del(json, "dtype"); /* the key's newer name */
-    json_object_set_new(json, "torch_dtype", json_string(torch_dtype(c)));
+    json_put(&json, "torch_dtype", json_string(torch_dtype(c)));
+    if (!json)
+        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
     *out = json;
     return GRAFT_OK;
 }

@@ -60,11 +60,11 @@ static graft_status copy_side_file(struct conversion *c, const char *dir, const 
     return status;
 }
 
-static void set_special(json_t *json, const struct tokenizer *t, const char *role)
+static void set_special(json_t **json, const struct tokenizer *t, const char *role)
 {
     const char *text = tokenizer_special_text(t, role);
     if (text)
-        json_object_set_new(json, role, json_string(text));
+        json_put(json, role, json_string(text));
 }
 
 /* tokenizer.json and tokenizer_config.json of a GGUF's tokenizer. */
@@ -83,12 +83,12 @@ static graft_status write_tokenizer(struct conversion *c, const char *dir, graft
         return status;
     json_t *json = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
                              "add_bos_token", tokenizer_adds_bos(t));
-    set_special(json, t, "bos_token");
-    set_special(json, t, "eos_token");
-    set_special(json, t, "pad_token");
-    set_special(json, t, "unk_token");
+    set_special(&json, t, "bos_token");
+    set_special(&json, t, "eos_token");
+    set_special(&json, t, "pad_token");
+    set_special(&json, t, "unk_token");
     if (tokenizer_chat_template(t))
-        json_object_set_new(json, "chat_template", json_string(tokenizer_chat_template(t)));
+        json_put(&json, "chat_template", json_string(tokenizer_chat_template(t)));
     return write_json(c, dir, "tokenizer_config.json", json, error);
 }
 

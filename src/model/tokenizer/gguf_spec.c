@@ -17,24 +17,18 @@ static bool model_is(const struct gguf *g, const char *name)
            length == strlen(name) && memcmp(text, name, length) == 0;
 }
 
-/* Tokens that are not found by the model but in the text itself. */
+/* Tokens that are not found by the model but in the text itself. NULL: no memory. */
 static json_t *added_list(const struct tokenizer *t)
 {
     json_t *list = json_array();
-    bool ok = list != NULL;
-    for (int32_t id = 0; id < t->vocab.count && ok; id++) {
+    for (int32_t id = 0; id < t->vocab.count && list; id++) {
         const struct token *token = &t->vocab.tokens[id];
         bool special = token->type == TOKEN_CONTROL || token->type == TOKEN_UNKNOWN;
         if (!token->text || token->length > MAX_ADDED_BYTES ||
             (!special && token->type != TOKEN_USER) || !utf8_valid(token->text, token->length))
             continue;
-        json_t *node = json_pack("{s:i, s:s%, s:b}", "id", (int)id, "content", token->text,
-                                 (size_t)token->length, "special", (int)special);
-        ok = node && json_array_append_new(list, node) == 0;
-    }
-    if (!ok) {
-        json_decref(list);
-        return NULL;
+        json_append(&list, json_pack("{s:i, s:s%, s:b}", "id", (int)id, "content", token->text,
+                                     (size_t)token->length, "special", (int)special));
     }
     return list;
 }
@@ -74,12 +68,11 @@ static json_t *gpt2_splits(const struct pre_rule *rule)
 {
     json_t *list = json_array();
     for (int i = 0; i < PRE_PATTERNS && rule->patterns[i]; i++)
-        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split",
-                                              "pattern", "Regex", rule->patterns[i], "behavior",
-                                              "Isolated", "invert", 0));
-    json_array_append_new(list,
-                          json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space",
-                                    0, "trim_offsets", 0, "use_regex", 0));
+        json_append(&list,
+                    json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
+                              rule->patterns[i], "behavior", "Isolated", "invert", 0));
+    json_append(&list, json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                                 "trim_offsets", 0, "use_regex", 0));
     return sequence("pretokenizers", list);
 }
 
@@ -118,17 +111,16 @@ static json_t *llama_spec(const struct tokenizer *t, const struct gguf *g, graft
         return NULL;
     json_t *normal = json_array(), *decoders = json_array();
     if (prefix)
-        json_array_append_new(normal,
-                              json_pack("{s:s, s:s}", "type", "Prepend", "prepend", SPACE_MARK));
-    json_array_append_new(normal, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
-                                            "String", " ", "content", SPACE_MARK));
-    json_array_append_new(decoders, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
-                                              "String", SPACE_MARK, "content", " "));
-    json_array_append_new(decoders, json_pack("{s:s}", "type", "ByteFallback"));
-    json_array_append_new(decoders, json_pack("{s:s}", "type", "Fuse"));
+        json_append(&normal, json_pack("{s:s, s:s}", "type", "Prepend", "prepend", SPACE_MARK));
+    json_append(&normal, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String",
+                                   " ", "content", SPACE_MARK));
+    json_append(&decoders, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String",
+                                     SPACE_MARK, "content", " "));
+    json_append(&decoders, json_pack("{s:s}", "type", "ByteFallback"));
+    json_append(&decoders, json_pack("{s:s}", "type", "Fuse"));
     if (prefix)
-        json_array_append_new(decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip",
-                                                  "content", " ", "start", 1, "stop", 0));
+        json_append(&decoders, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ",
+                                         "start", 1, "stop", 0));
     json_t *spec = json_pack("{s:o, s:n, s:o, s:{s:s, s:s?, s:b, s:b}}", "normalizer",
                              sequence("normalizers", normal), "pre_tokenizer", "decoder",
                              sequence("decoders", decoders), "model", "type", "BPE", "unk_token",
@@ -162,14 +154,13 @@ static json_t *t5_normalizer(const struct gguf *g, bool trim)
     json_t *list = json_array();
     const struct gguf_value *map = gguf_find(g, KEY("precompiled_charsmap"));
     if (map && map->is_array && (map->type == GGUF_U8 || map->type == GGUF_I8) && map->count)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:o}", "type", "Precompiled", "precompiled_charsmap",
-                                        base64(map->data, map->size)));
+        json_append(&list, json_pack("{s:s, s:o}", "type", "Precompiled", "precompiled_charsmap",
+                                     base64(map->data, map->size)));
     if (trim) {
-        json_array_append_new(
-            list, json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left", 1, "strip_right", 1));
-        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern",
-                                              "Regex", " {2,}", "content", " "));
+        json_append(&list, json_pack("{s:s, s:b, s:b}", "type", "Strip", "strip_left", 1,
+                                     "strip_right", 1));
+        json_append(&list, json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "Regex",
+                                     " {2,}", "content", " "));
     }
     return sequence("normalizers", list);
 }
@@ -211,10 +202,7 @@ json_t *gguf_spec(const struct tokenizer *t, const struct gguf *g, graft_error *
         return NULL;
     }
     json_t *processor = adds_bos ? bos_processor(t, bos) : json_null();
-    if (json_object_set_new(spec, "added_tokens", added_list(t)) != 0 ||
-        json_object_set_new(spec, "post_processor", processor) != 0) {
-        json_decref(spec);
-        return no_memory(error);
-    }
-    return spec;
+    json_put(&spec, "added_tokens", added_list(t));
+    json_put(&spec, "post_processor", processor);
+    return spec ? spec : no_memory(error);
 }

@@ -13,14 +13,11 @@ static json_t *added_to_json(const struct tokenizer *t)
     for (size_t i = 0; i < t->n_added && list; i++) {
         const struct added_token *a = &t->added[i];
         const struct token *token = &t->vocab.tokens[a->id];
-        json_t *node = json_pack(
-            "{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", (int)a->id, "content", token->text,
-            (size_t)token->length, "single_word", (int)a->single_word, "lstrip", (int)a->lstrip,
-            "rstrip", (int)a->rstrip, "normalized", (int)a->normalized, "special", (int)a->special);
-        if (!node || json_array_append_new(list, node) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
+        json_append(&list, json_pack("{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", (int)a->id,
+                                     "content", token->text, (size_t)token->length, "single_word",
+                                     (int)a->single_word, "lstrip", (int)a->lstrip, "rstrip",
+                                     (int)a->rstrip, "normalized", (int)a->normalized, "special",
+                                     (int)a->special));
     }
     return list;
 }
@@ -31,10 +28,7 @@ static json_t *full_spec(const struct tokenizer *t)
     json_t *spec = NULL;
     if (json_parse(t->spec, strlen(t->spec), &spec, NULL) != GRAFT_OK)
         return NULL;
-    if (json_object_set_new(spec, "added_tokens", added_to_json(t)) != 0) {
-        json_decref(spec);
-        return NULL;
-    }
+    json_put(&spec, "added_tokens", added_to_json(t));
     return spec;
 }
 
@@ -77,10 +71,8 @@ static json_t *vocab_object(const struct tokenizer *t)
     json_t *vocab = json_object();
     for (int32_t id = 0; id < t->vocab.count; id++) {
         const struct token *token = &t->vocab.tokens[id];
-        if (token->text && json_object_set_new(vocab, token->text, json_integer(id)) != 0) {
-            json_decref(vocab);
-            return NULL;
-        }
+        if (token->text)
+            json_put(&vocab, token->text, json_integer(id));
     }
     return vocab;
 }
@@ -90,11 +82,7 @@ static json_t *piece_list(const struct tokenizer *t)
     json_t *list = json_array();
     for (int32_t id = 0; id < t->vocab.count; id++) {
         const struct token *token = &t->vocab.tokens[id];
-        json_t *piece = json_pack("[s%, f]", token->text, (size_t)token->length, token->score);
-        if (json_array_append_new(list, piece) != 0) {
-            json_decref(list);
-            return NULL;
-        }
+        json_append(&list, json_pack("[s%, f]", token->text, (size_t)token->length, token->score));
     }
     return list;
 }
@@ -107,12 +95,8 @@ static json_t *merge_list(const struct tokenizer *t)
     for (size_t i = 0; i < count && list; i++) {
         const struct token *left = &t->vocab.tokens[merges[i].left];
         const struct token *right = &t->vocab.tokens[merges[i].right];
-        json_t *pair = json_pack("[s%, s%]", left->text, (size_t)left->length, right->text,
-                                 (size_t)right->length);
-        if (json_array_append_new(list, pair) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
+        json_append(&list, json_pack("[s%, s%]", left->text, (size_t)left->length, right->text,
+                                     (size_t)right->length));
     }
     mem_free(t->mem, merges);
     return list;
