@@ -51,6 +51,13 @@ enum panel_format kernels_panel_format(const struct kernels *k, graft_type type)
     return act_format_for(type, ROLE_DECODE) == ACT_F32 ? k->float_panels : k->quantised_panels;
 }
 
+/* Whole blocks, and whole lines of the cache. */
+int64_t transposed_grain(const struct matrix *w)
+{
+    int64_t block = w->group ? w->group : type_traits(w->type)->block_values;
+    return block > Q8_BLOCK ? block : Q8_BLOCK;
+}
+
 size_t kv_head_bytes(enum kv_type type, int d_head)
 {
     switch (type) {

@@ -144,8 +144,7 @@ enum panel_format {
 
 /* dx[t * dx_stride + i] (+)= Σ_o dy[t, o] · W[o, i] for i in [i_begin, i_end), t < n_tok: what a loss
  * says of the input of a linear, from what it says of its output. i_begin is a multiple of
- * TRANSPOSED_GRAIN, i_end as well or n_in. */
-enum { TRANSPOSED_GRAIN = 256 };
+ * transposed_grain, i_end as well or n_in. */
 struct transposed_args {
     const struct matrix *w;
     const float *dy; /* [n_tok, n_out] */
@@ -156,6 +155,7 @@ struct transposed_args {
     bool accumulate; /* the sums go on from what is in dx (several linears read one input) */
     void *scratch;   /* prefill_scratch_bytes */
 };
+int64_t transposed_grain(const struct matrix *w);
 
 /* The dispatch table of a tier. */
 struct kernels {

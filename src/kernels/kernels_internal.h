@@ -30,7 +30,9 @@ enum { DECODE_PACK = 32 };
 /* Longest run of a row that linear_prefill dequantises at once: a multiple of every block. */
 enum { PREFILL_CHUNK = 256 };
 /* Rows of W that a tier may hold dequantised at once, and of linear_transposed. */
-enum { PREFILL_PANEL = 32, TRANSPOSED_ROWS = 128 };
+enum { PREFILL_PANEL = 32, TRANSPOSED_ROWS = 256 };
+/* Columns of W that linear_transposed dequantises at once: a multiple of every block. */
+enum { TRANSPOSED_SPAN = PREFILL_CHUNK };
 
 /* What the low-rank products hold as floats at once, and where their sums are cut: of A, LOWRANK_RANKS
  * rows of LOWRANK_CHUNK columns; of B, LOWRANK_UP_RANKS rows of a tile. */

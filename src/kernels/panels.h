@@ -8,25 +8,33 @@
 
 #include "kernels/kernels_internal.h"
 
+/* Rows a power of two apart would share cache sets: a line more is between them. */
+enum { FLOAT_GAP = 16, BF16_GAP = 32 };
+
+/* A panel of floats. Sums are kept in y from one chunk to the next, which costs more than the loads of
+ * longer ones. */
 enum {
-    /* Distance of rows of PREFILL_CHUNK floats: a power of two would make them share cache sets. */
-    FLOAT_PITCH = PREFILL_CHUNK + 16,
-    /* Rows that use a panel before it is filled again. */
-    FLOAT_TOKENS = 512,
-    /* A panel, rows of weights, activations. */
+    FLOAT_CHUNK = 2 * PREFILL_CHUNK,       /* width of a panel along K */
+    FLOAT_PITCH = FLOAT_CHUNK + FLOAT_GAP, /* distance of rows of activations */
+    ROW_PITCH = PREFILL_CHUNK + FLOAT_GAP, /* distance of rows of weights, PREFILL_CHUNK long */
+    FLOAT_TOKENS = 512,                    /* rows that use it before it is filled again */
     FLOAT_SCRATCH_BYTES =
-        4 * (PREFILL_PANEL * PREFILL_CHUNK + (TRANSPOSED_ROWS + FLOAT_TOKENS) * FLOAT_PITCH)
+        4 * (PREFILL_PANEL * FLOAT_CHUNK + TRANSPOSED_ROWS * ROW_PITCH + FLOAT_TOKENS * FLOAT_PITCH)
 };
 
+/* A panel of bf16. Its width along K, BF16_CHUNK, is the tier's: BF16_WIDTH or half of that, and then
+ * there is room for large and small parts. */
 enum {
-    BF16_CHUNK = 512,             /* width of a panel along K, a multiple of PREFILL_CHUNK */
-    BF16_OUTPUTS = 32,            /* its other side */
-    BF16_TOKENS = 512,            /* rows that use it before it is filled again */
-    BF16_STEP = 32,               /* what a unit takes at a time: K is padded to it with zeros */
-    BF16_PITCH = BF16_CHUNK + 32, /* distance of rows; see FLOAT_PITCH */
-    BF16_PANEL = BF16_OUTPUTS * BF16_CHUNK,
-    BF16_SPAN = TRANSPOSED_GRAIN / BF16_OUTPUTS, /* panels that linear_transposed fills at once */
-    BF16_TERMS = 3                               /* of a product in PANEL_SPLIT */
+    BF16_WIDTH = 1024,
+    BF16_OUTPUTS = 32,                          /* the other side of a panel */
+    BF16_TOKENS = 512,                          /* rows that use it before it is filled again */
+    BF16_STEP = 32,                             /* K is padded with zeros to a multiple */
+    BF16_SPAN = TRANSPOSED_SPAN / BF16_OUTPUTS, /* panels that linear_transposed fills at once */
+    BF16_ROW_PITCH = PREFILL_CHUNK + BF16_GAP,  /* of rows on their way into a panel */
+    BF16_TERMS = 3,                             /* of a product in PANEL_SPLIT */
+    BF16_SCRATCH_BYTES = 2 * (BF16_SPAN * BF16_OUTPUTS * BF16_WIDTH + 2 * 16 * BF16_ROW_PITCH +
+                              BF16_TOKENS * (BF16_WIDTH + 2 * BF16_GAP)) +
+                         4 * PREFILL_CHUNK
 };
 
 /* Scratch may lie anywhere; it has room for this. */
@@ -37,7 +45,7 @@ static inline void *align_scratch(void *scratch)
 
 /* Some tokens times a panel: y (+)= Σ over the terms of x[term] · panel[term]. */
 struct bf16_tile {
-    const uint16_t *x[BF16_TERMS];     /* [n_tok, BF16_PITCH], the first n of each row */
+    const uint16_t *x[BF16_TERMS];     /* [n_tok, BF16_CHUNK + BF16_GAP], n of each row */
     const uint16_t *panel[BF16_TERMS]; /* [n / 2, BF16_OUTPUTS, 2] */
     int n_terms;
     float *y;            /* [n_tok, y_stride] */
@@ -45,12 +53,6 @@ struct bf16_tile {
     int64_t n_row;       /* outputs that exist */
     int n_tok;
     bool fresh; /* sums begin at 0, not at y */
-};
-
-/* Large and small parts of panels, of rows on their way into one, and of activations; floats. */
-enum {
-    BF16_SCRATCH_BYTES =
-        2 * 2 * (BF16_SPAN * BF16_PANEL + (16 + BF16_TOKENS) * BF16_PITCH) + 4 * PREFILL_CHUNK
 };
 
 #endif

@@ -13,10 +13,11 @@
  *   bf16_row(w, row, first, n, out)    n weights of a row of a quantised type, rounded
  *   bf16_round(x, n, out)              n floats, rounded
  *   bf16_split(x, n, large, small)     large = rounded x, small = rounded (x − large)
- *   bf16_turn(rows, n, out)            n columns of 16 rows, BF16_PITCH apart, into half of a panel
+ *   bf16_turn(rows, n, out)            n columns of 16 rows, BF16_ROW_PITCH apart, into half of a panel
  *   bf16_pairs(a, b, out)              32 values of two rows into one row of a panel
  *   bf16_multiply(p)                   the product
  *   bf16_begin(), bf16_end()           around every product
+ *   BF16_CHUNK, BF16_PARTS             width of a panel; 2 where there is a PANEL_SPLIT, else 1
  *   BF16_ROWS                          tokens that the unit takes at a time: those missing are zeros
  *   BF16_FLOATS(name)                  the entry of the tier for panels of floats
  */
@@ -25,12 +26,15 @@
 #define BODY(name) KERNEL_CAT(TIER, name)
 
 _Static_assert(BF16_OUTPUTS == 32 && BF16_CHUNK % PREFILL_CHUNK == 0, "two halves, whole pieces");
+_Static_assert(BF16_PARTS *BF16_CHUNK <= BF16_WIDTH, "all parts have room");
 _Static_assert(BF16_TOKENS % BF16_ROWS == 0, "the missing rows have a place");
+
+enum { BF16_PANEL = BF16_OUTPUTS * BF16_CHUNK, BF16_PITCH = BF16_CHUNK + BF16_GAP };
 
 /* The scratch; [0] of large and [1] of small parts. */
 struct bf16_space {
     uint16_t *panel[2]; /* [BF16_SPAN, BF16_CHUNK / 2, BF16_OUTPUTS, 2] */
-    uint16_t *rows[2];  /* [16, BF16_PITCH] */
+    uint16_t *rows[2];  /* [16, BF16_ROW_PITCH] */
     uint16_t *x[2];     /* [BF16_TOKENS, BF16_PITCH] */
     float *floats;      /* [PREFILL_CHUNK] */
     int x_parts, w_parts;
@@ -46,10 +50,10 @@ static struct bf16_space bf16_layout(const struct kernels *k, graft_type type, v
     uint16_t *p = align_scratch(scratch);
     s.floats = (float *)(void *)p;
     p += PREFILL_CHUNK * sizeof(float) / sizeof *p;
-    for (int part = 0; part < 2; part++) {
+    for (int part = 0; part < BF16_PARTS; part++) {
         s.panel[part] = p;
         s.rows[part] = s.panel[part] + BF16_SPAN * BF16_PANEL;
-        s.x[part] = s.rows[part] + 16 * BF16_PITCH;
+        s.x[part] = s.rows[part] + 16 * BF16_ROW_PITCH;
         p = s.x[part] + BF16_TOKENS * BF16_PITCH;
     }
     return s;
@@ -67,18 +71,18 @@ static int64_t bf16_pad(uint16_t *row, int64_t n)
 static void bf16_weights(const struct kernels *k, const struct bf16_space *s,
                          const struct matrix *w, int64_t row, int64_t first, int64_t n, int64_t at)
 {
-    uint16_t *large = s->rows[0] + at * BF16_PITCH, *small = s->rows[1] + at * BF16_PITCH;
+    uint16_t *large = s->rows[0] + at * BF16_ROW_PITCH;
     if (s->quantised) {
         bf16_row(w, row, first, n, large);
     } else {
         k->dequantize[w->type](w, row, first, n, s->floats);
         if (s->w_parts == 2)
-            bf16_split(s->floats, n, large, small);
+            bf16_split(s->floats, n, large, s->rows[1] + at * BF16_ROW_PITCH);
         else
             bf16_round(s->floats, n, large);
     }
     for (int part = 0; part < s->w_parts; part++)
-        bf16_pad(s->rows[part] + at * BF16_PITCH, n);
+        bf16_pad(s->rows[part] + at * BF16_ROW_PITCH, n);
 }
 
 /* n columns of n_tok rows, x_stride apart, into s->x; returns n in whole steps. */
@@ -183,7 +187,7 @@ static void bf16_fill_transposed(const struct kernels *k, const struct bf16_spac
         if (r < n_row)
             bf16_weights(k, s, w, first + r, i, n, r % 2);
         for (int part = 0; part < s->w_parts; part++) {
-            uint16_t *even = s->rows[part], *odd = even + BF16_PITCH;
+            uint16_t *even = s->rows[part], *odd = even + BF16_ROW_PITCH;
             if (r >= n_row)
                 memset(r % 2 ? odd : even, 0, (size_t)width * sizeof *even);
             for (int64_t j = 0; r % 2 && j < width; j += BF16_OUTPUTS)
@@ -204,8 +208,8 @@ static void bf16_transposed(const struct kernels *k, const struct transposed_arg
         int64_t n_row = w->n_out - first < BF16_CHUNK ? w->n_out - first : BF16_CHUNK;
         p.n = bf16_activations(&s, dy + first, w->n_out, n_tok, n_row);
         p.fresh = first == 0 && !a->accumulate;
-        for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_GRAIN) {
-            int64_t n = a->i_end - i < TRANSPOSED_GRAIN ? a->i_end - i : TRANSPOSED_GRAIN;
+        for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_SPAN) {
+            int64_t n = a->i_end - i < TRANSPOSED_SPAN ? a->i_end - i : TRANSPOSED_SPAN;
             bf16_fill_transposed(k, &s, w, first, n_row, i, n);
             for (int64_t j = 0; j < n; j += BF16_OUTPUTS) {
                 p.n_row = n - j < BF16_OUTPUTS ? n - j : BF16_OUTPUTS;

@@ -15,19 +15,20 @@
 enum { PREFILL_OUTPUTS = PREFILL_VECTORS * VF };
 _Static_assert((int)PREFILL_OUTPUTS <= (int)PREFILL_PANEL, "the scratch holds PREFILL_PANEL rows");
 _Static_assert(PREFILL_CHUNK % VF == 0, "panels are turned VF by VF");
+_Static_assert((int)TRANSPOSED_ROWS <= (int)FLOAT_CHUNK, "there is room for their activations");
 
 /* The scratch. */
 struct float_space {
-    float *panel; /* turned: [PREFILL_CHUNK, PREFILL_OUTPUTS] */
-    float *rows;  /* as dequantised: [PREFILL_PANEL or TRANSPOSED_ROWS, FLOAT_PITCH] */
+    float *panel; /* turned: [FLOAT_CHUNK, PREFILL_OUTPUTS] */
+    float *rows;  /* as dequantised: [PREFILL_PANEL or TRANSPOSED_ROWS, ROW_PITCH] */
     float *x;     /* [FLOAT_TOKENS, FLOAT_PITCH] */
 };
 
 static struct float_space float_layout(void *scratch)
 {
     struct float_space s = {.panel = align_scratch(scratch)};
-    s.rows = s.panel + PREFILL_PANEL * PREFILL_CHUNK;
-    s.x = s.rows + TRANSPOSED_ROWS * FLOAT_PITCH;
+    s.rows = s.panel + PREFILL_PANEL * FLOAT_CHUNK;
+    s.x = s.rows + TRANSPOSED_ROWS * ROW_PITCH;
     return s;
 }
 
@@ -99,27 +100,36 @@ static void turn_square(const float *from, float *to, int64_t columns)
     vf r[VF];
     TIMES(i, VF)
     {
-        r[i] = v_load_some(from + i * FLOAT_PITCH, columns);
+        r[i] = v_load_some(from + i * ROW_PITCH, columns);
     }
     v_transpose(r);
     for (int64_t j = 0; j < columns; j++)
         v_store(to + j * PREFILL_OUTPUTS, r[j]);
 }
 
-/* Rows o..o+n_row, columns first..first+n of W into the panel; rows that do not exist are 0. */
-static void fill_panel(const struct kernels *k, const struct float_space *s, const struct matrix *w,
-                       int64_t o, int64_t n_row, int64_t first, int64_t n)
+/* Rows o..o+n_row, columns first..first+n ≤ PREFILL_CHUNK of W into a panel; rows that do not exist
+ * are 0. */
+static void fill_piece(const struct kernels *k, const struct float_space *s, const struct matrix *w,
+                       int64_t o, int64_t n_row, int64_t first, int64_t n, float *panel)
 {
     for (int64_t r = 0; r < PREFILL_OUTPUTS; r++) {
         if (r < n_row)
-            k->dequantize[w->type](w, o + r, first, n, s->rows + r * FLOAT_PITCH);
+            k->dequantize[w->type](w, o + r, first, n, s->rows + r * ROW_PITCH);
         else
-            memset(s->rows + r * FLOAT_PITCH, 0, (size_t)n * sizeof *s->rows);
+            memset(s->rows + r * ROW_PITCH, 0, (size_t)n * sizeof *s->rows);
     }
     for (int64_t r = 0; r < PREFILL_OUTPUTS; r += VF)
         for (int64_t j = 0; j < n; j += VF)
-            turn_square(s->rows + r * FLOAT_PITCH + j, s->panel + j * PREFILL_OUTPUTS + r,
+            turn_square(s->rows + r * ROW_PITCH + j, panel + j * PREFILL_OUTPUTS + r,
                         n - j < VF ? n - j : VF);
+}
+
+static void fill_panel(const struct kernels *k, const struct float_space *s, const struct matrix *w,
+                       int64_t o, int64_t n_row, int64_t first, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += PREFILL_CHUNK)
+        fill_piece(k, s, w, o, n_row, first + j, n - j < PREFILL_CHUNK ? n - j : PREFILL_CHUNK,
+                   s->panel + j * PREFILL_OUTPUTS);
 }
 
 /* The product of up to FLOAT_TOKENS rows of x. */
@@ -133,8 +143,8 @@ static void float_straight(const struct kernels *k, const struct matrix *w, cons
                              .panel_pitch = PREFILL_OUTPUTS,
                              .y_stride = y_stride,
                              .n_tok = n_tok};
-    for (int64_t first = 0; first < w->n_in; first += PREFILL_CHUNK) {
-        p.n = w->n_in - first < PREFILL_CHUNK ? w->n_in - first : PREFILL_CHUNK;
+    for (int64_t first = 0; first < w->n_in; first += FLOAT_CHUNK) {
+        p.n = w->n_in - first < FLOAT_CHUNK ? w->n_in - first : FLOAT_CHUNK;
         p.fresh = first == 0;
         copy_activations(&s, x + first, w->n_in, n_tok, p.n);
         for (int64_t o = o_begin; o < o_end; o += PREFILL_OUTPUTS) {
@@ -167,7 +177,7 @@ static void fill_transposed(const struct kernels *k, const struct float_space *s
 {
     const int64_t width = blocks_of(n, PREFILL_OUTPUTS) * PREFILL_OUTPUTS;
     for (int64_t r = 0; r < n_row; r++) {
-        float *row = s->rows + r * FLOAT_PITCH;
+        float *row = s->rows + r * ROW_PITCH;
         k->dequantize[w->type](w, first + r, i, n, row);
         memset(row + n, 0, (size_t)(width - n) * sizeof *row);
     }
@@ -180,13 +190,13 @@ static void float_transposed(const struct kernels *k, const struct transposed_ar
     const struct matrix *w = a->w;
     const struct float_space s = float_layout(a->scratch);
     struct prefill_tile p = {
-        .x = s.x, .panel_pitch = FLOAT_PITCH, .y_stride = a->dx_stride, .n_tok = n_tok};
+        .x = s.x, .panel_pitch = ROW_PITCH, .y_stride = a->dx_stride, .n_tok = n_tok};
     for (int64_t first = 0; first < w->n_out; first += TRANSPOSED_ROWS) {
         p.n = w->n_out - first < TRANSPOSED_ROWS ? w->n_out - first : TRANSPOSED_ROWS;
         p.fresh = first == 0 && !a->accumulate;
         copy_activations(&s, dy + first, w->n_out, n_tok, p.n);
-        for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_GRAIN) {
-            int64_t n = a->i_end - i < TRANSPOSED_GRAIN ? a->i_end - i : TRANSPOSED_GRAIN;
+        for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_SPAN) {
+            int64_t n = a->i_end - i < TRANSPOSED_SPAN ? a->i_end - i : TRANSPOSED_SPAN;
             fill_transposed(k, &s, w, first, p.n, i, n);
             for (int64_t j = 0; j < n; j += PREFILL_OUTPUTS) {
                 p.n_row = n - j < PREFILL_OUTPUTS ? n - j : PREFILL_OUTPUTS;

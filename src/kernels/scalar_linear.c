@@ -150,12 +150,12 @@ static void scalar_add_row(const struct transposed_args *a, int64_t o, int64_t i
 
 void scalar_linear_transposed(const struct kernels *k, const struct transposed_args *a)
 {
-    float *row = align_scratch(a->scratch); /* [TRANSPOSED_GRAIN] */
+    float *row = align_scratch(a->scratch); /* [TRANSPOSED_SPAN] */
     for (int t = 0; t < a->n_tok && !a->accumulate; t++)
         for (int64_t i = a->i_begin; i < a->i_end; i++)
             a->dx[t * a->dx_stride + i] = 0;
-    for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_GRAIN) {
-        int64_t left = a->i_end - i, n = left < TRANSPOSED_GRAIN ? left : TRANSPOSED_GRAIN;
+    for (int64_t i = a->i_begin; i < a->i_end; i += TRANSPOSED_SPAN) {
+        int64_t left = a->i_end - i, n = left < TRANSPOSED_SPAN ? left : TRANSPOSED_SPAN;
         for (int64_t o = 0; o < a->w->n_out; o++) {
             k->dequantize[a->w->type](a->w, o, i, n, row);
             scalar_add_row(a, o, i, n, row);

@@ -17,7 +17,7 @@ static void bf16_round(const float *x, int64_t n, uint16_t *out)
 
 static void bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t n, uint16_t *out)
 {
-    float values[BF16_CHUNK];
+    float values[PREFILL_CHUNK];
     scalar_kernels.dequantize[w->type](w, row, first, n, values);
     bf16_round(values, n, out);
 }
@@ -34,7 +34,7 @@ static void bf16_turn(const uint16_t *rows, int64_t n, uint16_t *out)
 {
     for (int64_t i = 0; i < n; i++)
         for (int64_t r = 0; r < 16; r++)
-            out[(i / 2 * BF16_OUTPUTS + r) * 2 + i % 2] = rows[r * BF16_PITCH + i];
+            out[(i / 2 * BF16_OUTPUTS + r) * 2 + i % 2] = rows[r * BF16_ROW_PITCH + i];
 }
 
 static void bf16_pairs(const uint16_t *a, const uint16_t *b, uint16_t *out)

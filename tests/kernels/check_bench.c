@@ -118,7 +118,7 @@ static void transposed_slice(const struct bench_case *c, int worker, int n_worke
                                 .dx = c->b->y,
                                 .dx_stride = c->w.n_in,
                                 .scratch = c->b->scratch + (size_t)worker * SCRATCH_BYTES};
-    pool_split(c->w.n_in, TRANSPOSED_GRAIN, worker, n_workers, &a.i_begin, &a.i_end);
+    pool_split(c->w.n_in, transposed_grain(&c->w), worker, n_workers, &a.i_begin, &a.i_end);
     c->k->linear_transposed(c->k, &a);
 }
 
@@ -165,17 +165,18 @@ static float bound_of(const struct bench_case *c)
 /* The first columns of the last token agree with the scalar tier. */
 static bool transposed_is_right(const struct bench_case *c)
 {
-    float want[TRANSPOSED_GRAIN];
+    enum { COLUMNS = 256 };
+    float want[COLUMNS];
     int t = c->n_tok - 1;
     const struct transposed_args a = {.w = &c->w,
                                       .dy = c->b->x + t * c->w.n_out,
                                       .n_tok = 1,
-                                      .i_end = TRANSPOSED_GRAIN,
+                                      .i_end = COLUMNS,
                                       .dx = want,
-                                      .dx_stride = TRANSPOSED_GRAIN,
+                                      .dx_stride = COLUMNS,
                                       .scratch = c->b->scratch};
     scalar_kernels.linear_transposed(&scalar_kernels, &a);
-    return is_near(c->b->y + t * c->w.n_in, want, TRANSPOSED_GRAIN, bound_of(c));
+    return is_near(c->b->y + t * c->w.n_in, want, COLUMNS, bound_of(c));
 }
 
 /* Eight outputs of the last token agree with the scalar tier. */

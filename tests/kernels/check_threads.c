@@ -26,8 +26,8 @@ static void slice(void *context, int worker, int n_workers)
 {
     const struct threaded *p = context;
     int64_t begin, end, width = width_of(p);
-    pool_split(width, p->product == TRANSPOSED ? TRANSPOSED_GRAIN : 16, worker, n_workers, &begin,
-               &end);
+    pool_split(width, p->product == TRANSPOSED ? transposed_grain(p->w) : 16, worker, n_workers,
+               &begin, &end);
     const struct transposed_args a = {.w = p->w,
                                       .dy = p->x,
                                       .n_tok = N_TOK,

@@ -131,7 +131,9 @@ static void compare_splits(const struct kernels *k, const struct transposed *p, 
                            int64_t stride)
 {
     const int64_t n_in = p->w->n_in;
-    for (int64_t at = 0; at < n_in; at += TRANSPOSED_GRAIN) {
+    const int64_t grain = transposed_grain(p->w);
+    for (int round = 0; round < 3; round++) {
+        int64_t at = check_below((int)(n_in / grain) + 1) * grain;
         struct padded dx = padded_alloc(p->n_tok * stride);
         transposed_run(k, p, 0, p->n_tok, at, n_in, dx.data, stride, false);
         for (int t = 0; t < p->n_tok; t++)

@@ -22,8 +22,10 @@
 #define BF16_FLOATS(name) KERNEL_CAT(avx512, name)
 #endif
 
+/* A panel (32 KB) stays in the first cache, while activations come from the second. */
+enum { BF16_CHUNK = BF16_WIDTH / 2, BF16_PARTS = 2, X_PITCH = BF16_CHUNK + BF16_GAP };
 /* Distances in bytes: rows of activations, rows of a panel. */
-enum { X_STRIDE = 2 * BF16_PITCH, PANEL_STRIDE = 4 * BF16_OUTPUTS };
+enum { X_STRIDE = 2 * X_PITCH, PANEL_STRIDE = 4 * BF16_OUTPUTS };
 
 /* What there is of 32 tokens and 32 outputs, between y and a place of full size. */
 static void copy_part(const struct bf16_tile *p, int token, float *part, bool store)
@@ -52,12 +54,12 @@ static void multiply_32(const struct bf16_tile *p, int token, float *sums, int64
         TILE_LOAD(3, lower + TILE_FLOATS, stride);
     }
     for (int term = 0; term < p->n_terms; term++) {
-        const uint16_t *x = p->x[term] + token * BF16_PITCH, *w = p->panel[term];
+        const uint16_t *x = p->x[term] + token * X_PITCH, *w = p->panel[term];
         for (int64_t j = 0; j < p->n; j += TILE_HALVES) {
             TILE_LOAD(4, x + j, X_STRIDE);
             TILE_LOAD(6, w + j * BF16_OUTPUTS, PANEL_STRIDE);
             TILE_LOAD(7, w + j * BF16_OUTPUTS + TILE_HALVES, PANEL_STRIDE);
-            TILE_LOAD(5, x + j + TILE_ROWS * BF16_PITCH, X_STRIDE);
+            TILE_LOAD(5, x + j + TILE_ROWS * X_PITCH, X_STRIDE);
             TILE_DOT(0, 4, 6);
             TILE_DOT(1, 4, 7);
             TILE_DOT(2, 5, 6);
@@ -81,7 +83,7 @@ static void multiply_16(const struct bf16_tile *p, int token, float *sums, int64
         TILE_LOAD(1, sums + TILE_FLOATS, stride);
     }
     for (int term = 0; term < p->n_terms; term++) {
-        const uint16_t *x = p->x[term] + token * BF16_PITCH, *w = p->panel[term];
+        const uint16_t *x = p->x[term] + token * X_PITCH, *w = p->panel[term];
         for (int64_t j = 0; j < p->n; j += TILE_HALVES) {
             TILE_LOAD(4, x + j, X_STRIDE);
             TILE_LOAD(6, w + j * BF16_OUTPUTS, PANEL_STRIDE);

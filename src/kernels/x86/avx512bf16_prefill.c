@@ -9,7 +9,9 @@
 #define TIER avx512bf16
 
 /* 12 · 2 sums, 2 vectors of pairs of weights and one of x: 27 of 32 registers. */
-enum { TILE_TOKENS = 12, PAIRS_APART = 2 * BF16_OUTPUTS };
+enum { TILE_TOKENS = 12 };
+
+enum { BF16_CHUNK = BF16_WIDTH, BF16_PARTS = 1, X_PITCH = BF16_CHUNK + BF16_GAP };
 
 ALWAYS_INLINE __m512bh pair_of(const uint16_t *p)
 {
@@ -19,7 +21,7 @@ ALWAYS_INLINE __m512bh pair_of(const uint16_t *p)
 ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int tokens, int vectors)
 {
     vf sum[TILE_TOKENS][2];
-    const uint16_t *x = p->x[0] + token * BF16_PITCH;
+    const uint16_t *x = p->x[0] + token * X_PITCH;
     float *y = p->y + token * p->y_stride;
     TIMES(t, tokens) TIMES(v, vectors)
     {
@@ -28,6 +30,12 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
         if (!p->fresh && left > 0)
             sum[t][v] = v_load_some(y + t * p->y_stride + v * VF, left);
     }
+    if (tokens == TILE_TOKENS) /* the sums of the next tile, on their way meanwhile */
+        TIMES(t, tokens) TIMES(v, vectors)
+        {
+            const float *next = y + (TILE_TOKENS + t) * p->y_stride + v * VF;
+            _mm_prefetch((const char *)next, _MM_HINT_T1);
+        }
     for (int64_t j = 0; j < p->n; j += 2) {
         __m512bh w[2];
         TIMES(v, vectors)
@@ -36,7 +44,7 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
         }
         TIMES(t, tokens)
         {
-            __m512bh xj = pair_of(x + t * BF16_PITCH + j);
+            __m512bh xj = pair_of(x + t * X_PITCH + j);
             TIMES(v, vectors) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], w[v], xj);
         }
     }

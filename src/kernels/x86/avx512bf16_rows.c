@@ -1,9 +1,10 @@
-/* avx512bf16_rows.c: rows of quantised weights as bf16: dequantised by the steps of dequantize_body.h and then
- * rounded, so a value here is f32_to_bf16 of what the tier dequantises, to the bit. (Where that is
- * denormal it may be 0, which is what the unit takes it for.)
+/* avx512bf16_rows.c: rows of quantised weights as bf16: dequantised by the steps of dequantize_body.h
+ * and then rounded, so a value here is f32_to_bf16 of what the tier dequantises, to the bit. (Where
+ * that is denormal it may be 0, which is what the unit takes it for.)
  *
- * The panels of avx512bf16 and amx are made of these. A vector of 32 codes becomes two of floats,
- * times d plus m, and one of bf16.
+ * The panels of avx512bf16 and amx are made of these, and filling them is what is lost beside the
+ * product. Codes of up to 5 bits with one scale give so few values that these are computed and rounded
+ * first, and the codes then choose among 32 of them; wider codes are converted one by one.
  */
 #include "avx512bf16.h"
 
@@ -11,19 +12,12 @@
 #include "kernels/blocks.h"
 #include "kernels/panels.h"
 
-/* 32 values d · q + m, each factor once per 16. */
-ALWAYS_INLINE void put_32(uint16_t *y, __m256i q, bool is_signed, const vf d[2], const vf m[2])
+typedef int32_t lanes __attribute__((vector_size(64)));
+static const lanes LANE = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+ALWAYS_INLINE __m512i round_32(vf low, vf high)
 {
-    const __m128i half[2] = {_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)};
-    vf v[2];
-    TIMES(h, 2)
-    {
-        __m512i wide = is_signed ? _mm512_cvtepi8_epi32(half[h]) : _mm512_cvtepu8_epi32(half[h]);
-        v[h] = v_mul(_mm512_cvtepi32_ps(wide), d[h]);
-        if (m)
-            v[h] = v_add(v[h], m[h]);
-    }
-    _mm512_storeu_si512(y, (__m512i)_mm512_cvtne2ps_pbh(v[1], v[0]));
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
 void avx512bf16_round(const float *x, int64_t n, uint16_t *y)
@@ -53,7 +47,61 @@ void avx512bf16_split(const float *x, int64_t n, uint16_t *large, uint16_t *smal
     }
 }
 
+/* ---- codes to values ---------------------------------------------------------------------- */
+
+/* 32 of the 32 values in the table. */
+ALWAYS_INLINE void put_chosen(uint16_t *y, __m256i codes, __m512i table)
+{
+    _mm512_storeu_si512(y, _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(codes), table));
+}
+
+/* 32 values d · q + m, each factor once per 16. */
+ALWAYS_INLINE void put_converted(uint16_t *y, __m256i q, bool is_signed, const vf d[2],
+                                 const vf m[2])
+{
+    const __m128i half[2] = {_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1)};
+    vf v[2];
+    TIMES(h, 2)
+    {
+        __m512i wide = is_signed ? _mm512_cvtepi8_epi32(half[h]) : _mm512_cvtepu8_epi32(half[h]);
+        v[h] = v_mul(_mm512_cvtepi32_ps(wide), d[h]);
+        if (m)
+            v[h] = v_add(v[h], m[h]);
+    }
+    _mm512_storeu_si512(y, round_32(v[0], v[1]));
+}
+
+ALWAYS_INLINE __m256i load_32(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+ALWAYS_INLINE __m256i plus(__m256i codes, int n)
+{
+    return _mm256_add_epi8(codes, _mm256_set1_epi8((char)n));
+}
+
 /* ---- blocks of 32 ------------------------------------------------------------------------- */
+
+ALWAYS_INLINE int64_t bytes_of_32(graft_type type)
+{
+    switch (type) {
+    case GRAFT_TYPE_Q4_0:
+        return 18;
+    case GRAFT_TYPE_Q4_1:
+        return 20;
+    case GRAFT_TYPE_Q5_0:
+        return 22;
+    case GRAFT_TYPE_Q5_1:
+        return 24;
+    case GRAFT_TYPE_Q8_0:
+        return 34;
+    case GRAFT_TYPE_MLX4:
+        return 16;
+    default: /* MLX8 */
+        return 32;
+    }
+}
 
 /* The low nibbles of 16 bytes, then the high ones. */
 ALWAYS_INLINE __m256i nibbles_of(const uint8_t *p)
@@ -77,9 +125,25 @@ ALWAYS_INLINE __m256i fifth_bits_of(const uint8_t *p)
     return _mm256_maskz_set1_epi8(load_u32(p), 16);
 }
 
-ALWAYS_INLINE __m256i less(__m256i q, char offset)
+/* The codes of a block, from 0. */
+ALWAYS_INLINE __m256i codes_of_32(graft_type type, const uint8_t *p)
 {
-    return _mm256_sub_epi8(q, _mm256_set1_epi8(offset));
+    switch (type) {
+    case GRAFT_TYPE_Q4_0:
+        return nibbles_of(p + 2);
+    case GRAFT_TYPE_Q4_1:
+        return nibbles_of(p + 4);
+    case GRAFT_TYPE_Q5_0:
+        return _mm256_or_si256(nibbles_of(p + 6), fifth_bits_of(p + 2));
+    case GRAFT_TYPE_Q5_1:
+        return _mm256_or_si256(nibbles_of(p + 8), fifth_bits_of(p + 4));
+    case GRAFT_TYPE_Q8_0:
+        return load_32(p + 2);
+    case GRAFT_TYPE_MLX4:
+        return nibbles_in_turn(p);
+    default: /* MLX8 */
+        return load_32(p);
+    }
 }
 
 ALWAYS_INLINE vf spread_f16(const uint8_t *p)
@@ -87,68 +151,100 @@ ALWAYS_INLINE vf spread_f16(const uint8_t *p)
     return _mm512_cvtph_ps(_mm256_set1_epi16((int16_t)load_u16(p)));
 }
 
-/* A row of blocks of BYTES, whose codes are CODES and offsets M; `p` is the block. */
-#define ROW_32(name, BYTES, SIGNED, CODES, M)                                                      \
-    static void row_##name(const struct matrix *w, int64_t row, int64_t first, int64_t n,          \
-                           uint16_t *y)                                                            \
-    {                                                                                              \
-        const uint8_t *p = block_at(w, row, first / Q8_BLOCK, BYTES);                              \
-        for (int64_t i = 0; i < n; i += Q8_BLOCK, p += (BYTES)) {                                  \
-            const vf d = spread_f16(p), m = M, ds[2] = {d, d}, ms[2] = {m, m};                     \
-            put_32(y + i, CODES, SIGNED, ds, (SIGNED) ? NULL : ms);                                \
-        }                                                                                          \
-    }
-ROW_32(q4_0, 18, true, less(nibbles_of(p + 2), 8), v_zero())
-ROW_32(q4_1, 20, false, nibbles_of(p + 4), spread_f16(p + 2))
-ROW_32(q5_0, 22, true, less(_mm256_or_si256(nibbles_of(p + 6), fifth_bits_of(p + 2)), 16), v_zero())
-ROW_32(q5_1, 24, false, _mm256_or_si256(nibbles_of(p + 8), fifth_bits_of(p + 4)), spread_f16(p + 2))
-ROW_32(q8_0, 34, true, _mm256_loadu_si256((const __m256i *)(p + 2)), v_zero())
+/* w = d · q + m */
+struct factors {
+    vf d, m;
+};
 
-/* MLX: the factors lie apart. */
-#define ROW_MLX(name, BYTES, CODES)                                                                \
+/* A row of blocks. */
+struct row_32 {
+    const struct matrix *w;
+    int64_t row, first; /* block */
+    const uint8_t *p;
+};
+
+/* Of block `index` of the row in hand. */
+ALWAYS_INLINE struct factors factors_of_32(graft_type type, const struct row_32 *r, int64_t index)
+{
+    const uint8_t *p = r->p + index * bytes_of_32(type);
+    if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8)
+        return (struct factors){v_set1(mlx_factor(r->w, r->w->scales, r->row, r->first + index)),
+                                v_set1(mlx_factor(r->w, r->w->biases, r->row, r->first + index))};
+    if (type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_Q5_1)
+        return (struct factors){spread_f16(p), spread_f16(p + 2)};
+    return (struct factors){spread_f16(p), v_zero()};
+}
+
+/* The values of 16 codes from `code`. */
+ALWAYS_INLINE vf levels_of_32(graft_type type, struct factors f, int code)
+{
+    int offset = type == GRAFT_TYPE_Q4_0 ? 8 : type == GRAFT_TYPE_Q5_0 ? 16 : 0;
+    vf v = v_mul(f.d, _mm512_cvtepi32_ps((__m512i)(LANE + (code - offset))));
+    return offset ? v : v_add(v, f.m);
+}
+
+ALWAYS_INLINE void fill_row_32(graft_type type, const struct row_32 *r, int64_t n_block,
+                               uint16_t *y)
+{
+    const bool nibbles =
+        type == GRAFT_TYPE_Q4_0 || type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_MLX4;
+    const int64_t bytes = bytes_of_32(type);
+    const uint8_t *p = r->p;
+    int64_t b = 0;
+    for (; nibbles && b + 2 <= n_block; b += 2, y += 64, p += 2 * bytes) { /* one table for two */
+        __m512i table = round_32(levels_of_32(type, factors_of_32(type, r, b), 0),
+                                 levels_of_32(type, factors_of_32(type, r, b + 1), 0));
+        put_chosen(y, codes_of_32(type, p), table);
+        put_chosen(y + 32, plus(codes_of_32(type, p + bytes), 16), table);
+    }
+    for (; b < n_block; b++, y += 32, p += bytes) {
+        const struct factors f = factors_of_32(type, r, b);
+        const vf d[2] = {f.d, f.d}, m[2] = {f.m, f.m};
+        if (type == GRAFT_TYPE_Q8_0)
+            put_converted(y, codes_of_32(type, p), true, d, NULL);
+        else if (type == GRAFT_TYPE_MLX8)
+            put_converted(y, codes_of_32(type, p), false, d, m);
+        else
+            put_chosen(y, codes_of_32(type, p),
+                       round_32(levels_of_32(type, f, 0), levels_of_32(type, f, 16)));
+    }
+}
+
+#define ROW_32(TYPE, name)                                                                         \
     static void row_##name(const struct matrix *w, int64_t row, int64_t first, int64_t n,          \
                            uint16_t *y)                                                            \
     {                                                                                              \
-        const uint8_t *p = block_at(w, row, first / Q8_BLOCK, BYTES);                              \
-        for (int64_t i = 0; i < n; i += Q8_BLOCK, p += (BYTES)) {                                  \
-            const vf d = v_set1(mlx_factor(w, w->scales, row, (first + i) / Q8_BLOCK));            \
-            const vf m = v_set1(mlx_factor(w, w->biases, row, (first + i) / Q8_BLOCK));            \
-            const vf ds[2] = {d, d}, ms[2] = {m, m};                                               \
-            put_32(y + i, CODES, false, ds, ms);                                                   \
-        }                                                                                          \
+        const int64_t block = first / Q8_BLOCK;                                                    \
+        const struct row_32 r = {w, row, block,                                                    \
+                                 block_at(w, row, block, bytes_of_32(GRAFT_TYPE_##TYPE))};         \
+        fill_row_32(GRAFT_TYPE_##TYPE, &r, n / Q8_BLOCK, y);                                       \
     }
-ROW_MLX(mlx4, 16, nibbles_in_turn(p))
-ROW_MLX(mlx8, 32, _mm256_loadu_si256((const __m256i *)p))
+KERNEL_Q8_TYPES(ROW_32)
 
 /* ---- blocks of 256 (layouts: blocks.h) ----------------------------------------------------- */
-
-struct factors256 {
-    float d[16], m[16]; /* per 16 values: w = d · q + m */
-};
 
 ALWAYS_INLINE vf bytes_to_floats(__m128i bytes)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
 }
 
-/* d · scale and −(dmin · min) of 16 scales and mins in bytes. */
-ALWAYS_INLINE void set_factors(struct factors256 *f, float d, __m128i scales, float dmin,
-                               __m128i mins)
+/* d · scale and −(dmin · min) of 16 scales and mins in bytes, each for 16 values. */
+ALWAYS_INLINE struct factors make_factors(float d, __m128i scales, float dmin, __m128i mins)
 {
-    v_store(f->d, v_mul(v_set1(d), bytes_to_floats(scales)));
-    v_store(f->m, v_sub(v_zero(), v_mul(v_set1(dmin), bytes_to_floats(mins))));
+    return (struct factors){v_mul(v_set1(d), bytes_to_floats(scales)),
+                            v_sub(v_zero(), v_mul(v_set1(dmin), bytes_to_floats(mins)))};
 }
 
 /* Eight 6-bit scales and mins in 12 bytes, each for 32 values. */
-ALWAYS_INLINE void set_factors_k4(struct factors256 *f, const uint8_t *p)
+ALWAYS_INLINE struct factors factors_k4(const uint8_t *p)
 {
     uint32_t a = load_u32(p + 4), b = load_u32(p + 8), c = load_u32(p + 12);
     uint32_t scales_high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
     uint32_t mins_high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
     __m128i scales = _mm_set_epi32(0, 0, (int)scales_high, (int)(a & 0x3f3f3f3f));
     __m128i mins = _mm_set_epi32(0, 0, (int)mins_high, (int)(b & 0x3f3f3f3f));
-    set_factors(f, LOAD_F16(p), _mm_unpacklo_epi8(scales, scales), LOAD_F16(p + 2),
-                _mm_unpacklo_epi8(mins, mins));
+    return make_factors(LOAD_F16(p), _mm_unpacklo_epi8(scales, scales), LOAD_F16(p + 2),
+                        _mm_unpacklo_epi8(mins, mins));
 }
 
 /* Sixteen 6-bit scales, less 32, in 12 bytes. */
@@ -162,86 +258,126 @@ ALWAYS_INLINE __m128i scales_q3_k(const uint8_t *p)
     return _mm_sub_epi8(scales, _mm_set1_epi8(32));
 }
 
-ALWAYS_INLINE void load_factors(graft_type type, const uint8_t *p, struct factors256 *f)
+ALWAYS_INLINE struct factors factors_of_256(graft_type type, const uint8_t *p)
 {
     const __m128i nibble = _mm_set1_epi8(15), none = _mm_setzero_si128();
     __m128i bytes;
     switch (type) {
     case GRAFT_TYPE_Q2_K:
         bytes = _mm_loadu_si128((const __m128i *)p);
-        set_factors(f, LOAD_F16(p + 80), _mm_and_si128(bytes, nibble), LOAD_F16(p + 82),
-                    _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
-        break;
+        return make_factors(LOAD_F16(p + 80), _mm_and_si128(bytes, nibble), LOAD_F16(p + 82),
+                            _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
     case GRAFT_TYPE_Q3_K:
-        set_factors(f, LOAD_F16(p + 108), scales_q3_k(p + 96), 0, none);
-        break;
+        return make_factors(LOAD_F16(p + 108), scales_q3_k(p + 96), 0, none);
     case GRAFT_TYPE_Q6_K:
         bytes = _mm_loadu_si128((const __m128i *)(p + 192));
-        set_factors(f, LOAD_F16(p + 208), bytes, 0, none);
-        break;
+        return make_factors(LOAD_F16(p + 208), bytes, 0, none);
     default: /* Q4_K, Q5_K */
-        set_factors_k4(f, p);
-        break;
+        return factors_k4(p);
     }
 }
 
 /* 32 bytes shifted right, and what of each the mask keeps. */
 ALWAYS_INLINE __m256i bits_of(const uint8_t *p, int shift, char mask)
 {
-    __m256i v = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)p), shift);
-    return _mm256_and_si256(v, _mm256_set1_epi8(mask));
+    return _mm256_and_si256(_mm256_srli_epi16(load_32(p), shift), _mm256_set1_epi8(mask));
 }
 
-/* The 32 codes of group g. */
-ALWAYS_INLINE __m256i group_codes(graft_type type, const uint8_t *p, int g)
+/* 2^to in each byte where bit `from` is set. */
+ALWAYS_INLINE __m256i moved_bit(const uint8_t *p, int from, int to)
 {
-    const __m256i bit = _mm256_set1_epi8((char)(1 << g));
-    __m256i q;
+    __mmask32 set = _mm256_test_epi8_mask(load_32(p), _mm256_set1_epi8((char)(1 << from)));
+    return _mm256_maskz_set1_epi8(set, (char)(1 << to));
+}
+
+/* The 32 codes of group g, from 0. */
+ALWAYS_INLINE __m256i codes_of_256(graft_type type, const uint8_t *p, int g)
+{
     switch (type) {
     case GRAFT_TYPE_Q2_K:
         return bits_of(p + 16 + g / 4 * 32, g % 4 * 2, 3);
-    case GRAFT_TYPE_Q3_K: /* 4 lower where the third bit is clear */
-        q = bits_of(p + 32 + g / 4 * 32, g % 4 * 2, 3);
-        return _mm256_mask_sub_epi8(
-            q, _mm256_testn_epi8_mask(_mm256_loadu_si256((const __m256i *)p), bit), q,
-            _mm256_set1_epi8(4));
+    case GRAFT_TYPE_Q3_K:
+        return _mm256_or_si256(bits_of(p + 32 + g / 4 * 32, g % 4 * 2, 3), moved_bit(p, g, 2));
     case GRAFT_TYPE_Q4_K:
         return bits_of(p + 16 + g / 2 * 32, g % 2 * 4, 15);
     case GRAFT_TYPE_Q5_K:
-        q = bits_of(p + 48 + g / 2 * 32, g % 2 * 4, 15);
-        return _mm256_mask_add_epi8(
-            q, _mm256_test_epi8_mask(_mm256_loadu_si256((const __m256i *)(p + 16)), bit), q,
-            _mm256_set1_epi8(16));
+        return _mm256_or_si256(bits_of(p + 48 + g / 2 * 32, g % 2 * 4, 15),
+                               moved_bit(p + 16, g, 4));
     default: /* Q6_K */
-        q = bits_of(p + g / 4 * 64 + g % 2 * 32, g % 4 / 2 * 4, 15);
-        return less(
-            _mm256_or_si256(q, _mm256_slli_epi16(bits_of(p + 128 + g / 4 * 32, g % 4 * 2, 3), 4)),
-            32);
+        return _mm256_or_si256(bits_of(p + g / 4 * 64 + g % 2 * 32, g % 4 / 2 * 4, 15),
+                               _mm256_slli_epi16(bits_of(p + 128 + g / 4 * 32, g % 4 * 2, 3), 4));
     }
 }
 
-#define ROW_256(TYPE, name, BYTES, HAS_MINS)                                                       \
+/* log2 of the codes that a scale has; the scales of Q4_K and Q5_K stand twice. */
+ALWAYS_INLINE int code_bits(graft_type type)
+{
+    return type == GRAFT_TYPE_Q2_K   ? 2
+           : type == GRAFT_TYPE_Q3_K ? 3
+           : type == GRAFT_TYPE_Q4_K ? 4
+                                     : 5;
+}
+
+ALWAYS_INLINE bool scale_per_32(graft_type type)
+{
+    return type == GRAFT_TYPE_Q4_K || type == GRAFT_TYPE_Q5_K;
+}
+
+/* Values 16 · part and on, when those of all codes of the first scale come first, then those of the
+ * second, and so on. */
+ALWAYS_INLINE vf levels_of_256(graft_type type, const struct factors *f, int part)
+{
+    const int bits = code_bits(type), offset = type == GRAFT_TYPE_Q3_K ? 4 : 0;
+    const lanes at = LANE + 16 * part;
+    const __m512i scale = (__m512i)(at >> bits << (int)scale_per_32(type));
+    const vf codes = _mm512_cvtepi32_ps((__m512i)((at & ((1 << bits) - 1)) - offset));
+    vf v = v_mul(_mm512_permutexvar_ps(scale, f->d), codes);
+    return offset ? v : v_add(v, _mm512_permutexvar_ps(scale, f->m));
+}
+
+ALWAYS_INLINE void fill_chosen_256(graft_type type, const uint8_t *p, uint16_t *y)
+{
+    /* Groups that share a table, and where the values of a group's halves begin in it. */
+    const int bits = code_bits(type), sharing = scale_per_32(type) ? 32 >> bits : 16 >> bits;
+    const struct factors f = factors_of_256(type, p);
+    __m512i table = _mm512_setzero_si512();
+    TIMES(g, 8)
+    {
+        const int t = g / sharing, low = g % sharing * (32 / sharing);
+        const int high = scale_per_32(type) ? low : low + (1 << bits);
+        const __m256i begin = _mm256_set_m128i(_mm_set1_epi8((char)high), _mm_set1_epi8((char)low));
+        if (g % sharing == 0)
+            table = round_32(levels_of_256(type, &f, 2 * t), levels_of_256(type, &f, 2 * t + 1));
+        put_chosen(y + 32 * g, _mm256_add_epi8(codes_of_256(type, p, g), begin), table);
+    }
+}
+
+ALWAYS_INLINE void fill_q6_k(const uint8_t *p, uint16_t *y)
+{
+    const struct factors f = factors_of_256(GRAFT_TYPE_Q6_K, p);
+    float scale[16];
+    v_store(scale, f.d);
+    TIMES(g, 8)
+    {
+        const vf d[2] = {v_set1(scale[2 * g]), v_set1(scale[2 * g + 1])};
+        put_converted(y + 32 * g, plus(codes_of_256(GRAFT_TYPE_Q6_K, p, g), -32), true, d, NULL);
+    }
+}
+
+#define ROW_256(TYPE, name)                                                                        \
     static void row_##name(const struct matrix *w, int64_t row, int64_t first, int64_t n,          \
                            uint16_t *y)                                                            \
     {                                                                                              \
-        const uint8_t *p = block_at(w, row, first / Q8K_BLOCK, BYTES);                             \
-        for (int64_t i = 0; i < n; i += Q8K_BLOCK, p += (BYTES)) {                                 \
-            struct factors256 f;                                                                   \
-            load_factors(GRAFT_TYPE_##TYPE, p, &f);                                                \
-            TIMES(g, 8)                                                                            \
-            {                                                                                      \
-                const vf d[2] = {v_set1(f.d[2 * g]), v_set1(f.d[2 * g + 1])};                      \
-                const vf m[2] = {v_set1(f.m[2 * g]), v_set1(f.m[2 * g + 1])};                      \
-                put_32(y + i + 32 * g, group_codes(GRAFT_TYPE_##TYPE, p, g), true, d,              \
-                       (HAS_MINS) ? m : NULL);                                                     \
-            }                                                                                      \
+        const int64_t bytes = (int64_t)type_traits(GRAFT_TYPE_##TYPE)->block_bytes;                \
+        const uint8_t *p = block_at(w, row, first / Q8K_BLOCK, bytes);                             \
+        for (int64_t i = 0; i < n; i += Q8K_BLOCK, p += bytes) {                                   \
+            if (GRAFT_TYPE_##TYPE == GRAFT_TYPE_Q6_K)                                              \
+                fill_q6_k(p, y + i);                                                               \
+            else                                                                                   \
+                fill_chosen_256(GRAFT_TYPE_##TYPE, p, y + i);                                      \
         }                                                                                          \
     }
-ROW_256(Q2_K, q2_k, 84, true)
-ROW_256(Q3_K, q3_k, 110, false)
-ROW_256(Q4_K, q4_k, 144, true)
-ROW_256(Q5_K, q5_k, 176, true)
-ROW_256(Q6_K, q6_k, 210, false)
+KERNEL_Q8K_TYPES(ROW_256)
 
 #define ROW_OF(TYPE, name) [GRAFT_TYPE_##TYPE] = row_##name,
 static void (*const rows_of[GRAFT_TYPE_COUNT])(const struct matrix *w, int64_t row, int64_t first,
@@ -261,7 +397,7 @@ void avx512bf16_turn(const uint16_t *rows, int64_t n, uint16_t *out)
         vf r[16];
         TIMES(i, 16)
         {
-            r[i] = _mm512_castsi512_ps(_mm512_loadu_si512(rows + i * BF16_PITCH + j));
+            r[i] = _mm512_castsi512_ps(_mm512_loadu_si512(rows + i * BF16_ROW_PITCH + j));
         }
         v_transpose(r);
         TIMES(i, 16)
