@@ -158,7 +158,7 @@ struct product {
 int64_t product_inputs(const struct matrix *w, enum way way);
 int64_t product_outputs(const struct matrix *w, enum way way);
 /* What outputs may be split at. */
-int64_t product_grain(enum way way);
+int64_t product_grain(const struct matrix *w, enum way way);
 /* All outputs [begin, end). */
 void product_run(const struct product *p, int64_t begin, int64_t end, void *scratch);
 size_t product_scratch_bytes(int64_t n_in); /* of one worker, for both roles */

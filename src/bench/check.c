@@ -73,7 +73,8 @@ static graft_status check_product(const struct product_check *c, graft_error *er
 {
     float got[CHECK_OUTPUTS];
     int64_t n = product_outputs(c->weight, c->way);
-    int64_t span = c->way == WAY_TRANSPOSED ? TRANSPOSED_GRAIN : CHECK_SPAN;
+    int64_t grain = c->way == WAY_TRANSPOSED ? transposed_grain(c->weight) : 1;
+    int64_t span = grain > CHECK_SPAN ? grain : CHECK_SPAN;
     int64_t begin = n > span ? n / 2 / span * span : 0;
     int64_t end = n - begin > span ? begin + span : n;
     int64_t first = end - begin > CHECK_OUTPUTS ? end - CHECK_OUTPUTS : begin;

@@ -39,7 +39,7 @@ static void linear_share(void *context, int worker, int n_workers)
                                   .n_tok = c->n_tok,
                                   .y = c->y};
         int64_t begin, end;
-        pool_split(product_outputs(w, c->way), product_grain(c->way), worker, n_workers, &begin,
+        pool_split(product_outputs(w, c->way), product_grain(w, c->way), worker, n_workers, &begin,
                    &end);
         product_run(&p, begin, end, c->scratch + (size_t)worker * product_scratch_bytes(w->n_in));
     }

@@ -15,9 +15,9 @@ int64_t product_outputs(const struct matrix *w, enum way way)
     return way == WAY_TRANSPOSED ? w->n_in : w->n_out;
 }
 
-int64_t product_grain(enum way way)
+int64_t product_grain(const struct matrix *w, enum way way)
 {
-    return way == WAY_TRANSPOSED ? TRANSPOSED_GRAIN : OUTPUT_GRAIN;
+    return way == WAY_TRANSPOSED ? transposed_grain(w) : OUTPUT_GRAIN;
 }
 
 void product_run(const struct product *p, int64_t begin, int64_t end, void *scratch)
