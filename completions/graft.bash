@@ -20,6 +20,23 @@ _graft() {
         mapfile -t COMPREPLY < <(compgen -W "$(_graft_verbs "$graft")" -- "$cur")
         return
     fi
+    if [ "${COMP_WORDS[1]}" = bench ]; then
+        case $prev in
+        bench)
+            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load model" -- "$cur")
+            return
+            ;;
+        --type)
+            mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k_s \
+                q3_k_m q4_k_s q4_k_m q5_k_s q5_k_m q6_k mlx4 mlx8" -- "$cur")
+            return
+            ;;
+        --shape)
+            mapfile -t COMPREPLY < <(compgen -W "qwen2.5-0.5b llama-3.2-1b tinyllama-1.1b mini" -- "$cur")
+            return
+            ;;
+        esac
+    fi
     case $prev in
     --type)
         mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k_s \
@@ -35,18 +52,6 @@ _graft() {
         return
         ;;
     esac
-    if [ "${COMP_WORDS[1]}" = bench ]; then
-        case $prev in
-        bench)
-            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load model" -- "$cur")
-            return
-            ;;
-        --shape)
-            mapfile -t COMPREPLY < <(compgen -W "qwen2.5-0.5b llama-3.2-1b tinyllama-1.1b mini" -- "$cur")
-            return
-            ;;
-        esac
-    fi
     case $cur in
     -*)
         mapfile -t COMPREPLY < <(compgen -W "$(_graft_options "$graft" "${COMP_WORDS[1]}")" -- "$cur")

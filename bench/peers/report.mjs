@@ -34,6 +34,28 @@ function alone() {
             one.ratio ? `${one.ratio.toFixed(2)} × ${one.baseline_case}` : ""]));
 }
 
+// Where the time of a decoded token and of a prompt goes, from the products measured one by one.
+function parts() {
+    const lines = results.alone.filter((one) => one.bench === "linear" && one.seconds);
+    const groups = [["q, k, v", ["q", "k", "v"]], ["o", ["o"]], ["gate, up", ["gate", "up"]], ["down", ["down"]],
+        ["head", ["head"]]];
+    const of = (kinds, way) => lines.filter((one) => kinds.includes(one.case.split(",")[0]) &&
+        one.case.includes(way)).reduce((sum, one) => sum + 1e3 * one.seconds, 0);
+    const whole = (bench) => results.alone.find((one) => one.bench === bench && !one.baseline &&
+        one.subject === lines[0]?.subject);
+    const token = whole("decode"), prompt = whole("prefill");
+    if (!token || !prompt) return "";
+    const tokenMs = 1e3 / token.value, promptMs = 1e3 * prompt.seconds;
+    const rows = groups.map(([name, kinds]) => [name, of(kinds, "decode"), of(kinds, "prefill")]);
+    const sums = [1, 2].map((i) => rows.reduce((sum, row) => sum + row[i], 0));
+    rows.push(["attention, norms, waiting", tokenMs - sums[0], promptMs - sums[1]]);
+    const cell = (ms, all) => (ms ? `${ms.toFixed(2)} (${percent(ms / all)})` : "");
+    return `\n${lines[0].subject}: milliseconds of one token after 128 (${tokenMs.toFixed(1)} in all) and of a prompt ` +
+        `of 512 without the head (${promptMs.toFixed(0)}), from the products one by one; the rest is by difference.\n\n` +
+        table(["", "token", "prompt"], rows.map(([name, one, many]) => [name, cell(one, tokenMs), cell(many, promptMs)])) +
+        "\n";
+}
+
 const {machine, peer, graft} = results;
 const commands = [...new Set(results.cases.map((one) => one.command)),
     ...new Set(results.alone.map((one) => one.command))];
@@ -68,7 +90,7 @@ ${compared()}
 ${alone()}
 
 ${profile}
-
+${parts()}
 ## Commands
 
     ./dev bench peers

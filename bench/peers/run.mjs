@@ -40,13 +40,14 @@ const ALONE = [
     ["limits"],
     ["decode", "--type", "q8_0", "--context", "128", "--rows", "1,16"],
     ["decode", "--type", "q8_0", "--context", "128,4096"],
+    ["prefill", "--type", "q8_0"],
     ["linear", "--type", "q8_0"],
     ["attention"]
 ];
 if (options.quick) {
     FILES.splice(0, FILES.length, {shape: "mini", type: "q8_0", contexts: [128]});
-    ALONE.splice(0, ALONE.length, ["limits"], ["decode", "--shape", "mini", "--rows", "1,16"],
-        ["linear", "--shape", "mini"]);
+    ALONE.splice(0, ALONE.length, ["limits"], ["decode", "--shape", "mini", "--context", "128"],
+        ["prefill", "--shape", "mini"], ["linear", "--shape", "mini"]);
     options.rounds = 2;
 }
 

@@ -26,7 +26,8 @@ typedef struct graft_bench_options {
     const char *bench;
     const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
-    const char *type;  /* of random weights, as for graft_convert; default "q8_0" */
+    /* Of random weights: "q8_0" (default), any other of graft_convert, "mlx4" or "mlx8" (group 64). */
+    const char *type;
     /* Samples of each case, at most 64; 0 (default): 9, but no more than 3 of what takes long. */
     int samples;
     /* decode: tokens in a sample, default 16. prefill, linear and attention: rows of the prompt, at most
@@ -60,6 +61,7 @@ typedef struct graft_bench_result {
     double value;        /* median of the samples */
     double spread;       /* (largest − smallest) / median of the samples */
     int samples;
+    double seconds;       /* of one sample, median */
     const char *clock;    /* "wall", or "processor": the time that the busiest thread was running */
     const char *limit;    /* what bounds it: "read bandwidth", "f32 FMA"; NULL: nothing known */
     double limit_share;   /* of the limit, sampled just before and after each sample; median */
@@ -78,7 +80,8 @@ GRAFT_API graft_status graft_bench_run(graft_runtime *runtime, const graft_bench
                                        graft_bench_fn callback, void *user, graft_error *error);
 
 /* Keeps the model that options->shape and options->type describe: a GGUF file with a made-up vocabulary of
- * the right size, which other programs open as well. *subject (NULL: not wanted) becomes the text that
+ * the right size, which other programs open as well; for the MLX types a directory without tokenizer, absent or
+ * empty before. *subject (NULL: not wanted) becomes the text that
  * graft_bench_result has; release it with graft_free. */
 GRAFT_API graft_status graft_bench_write(graft_runtime *runtime, const graft_bench_options *options,
                                          const char *path, char **subject, graft_error *error);

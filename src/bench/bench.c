@@ -1,14 +1,15 @@
 /* bench.c: one run: the model, the limits, the bench that was asked for.
  *
  * A random model is written into a file that has no name in any folder (memfd), and opened like any
- * other: mapped, checked, bound. Nothing is left behind whatever happens.
+ * other: mapped, checked, bound. MLX wants a folder: that has a config.json and a link to such a file.
  */
 #include "bench/bench_internal.h"
 #include "model/arch/arch.h"
-#include "model/convert/convert.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct {
@@ -31,24 +32,31 @@ const char *bench_shapes(void)
 static graft_status check_names(const graft_bench_options *o, const struct shape **shape,
                                 graft_error *error)
 {
-    char known[256];
     *shape = shape_find(o->shape);
     if (!*shape)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "no shape \"%s\"; known are %s", o->shape,
                          shape_names());
-    if (o->type[0] && recipe_find(o->type))
-        return GRAFT_OK;
-    recipe_list(known, sizeof known);
-    return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%s\"; known are %s", o->type, known);
+    return synth_check_type(o->type, error);
 }
 
-static graft_status open_random(struct bench *b, graft_error *error)
+static graft_status no_memory(graft_error *error)
 {
-    const struct shape *shape;
-    char path[64];
-    graft_status status = check_names(b->options, &shape, error);
-    if (status != GRAFT_OK)
-        return status;
+    return error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
+}
+
+/* DIR/config.json for a shape. */
+static graft_status put_config(struct mem *mem, const graft_bench_options *o,
+                               const struct shape *shape, const char *dir, graft_error *error)
+{
+    char *path = path_join(mem, dir, "config.json");
+    graft_status status =
+        path ? synth_write_config(mem, shape, o->type, path, error) : no_memory(error);
+    mem_free(mem, path);
+    return status;
+}
+
+static graft_status open_memory_file(struct bench *b, const struct shape *shape, graft_error *error)
+{
     b->memory_file = memfd_create("graft-bench", MFD_CLOEXEC);
     int copy = b->memory_file < 0 ? -1 : dup(b->memory_file);
     struct file_writer writer = {.file = copy < 0 ? NULL : fdopen(copy, "wb"), .mem = b->mem};
@@ -57,14 +65,67 @@ static graft_status open_random(struct bench *b, graft_error *error)
             close(copy);
         return error_set(error, GRAFT_IO, "no file in memory: errno %d", errno);
     }
-    status = synth_write(b->runtime, shape, b->options->type, &writer, b->options, error);
+    graft_status status =
+        synth_write(b->runtime, shape, b->options->type, &writer, b->options, error);
     if (fclose(writer.file) != 0 && status == GRAFT_OK)
         status = error_set(error, GRAFT_IO, "random weights do not fit memory");
-    snprintf(path, sizeof path, "/proc/self/fd/%d", b->memory_file);
-    b->path = mem_strdup(b->mem, path);
-    if (status == GRAFT_OK && !b->path)
-        status = error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
     return status;
+}
+
+/* A folder with config.json and a link to the file in memory. */
+static graft_status open_folder(struct bench *b, const struct shape *shape, const char *file,
+                                graft_error *error)
+{
+    const char *temporary = getenv("TMPDIR");
+    b->folder =
+        path_join(b->mem, temporary && temporary[0] ? temporary : "/tmp", "graft-bench-XXXXXX");
+    if (!b->folder)
+        return no_memory(error);
+    if (!mkdtemp(b->folder)) {
+        graft_status status = error_set(error, GRAFT_IO, "cannot make the folder %s", b->folder);
+        mem_free(b->mem, b->folder);
+        b->folder = NULL;
+        return status;
+    }
+    char *link = path_join(b->mem, b->folder, "model.safetensors");
+    graft_status status =
+        link ? put_config(b->mem, b->options, shape, b->folder, error) : no_memory(error);
+    if (status == GRAFT_OK && symlink(file, link) != 0)
+        status = error_set(error, GRAFT_IO, "cannot make the link %s", link);
+    mem_free(b->mem, link);
+    return status;
+}
+
+static void remove_folder(struct bench *b)
+{
+    static const char *const NAMES[] = {"model.safetensors", "config.json"};
+    for (size_t i = 0; i < ARRAY_LEN(NAMES) && b->folder; i++) {
+        char *path = path_join(b->mem, b->folder, NAMES[i]);
+        if (path)
+            unlink(path);
+        mem_free(b->mem, path);
+    }
+    if (b->folder)
+        rmdir(b->folder);
+    mem_free(b->mem, b->folder);
+}
+
+static graft_status open_random(struct bench *b, graft_error *error)
+{
+    const struct shape *shape;
+    char file[64];
+    graft_status status = check_names(b->options, &shape, error);
+    if (status == GRAFT_OK)
+        status = open_memory_file(b, shape, error);
+    if (status != GRAFT_OK)
+        return status;
+    snprintf(file, sizeof file, "/proc/self/fd/%d", b->memory_file);
+    if (synth_is_directory(b->options->type))
+        status = open_folder(b, shape, file, error);
+    if (status != GRAFT_OK)
+        return status;
+    b->path = mem_strdup(b->mem, b->folder ? b->folder : file);
+    return b->path ? GRAFT_OK : no_memory(error);
 }
 
 /* "tiny q8_0 (…)": what every figure is about. */
@@ -87,7 +148,7 @@ static graft_status open_model(struct bench *b, graft_error *error)
     if (!b->options->model)
         status = open_random(b, error);
     else if (!(b->path = mem_strdup(b->mem, b->options->model)))
-        status = error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
+        status = no_memory(error);
     if (status == GRAFT_OK)
         status = model_open(b->runtime, b->path, NULL, &b->model, error);
     if (status == GRAFT_OK && b->model->config.arch->score)
@@ -111,6 +172,7 @@ static void close_all(struct bench *b)
     model_close(&b->model);
     limits_close(&b->limits);
     mem_free(b->mem, b->path);
+    remove_folder(b);
     if (b->memory_file >= 0)
         close(b->memory_file);
 }
@@ -146,29 +208,52 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
     return status;
 }
 
+/* An empty one that is there is as good: it is the only kind that rmdir removes. */
+static graft_status make_folder(const char *path, graft_error *error)
+{
+    if (mkdir(path, 0777) == 0 || (rmdir(path) == 0 && mkdir(path, 0777) == 0))
+        return GRAFT_OK;
+    return error_set(error, GRAFT_IO, "%s: cannot be made, or is a folder that is not empty", path);
+}
+
+/* OUT itself, or OUT/model.safetensors beside a config.json. */
+static graft_status write_model(graft_runtime *runtime, const graft_bench_options *options,
+                                const struct shape *shape, const char *out, graft_error *error)
+{
+    struct mem *mem = &runtime->mem;
+    struct file_writer writer = {0};
+    bool folder = synth_is_directory(options->type);
+    char *path = folder ? path_join(mem, out, "model.safetensors") : mem_strdup(mem, out);
+    graft_status status = path ? GRAFT_OK : no_memory(error);
+    if (status == GRAFT_OK && folder)
+        status = make_folder(out, error);
+    if (status == GRAFT_OK)
+        status = file_writer_open(&writer, mem, path, error);
+    if (status == GRAFT_OK)
+        status = synth_write(runtime, shape, options->type, &writer, options, error);
+    if (status == GRAFT_OK)
+        status = file_writer_commit(&writer, error);
+    file_writer_abort(&writer);
+    if (status == GRAFT_OK && folder)
+        status = put_config(mem, options, shape, out, error);
+    mem_free(mem, path);
+    return status;
+}
+
 graft_status bench_write(graft_runtime *runtime, const graft_bench_options *options,
                          const char *path, char **subject, graft_error *error)
 {
     const struct shape *shape;
-    struct file_writer writer = {0};
+    struct bench b = {.runtime = runtime, .mem = &runtime->mem, .options = options};
     graft_status status = check_names(options, &shape, error);
     if (status == GRAFT_OK)
-        status = file_writer_open(&writer, &runtime->mem, path, error);
-    if (status != GRAFT_OK)
-        return status;
-    status = synth_write(runtime, shape, options->type, &writer, options, error);
-    if (status == GRAFT_OK)
-        status = file_writer_commit(&writer, error);
-    file_writer_abort(&writer);
-    if (status != GRAFT_OK || !subject)
-        return status;
-    struct bench b = {.runtime = runtime, .mem = &runtime->mem, .options = options};
-    status = model_open(runtime, path, NULL, &b.model, error); /* what was written can be read */
-    if (status == GRAFT_OK) {
+        status = write_model(runtime, options, shape, path, error);
+    if (status == GRAFT_OK) /* what was written can be read */
+        status = model_open(runtime, path, NULL, &b.model, error);
+    if (status == GRAFT_OK && subject) {
         describe(&b);
         *subject = mem_strdup(b.mem, b.subject);
-        if (!*subject)
-            status = error_set(error, GRAFT_NO_MEMORY, "no memory for a text");
+        status = *subject ? GRAFT_OK : no_memory(error);
     }
     model_close(&b.model);
     return status;

@@ -67,12 +67,20 @@ struct shape {
 const struct shape *shape_find(const char *name);
 const char *shape_names(void);
 
-/* ---- random models (synth.c, vocab.c) ----------------------------------------------------- */
+/* ---- random models (synth*.c, vocab.c) ---------------------------------------------------- */
 
-/* Writes shape and type (a recipe) as GGUF. `file` is open and stays so. progress as in the options. */
+/* INVALID_ARGUMENT lists the types. */
+graft_status synth_check_type(const char *type, graft_error *error);
+/* Is a model of the type a directory (MLX) and no file? */
+bool synth_is_directory(const char *type);
+/* Writes shape and type: a GGUF, or the model.safetensors of a directory. `file` is open and stays so.
+ * progress as in the options. */
 graft_status synth_write(graft_runtime *runtime, const struct shape *shape, const char *type,
                          struct file_writer *file, const graft_bench_options *options,
                          graft_error *error);
+/* The config.json of such a directory. */
+graft_status synth_write_config(struct mem *mem, const struct shape *shape, const char *type,
+                                const char *path, graft_error *error);
 /* A byte-level vocabulary of n tokens: bytes, what merges make of them, two control tokens. */
 graft_status vocab_put(struct mem *mem, struct gguf_writer *w, const char *pre, int n,
                        graft_error *error);
@@ -87,6 +95,7 @@ struct bench {
     void *user;
     struct limits limits;
     int memory_file; /* of a random model; -1: none */
+    char *folder;    /* made for it, or NULL */
     char *path;      /* of the model; NULL: there is none */
     struct model *model;
     struct graft_runtime scalar; /* the same workers with the scalar tier */

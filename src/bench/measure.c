@@ -76,6 +76,7 @@ void bench_report(const struct bench *b, const char *name, const char *unit, con
                                   .value = median(values, n),
                                   .spread = spread(values, n),
                                   .samples = n,
+                                  .seconds = NAN,
                                   .clock = clock_name(CLOCK_WORKERS),
                                   .limit_share = NAN,
                                   .baseline_value = NAN,
@@ -85,7 +86,7 @@ void bench_report(const struct bench *b, const char *name, const char *unit, con
 /* ---- cases -------------------------------------------------------------------------------- */
 
 struct samples {
-    double value[SAMPLES_MAX], share[SAMPLES_MAX], ratio[SAMPLES_MAX];
+    double value[SAMPLES_MAX], share[SAMPLES_MAX], ratio[SAMPLES_MAX], seconds[SAMPLES_MAX];
     double took; /* the last run of the case, on the wall */
 };
 
@@ -128,6 +129,7 @@ static graft_status sample_case(const struct series *s, int index, int turn, str
     out->took = taken.by[CLOCK_WALL];
     struct seconds after = sample_limit(s->b, c->limit, out->took);
     double seconds = taken.by[c->clock];
+    out->seconds[turn] = seconds;
     double limit = c->limit_work * (before->by[c->clock] + after.by[c->clock]) / 2;
     out->value[turn] = c->is_time ? c->work * seconds : c->work / seconds;
     out->share[turn] = limit / seconds;
@@ -176,6 +178,7 @@ static void report_case(const struct series *s, int index, int n_samples)
             .value = median(v->value, n_samples),
             .spread = spread(v->value, n_samples),
             .samples = n_samples,
+            .seconds = median(v->seconds, n_samples),
             .clock = clock_name(c->clock),
             .limit = c->limit == LIMIT_READ ? "read bandwidth" : s->b->limits.peaks[c->limit]->name,
             .limit_share = median(v->share, n_samples),

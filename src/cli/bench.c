@@ -50,7 +50,7 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
         argp_error(state, "give a model (-m) or --shape and --type, not both");
     }
     if (model && a->out == NULL) {
-        argp_error(state, "where to? give -o FILE.gguf");
+        argp_error(state, "where to? give -o FILE.gguf (mlx4, mlx8: -o DIR)");
     }
     if (model && a->common.model != NULL) {
         argp_error(state, "bench model makes one: give --shape and --type, not -m");
@@ -115,7 +115,8 @@ static const struct argp_option bench_options[] = {
     {"shape", KEY_SHAPE, "S", 0,
      "Random weights in the shape of qwen2.5-0.5b (default), llama-3.2-1b, tinyllama-1.1b or mini",
      1},
-    {"type", KEY_TYPE, "T", 0, "Type of random weights, as for quantize; default q8_0", 1},
+    {"type", KEY_TYPE, "T", 0,
+     "Type of random weights: q8_0 (default), any other of quantize, mlx4 or mlx8", 1},
     {"tokens", 'n', "N", 0,
      "decode: tokens in a sample, default 16; else: rows of the prompt, default 512", 1},
     {"context", KEY_CONTEXT, "N,...", 0, "decode, attention: tokens before; default 128,4096", 1},
@@ -124,7 +125,7 @@ static const struct argp_option bench_options[] = {
     {"samples", KEY_SAMPLES, "N", 0, "Samples of each case; default 9, 3 of what takes long", 1},
     {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "Keys are kept as f16 (default), f32 or q8", 1},
     {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values likewise", 1},
-    {"output", 'o', "FILE", 0, "model: the GGUF file to write", 1},
+    {"output", 'o', "FILE", 0, "model: the GGUF file to write; mlx4, mlx8: the directory", 1},
     {0},
 };
 static const struct argp_child bench_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
@@ -181,6 +182,7 @@ static void print_json(const struct report *p, const graft_bench_result *r)
     set_number(object, "ratio", r->ratio);
     set_number(object, "spread", r->spread);
     json_object_set_new(object, "samples", json_integer(r->samples));
+    set_number(object, "seconds", r->seconds);
     set_text(object, "clock", r->clock);
     set_text(object, "checked", r->checked);
     set_text(object, "tier", p->info.tier);

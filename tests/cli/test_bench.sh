@@ -75,6 +75,12 @@ run run -m "$scratch/mini.gguf" --raw -p "Hello" -n 4 --temp 0 --ignore-eos
 check "... that runs" status_is 0
 run bench decode -m "$scratch/mini.gguf" -n 4 --context 9 --samples 1 --json
 check "... and can be measured" out_has '"subject":"mini.gguf (head Q6_K)"'
+run bench model --shape mini --type mlx4 -o "$scratch/mlx"
+check "bench model of an MLX type" out_has "mini mlx4 (random weights, head MLX4)"
+run bench prefill -m "$scratch/mlx" -n 4 --samples 1 --json
+check "... is a folder that can be measured" out_has '"subject":"mlx (head MLX4)"'
+run bench model --shape mini --type mlx4 -o "$scratch/mlx"
+refused "a folder that is not empty" 1 "not empty"
 run bench model --shape mini -o /nonexistent/folder/file.gguf
 refused "a file in a folder that is not there" 1 "/nonexistent/folder"
 
