@@ -26,39 +26,53 @@ static uint8_t *block_at(const struct attention_case *c, int64_t head, int64_t b
     return c->cache + (size_t)(head * c->n_blocks + block) * (c->k_bytes + c->v_bytes);
 }
 
-/* Row `row` of KV head `head` (counted over all layers). */
-static void attend(const struct attention_case *c, const struct kernels *k, int64_t head, int row,
-                   int worker, float *out)
+static int64_t group_of(const struct attention_case *c)
 {
     const struct config *config = &c->b->model->config;
-    int n_group = config->n_head / config->n_kv, d = config->d_head;
+    return config->n_head / config->n_kv;
+}
+
+/* Rows row..row+n of KV head `head` (counted over all layers). */
+static void attend(const struct attention_case *c, const struct kernels *k, int64_t head, int row,
+                   int n, int worker, float *out)
+{
+    const struct config *config = &c->b->model->config;
+    int n_group = (int)group_of(c), d = config->d_head;
     const void **keys = c->tables + 2 * c->n_blocks * worker, **values = keys + c->n_blocks;
     for (int64_t i = 0; i < c->n_blocks; i++) {
         keys[i] = block_at(c, head, i);
         values[i] = block_at(c, head, i) + c->k_bytes;
     }
     int64_t at = ((int64_t)row * config->n_head + head % config->n_kv * n_group) * d;
-    const struct attention_args args = {
-        .q = c->q + at,
-        .out = out ? out : c->out + at,
-        .n_group = n_group,
-        .d_head = d,
-        .scale = 1 / sqrtf((float)d),
-        .last = c->positions - c->n_tok + row,
-        .k_type = c->k_type,
-        .v_type = c->v_type,
-        .k_blocks = keys,
-        .v_blocks = values,
-        .scratch = c->scratch + (size_t)worker * attention_scratch_floats(n_group, d)};
-    k->attention(k, &args);
+    const struct attention_args args = {.q = c->q + at,
+                                        .out = out ? out : c->out + at,
+                                        .q_stride = (int64_t)config->n_head * d,
+                                        .out_stride = (int64_t)config->n_head * d,
+                                        .n_row = n,
+                                        .n_group = n_group,
+                                        .d_head = d,
+                                        .scale = 1 / sqrtf((float)d),
+                                        .pos = c->positions - c->n_tok + row,
+                                        .k_type = c->k_type,
+                                        .v_type = c->v_type,
+                                        .k_blocks = keys,
+                                        .v_blocks = values,
+                                        .scratch = c->scratch +
+                                                   worker * attention_scratch_floats(n_group, d)};
+    attention_run_tile(k, c->n_tok > 1 ? ROLE_PREFILL : ROLE_DECODE, &args);
 }
 
+/* Workers take every n-th tile of every head, the last ones of a prompt first as they are the longest. */
 static void attention_share(void *context, int worker, int n_workers)
 {
     const struct attention_case *c = context;
-    int64_t n_kv = c->b->model->config.n_kv, n = n_kv * c->layers * c->n_tok;
-    for (int64_t i = worker; i < n; i += n_workers)
-        attend(c, c->b->runtime->kernels, i / c->n_tok, (int)(i % c->n_tok), worker, NULL);
+    int most = attention_tile_rows((int)group_of(c)), n_tiles = (c->n_tok + most - 1) / most;
+    int64_t heads = (int64_t)c->b->model->config.n_kv * c->layers;
+    for (int64_t i = worker; i < heads * n_tiles; i += n_workers) {
+        int row = (n_tiles - 1 - (int)(i / heads)) * most;
+        int n = c->n_tok - row < most ? c->n_tok - row : most;
+        attend(c, c->b->runtime->kernels, i % heads, row, n, worker, NULL);
+    }
 }
 
 static graft_status run_attention(struct bench *b, void *context, struct seconds *seconds,
@@ -115,9 +129,8 @@ static graft_status open_case(struct bench *b, struct attention_case *c, int lay
     c->tables = mem_calloc(b->mem, threads * 2 * (size_t)c->n_blocks, sizeof *c->tables);
     c->q = mem_calloc(b->mem, (size_t)n_tok * width, sizeof(float));
     c->out = mem_calloc(b->mem, (size_t)n_tok * width, sizeof(float));
-    c->scratch = mem_calloc(
-        b->mem, threads * attention_scratch_floats(config->n_head / config->n_kv, config->d_head),
-        sizeof(float));
+    size_t scratch = (size_t)attention_scratch_floats((int)group_of(c), config->d_head);
+    c->scratch = mem_calloc(b->mem, threads * scratch, sizeof(float));
     if (!c->cache || !c->tables || !c->q || !c->out || !c->scratch)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a cache");
     fill_random(c->q, (int64_t)((size_t)n_tok * width), 9);
@@ -158,8 +171,8 @@ static void check_share(void *context, int worker, int n_workers)
     for (int i = 0; i < CHECK_ROWS && check->status == GRAFT_OK; i++) {
         int64_t head = heads * i / CHECK_ROWS;
         int row = (c->n_tok - 1) * i / (CHECK_ROWS - 1);
-        attend(c, c->b->runtime->kernels, head, row, 0, check->got);
-        attend(c, c->b->scalar.kernels, head, row, 0, check->want);
+        attend(c, c->b->runtime->kernels, head, row, 1, 0, check->got);
+        attend(c, c->b->scalar.kernels, head, row, 1, 0, check->want);
         check->status = check_close(check->got, check->want, n, false, "attention", check->error);
     }
 }

@@ -70,14 +70,6 @@ size_t kv_head_bytes(enum kv_type type, int d_head)
     }
 }
 
-/* Per query head: maximum, sum and the weights of a block. Then a tile of keys or values, its rows
- * padded to whole vectors, and the room to align it. */
-size_t attention_scratch_floats(int n_group, int d_head)
-{
-    return (size_t)n_group * (KV_BLOCK + 2) +
-           (size_t)ATTENTION_TILE * (size_t)blocks_of(d_head, Q8_BLOCK) * Q8_BLOCK + 32;
-}
-
 /* DECODE_PACK rows of activations, two bytes a value, with three factors per block of 32; some rows of
  * W taken apart; and the room to align them. */
 size_t decode_scratch_bytes(int64_t n_in)

@@ -77,24 +77,39 @@ enum { KV_BLOCK = 64 }; /* positions in a KV block */
  * to 32 and zero-padded. */
 size_t kv_head_bytes(enum kv_type type, int d_head);
 
-/* One query row against the cached keys and values of its sequence, for the n_head / n_kv query
- * heads that share one KV head.
- *   out[h] = softmax_p(q[h]·k_p · scale) · v_p over positions first..last (inclusive)
- * Blocks are visited in order of absolute position, each as a whole, so the result does not depend
- * on batch-mates. */
+/* A tile of rows at consecutive positions of one sequence against its cached keys and values, for the
+ * n_group = n_head / n_kv query heads that share one KV head. The row at position p sees those from
+ * p − window + 1 (window 0: from 0) to p. Of what it sees, the part that lies in begin..end:
+ *   m = max s_p, l = Σ exp(s_p − m), out = Σ exp(s_p − m) · v_p with s_p = q · k_p · scale
+ * A row that sees nothing there gets l = 0 and out = 0. Blocks are visited in order of absolute
+ * position, each as a whole, so a row's result does not depend on the rows of its tile. */
 struct attention_args {
-    const float *q; /* [n_group, d_head] */
-    float *out;     /* [n_group, d_head] */
-    int n_group, d_head;
-    float scale;
-    int64_t first, last; /* visible positions */
+    const float *q; /* [n_row, n_group, d_head], rows q_stride floats apart */
+    float *out;     /* [n_row, n_group, d_head], rows out_stride floats apart */
+    float *m, *l;   /* [n_row, n_group] */
+    int64_t q_stride, out_stride;
+    int n_row, n_group, d_head; /* n_row: attention_tile_rows(n_group) at most */
+    float scale;                /* positive */
+    int64_t pos;                /* of the first row */
+    int64_t window, begin, end; /* begin: a multiple of KV_BLOCK */
     enum kv_type k_type, v_type;
     const void *const
         *k_blocks; /* by position / KV_BLOCK: this KV head's [KV_BLOCK, kv_head_bytes] */
     const void *const *v_blocks;
     float *scratch; /* attention_scratch_floats(n_group, d_head) */
 };
-size_t attention_scratch_floats(int n_group, int d_head);
+int attention_tile_rows(int n_group);
+int64_t attention_scratch_floats(int n_group, int d_head);
+
+/* The softmax over all that the rows see, into out; m, l, begin and end are not used. */
+struct kernels;
+void attention_run_tile(const struct kernels *k, enum role role, const struct attention_args *args);
+
+/* Decode rows are computed in parts of this many positions, cut at its multiples and joined in order:
+ * several workers that share a tile get the bits of one worker alone. */
+enum { ATTENTION_CHUNK = 8 * KV_BLOCK };
+/* The first position that a tile sees, and the one after the last. */
+void attention_range(const struct attention_args *a, int64_t *begin, int64_t *end);
 
 /* The two halves of a low-rank delta, the same in both roles: activations and sums in floats, factors of
  * a float type or of blocks of 32. A lies in rows. B lies in tiles of LOWRANK_TILE outputs, the last one
@@ -209,7 +224,12 @@ struct kernels {
     /* One head of one position into its cache format, and back. */
     void (*kv_store[KV_TYPE_COUNT])(const float *x, int d_head, void *out);
     void (*kv_load[KV_TYPE_COUNT])(const void *in, int d_head, float *x);
-    void (*attention)(const struct kernels *k, const struct attention_args *args);
+    /* By role: few queries and many want sums in different orders. */
+    void (*attention[ROLE_COUNT])(const struct attention_args *args);
+    /* total = the softmax state of total and of a part with later positions, for the same rows. */
+    void (*attention_join)(const struct attention_args *total, const struct attention_args *part);
+    /* out /= l; a row that saw nothing stays 0. */
+    void (*attention_finish)(const struct attention_args *args);
 };
 
 /* The format that a tier's products through panels take for a weight type. */

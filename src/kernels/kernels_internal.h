@@ -38,9 +38,6 @@ enum { TRANSPOSED_SPAN = PREFILL_CHUNK };
  * rows of LOWRANK_CHUNK columns; of B, LOWRANK_UP_RANKS rows of a tile. */
 enum { LOWRANK_RANKS = 8, LOWRANK_CHUNK = 512, LOWRANK_UP_RANKS = 64 };
 
-/* Positions whose keys or values attention holds as floats at once. */
-enum { ATTENTION_TILE = 8 };
-
 static inline uint16_t load_u16(const void *p)
 {
     uint16_t v;
@@ -107,7 +104,11 @@ double kernel_log(double x);
     void tier##_kv_load_f32(const void *in, int d_head, float *x);                                 \
     void tier##_kv_load_f16(const void *in, int d_head, float *x);                                 \
     void tier##_kv_load_q8(const void *in, int d_head, float *x);                                  \
-    void tier##_attention(const struct kernels *k, const struct attention_args *args);
+    void tier##_attention_decode(const struct attention_args *args);                               \
+    void tier##_attention_prefill(const struct attention_args *args);                              \
+    void tier##_attention_join(const struct attention_args *total,                                 \
+                               const struct attention_args *part);                                 \
+    void tier##_attention_finish(const struct attention_args *args);
 
 #define SCALAR_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(scalar, name)
 KERNEL_TYPES(SCALAR_PROTO_TYPE)
@@ -138,7 +139,9 @@ KERNEL_PROTO_ENTRIES(scalar)
     .kv_load = {[KV_F32] = tier_##_kv_load_f32,                                                    \
                 [KV_F16] = tier_##_kv_load_f16,                                                    \
                 [KV_Q8] = tier_##_kv_load_q8},                                                     \
-    .attention = tier_##_attention
+    .attention =                                                                                   \
+        {[ROLE_DECODE] = tier_##_attention_decode, [ROLE_PREFILL] = tier_##_attention_prefill},    \
+    .attention_join = tier_##_attention_join, .attention_finish = tier_##_attention_finish
 
 #if defined(__x86_64__)
 #define AVX2_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(avx2, name)

@@ -2,93 +2,121 @@
  *
  * Attention is the online softmax: a running maximum m, a running sum l and a running output, which
  * are rescaled whenever a block of keys raises the maximum. A block is KV_BLOCK absolute positions,
- * so what is added up together does not depend on how many rows are computed at once. A key or a
- * value is loaded once for all query heads that share it.
+ * so what is added up together does not depend on how many rows are computed at once. The two roles
+ * are the same here.
  */
+#include "kernels/attention_internal.h"
 #include "kernels/expf.h"
-#include "kernels/kernels_internal.h"
 
 #include <math.h>
 
-/* ---- attention ---------------------------------------------------------------------------- */
-
-/* The running state, laid out in the caller's scratch. */
-struct scalar_softmax_state {
-    float *m, *l;   /* [n_group] */
-    float *weights; /* [n_group, KV_BLOCK]: scores, then exp(score − m) */
-    float *row;     /* [d_head] */
+/* A query with its state. */
+struct scalar_query {
+    const float *q;
+    float *out, *m, *l;
 };
 
-static const uint8_t *kv_row(const void *const *blocks, int64_t position, size_t bytes)
+static const uint8_t *kv_row(const void *block, size_t position, size_t bytes)
 {
-    return (const uint8_t *)blocks[position / KV_BLOCK] + (size_t)(position % KV_BLOCK) * bytes;
+    return (const uint8_t *)block + position * bytes;
 }
 
-/* weights[h, j] = exp(q[h] · k_(begin + j) · scale − m), with m, l and out brought up to date. */
-static void scalar_weigh(const struct kernels *k, const struct attention_args *a,
-                         struct scalar_softmax_state *s, int64_t begin, int n)
+/* weights[j] = exp(q · k_j · scale − m) for j in the span, with m, l and out brought up to date. */
+static void scalar_weigh(const struct attention_args *a, const struct scalar_query *x,
+                         const void *keys, struct attention_span span, float *weights, float *row)
 {
     size_t bytes = kv_head_bytes(a->k_type, a->d_head);
-    for (int j = 0; j < n; j++) {
-        k->kv_load[a->k_type](kv_row(a->k_blocks, begin + j, bytes), a->d_head, s->row);
-        for (int h = 0; h < a->n_group; h++) {
-            float dot = 0;
-            for (int i = 0; i < a->d_head; i++)
-                dot += a->q[h * a->d_head + i] * s->row[i];
-            s->weights[h * KV_BLOCK + j] = dot * a->scale;
-        }
-    }
-    for (int h = 0; h < a->n_group; h++) {
-        float *w = s->weights + h * KV_BLOCK, m = s->m[h], sum = 0;
-        for (int j = 0; j < n; j++)
-            m = w[j] > m || isnan(w[j]) ? w[j] : m;
-        for (int j = 0; j < n; j++) {
-            w[j] = kernel_expf(w[j] - m);
-            sum += w[j];
-        }
-        float shrink = kernel_expf(s->m[h] - m); /* 0 at the first block: its m was −inf */
-        s->m[h] = m;
-        s->l[h] = s->l[h] * shrink + sum;
+    float m = *x->m, sum = 0;
+    for (int j = span.begin; j < span.end; j++) {
+        float dot = 0;
+        scalar_kernels.kv_load[a->k_type](kv_row(keys, (size_t)j, bytes), a->d_head, row);
         for (int i = 0; i < a->d_head; i++)
-            a->out[h * a->d_head + i] *= shrink;
+            dot += x->q[i] * row[i];
+        weights[j] = dot * a->scale;
+        m = weights[j] > m ? weights[j] : m;
     }
+    for (int j = span.begin; j < span.end; j++) {
+        weights[j] = kernel_expf(weights[j] - m);
+        sum += weights[j];
+    }
+    float shrink = kernel_expf(*x->m - m); /* 0 at the first block */
+    *x->m = m;
+    *x->l = *x->l * shrink + sum;
+    for (int i = 0; i < a->d_head; i++)
+        x->out[i] *= shrink;
 }
 
-/* out[h] += Σ_j weights[h, j] · v_(begin + j) */
-static void scalar_mix_values(const struct kernels *k, const struct attention_args *a,
-                              struct scalar_softmax_state *s, int64_t begin, int n)
+/* out += Σ_j weights[j] · v_j */
+static void scalar_mix_values(const struct attention_args *a, const struct scalar_query *x,
+                              const void *values, struct attention_span span, const float *weights,
+                              float *row)
 {
     size_t bytes = kv_head_bytes(a->v_type, a->d_head);
-    for (int j = 0; j < n; j++) {
-        k->kv_load[a->v_type](kv_row(a->v_blocks, begin + j, bytes), a->d_head, s->row);
-        for (int h = 0; h < a->n_group; h++) {
-            float weight = s->weights[h * KV_BLOCK + j];
-            for (int i = 0; i < a->d_head; i++)
-                a->out[h * a->d_head + i] += weight * s->row[i];
-        }
+    for (int j = span.begin; j < span.end; j++) {
+        scalar_kernels.kv_load[a->v_type](kv_row(values, (size_t)j, bytes), a->d_head, row);
+        for (int i = 0; i < a->d_head; i++)
+            x->out[i] += weights[j] * row[i];
     }
 }
 
-void scalar_attention(const struct kernels *k, const struct attention_args *a)
+static void scalar_attend(const struct attention_args *a)
 {
-    float *p = a->scratch;
-    struct scalar_softmax_state s = {.m = p,
-                                     .l = p + a->n_group,
-                                     .weights = p + 2 * a->n_group,
-                                     .row = p + 2 * a->n_group + a->n_group * KV_BLOCK};
-    for (int h = 0; h < a->n_group; h++) {
-        s.m[h] = -INFINITY;
-        s.l[h] = 0;
+    int64_t first, last;
+    attention_start(a);
+    attention_blocks(a, &first, &last);
+    for (int64_t block = first; block < last; block++)
+        for (int query = 0; query < a->n_row * a->n_group; query++) {
+            int r = query / a->n_group, h = query % a->n_group;
+            struct attention_span span = attention_visible(a, block, r);
+            struct scalar_query x = {.q = a->q + r * a->q_stride + (int64_t)h * a->d_head,
+                                     .out = a->out + r * a->out_stride + (int64_t)h * a->d_head,
+                                     .m = a->m + query,
+                                     .l = a->l + query};
+            if (span.begin >= span.end)
+                continue;
+            float *weights = a->scratch, *row = a->scratch + KV_BLOCK;
+            scalar_weigh(a, &x, a->k_blocks[block], span, weights, row);
+            scalar_mix_values(a, &x, a->v_blocks[block], span, weights, row);
+        }
+}
+
+void scalar_attention_decode(const struct attention_args *a)
+{
+    scalar_attend(a);
+}
+
+void scalar_attention_prefill(const struct attention_args *a)
+{
+    scalar_attend(a);
+}
+
+void scalar_attention_join(const struct attention_args *total, const struct attention_args *part)
+{
+    for (int query = 0; query < total->n_row * total->n_group; query++) {
+        int r = query / total->n_group, h = query % total->n_group;
+        float *out = total->out + r * total->out_stride + (int64_t)h * total->d_head;
+        const float *more = part->out + r * part->out_stride + (int64_t)h * total->d_head;
+        float m = total->m[query], n = part->m[query], top = n > m ? n : m;
+        float keep = kernel_expf(m - top), take = kernel_expf(n - top);
+        if (part->l[query] == 0)
+            continue;
+        if (total->l[query] == 0) { /* 0 · out may not be 0 */
+            keep = 0;
+            memset(out, 0, (size_t)total->d_head * sizeof *out);
+        }
+        for (int i = 0; i < total->d_head; i++)
+            out[i] = out[i] * keep + more[i] * take;
+        total->m[query] = top;
+        total->l[query] = total->l[query] * keep + part->l[query] * take;
     }
-    memset(a->out, 0, (size_t)a->n_group * (size_t)a->d_head * sizeof *a->out);
-    for (int64_t begin = a->first; begin <= a->last;) {
-        int64_t end = (begin / KV_BLOCK + 1) * KV_BLOCK;
-        end = end < a->last + 1 ? end : a->last + 1;
-        scalar_weigh(k, a, &s, begin, (int)(end - begin));
-        scalar_mix_values(k, a, &s, begin, (int)(end - begin));
-        begin = end;
+}
+
+void scalar_attention_finish(const struct attention_args *a)
+{
+    for (int query = 0; query < a->n_row * a->n_group; query++) {
+        int r = query / a->n_group, h = query % a->n_group;
+        float *out = a->out + r * a->out_stride + (int64_t)h * a->d_head;
+        for (int i = 0; a->l[query] != 0 && i < a->d_head; i++)
+            out[i] /= a->l[query];
     }
-    for (int h = 0; h < a->n_group; h++)
-        for (int i = 0; a->first <= a->last && i < a->d_head; i++)
-            a->out[h * a->d_head + i] /= s.l[h];
 }

@@ -1,9 +1,9 @@
 /* attention.c: the attention of one layer for the rows of a pass.
  *
- * Work items are (row, KV head): the query heads of the group and the row's own key and value. Storing a
- * key and attending need no region between them when every sequence has a single row; otherwise rows
- * read each other's keys and the storing comes first. Items cost in proportion to their position, so
- * workers take them from a counter, the longest first.
+ * Work items are (tile, KV head): the query heads of the group, for rows at consecutive positions of one
+ * sequence. Storing a key and attending need no region between them when every sequence has a single
+ * row; otherwise rows read each other's keys and the storing comes first. Items cost in proportion to
+ * their position, so workers take them from a counter, the longest first.
  */
 #include "model/forward_internal.h"
 
@@ -48,33 +48,58 @@ static void store_item(const struct pass *p, int row, int head)
         value, d, kv_block_values(pool, block, p->layer, head) + at * pool->v_head_bytes);
 }
 
-static void attend_item(const struct pass *p, struct worker *w, int row, int head)
+/* ---- tiles -------------------------------------------------------------------------------- */
+
+void attention_plan(struct pass *p)
 {
     const struct config *c = &p->model->config;
-    const struct row *r = p->ws->rows[row].row;
+    struct workspace *ws = p->ws;
+    int most = attention_tile_rows(c->n_head / c->n_kv);
+    ws->n_tiles = 0;
+    for (int i = 0; i < p->n_rows; i++) {
+        const struct row *row = ws->rows[i].row, *before = i > 0 ? ws->rows[i - 1].row : NULL;
+        struct row_tile *last = &ws->tiles[ws->n_tiles - (ws->n_tiles > 0)];
+        if (before && before->seq == row->seq && before->pos + 1 == row->pos &&
+            before->role == row->role && last->n < most)
+            last->n++;
+        else
+            ws->tiles[ws->n_tiles++] = (struct row_tile){i, 1};
+    }
+}
+
+static void attend_tile(const struct pass *p, struct worker *w, const struct row_tile *tile,
+                        int head)
+{
+    const struct config *c = &p->model->config;
+    const struct row *r = p->ws->rows[tile->first].row;
     const struct kv_pool *pool = r->seq->pool;
     int d = c->d_head, n_group = c->n_head / c->n_kv;
-    int64_t at = ((int64_t)row * c->n_head + (int64_t)head * n_group) * d;
-    int32_t window = c->windows[p->layer];
-    int64_t first = window && r->pos >= window ? r->pos - window + 1 : 0;
-    for (int64_t b = first / KV_BLOCK; b <= r->pos / KV_BLOCK; b++) {
-        w->k_blocks[b] = kv_block_keys(pool, r->seq->blocks[b], p->layer, head);
-        w->v_blocks[b] = kv_block_values(pool, r->seq->blocks[b], p->layer, head);
-    }
+    int64_t at = ((int64_t)tile->first * c->n_head + (int64_t)head * n_group) * d;
+    int64_t begin, end, stride = (int64_t)c->n_head * d;
     const struct attention_args args = {.q = p->ws->q + at,
                                         .out = p->ws->att + at,
+                                        .q_stride = stride,
+                                        .out_stride = stride,
+                                        .n_row = tile->n,
                                         .n_group = n_group,
                                         .d_head = d,
                                         .scale = (float)(1.0 / sqrt((double)d)),
-                                        .first = first,
-                                        .last = r->pos,
+                                        .pos = r->pos,
+                                        .window = c->windows[p->layer],
                                         .k_type = pool->k_type,
                                         .v_type = pool->v_type,
                                         .k_blocks = w->k_blocks,
                                         .v_blocks = w->v_blocks,
                                         .scratch = w->attention};
-    p->kernels->attention(p->kernels, &args);
+    attention_range(&args, &begin, &end);
+    for (int64_t b = begin / KV_BLOCK; b * KV_BLOCK < end; b++) {
+        w->k_blocks[b] = kv_block_keys(pool, r->seq->blocks[b], p->layer, head);
+        w->v_blocks[b] = kv_block_values(pool, r->seq->blocks[b], p->layer, head);
+    }
+    attention_run_tile(p->kernels, r->role, &args);
 }
+
+/* ---- regions ------------------------------------------------------------------------------ */
 
 static void store_work(void *context, int worker, int n_workers)
 {
@@ -91,12 +116,13 @@ static void attend_work(void *context, int worker, int n_workers)
     (void)n_workers;
     struct pass *p = context;
     int n_kv = p->model->config.n_kv;
-    long long n = (long long)p->n_rows * n_kv, i;
+    long long n = (long long)p->ws->n_tiles * n_kv, i;
     while ((i = atomic_fetch_add_explicit(&p->next_item, 1, memory_order_relaxed)) < n) {
-        int row = (int)((n - 1 - i) / n_kv), head = (int)((n - 1 - i) % n_kv);
+        const struct row_tile *tile = &p->ws->tiles[(n - 1 - i) / n_kv];
+        int head = (int)((n - 1 - i) % n_kv);
         if (p->lone)
-            store_item(p, row, head);
-        attend_item(p, &p->ws->workers[worker], row, head);
+            store_item(p, tile->first, head);
+        attend_tile(p, &p->ws->workers[worker], tile, head);
     }
 }
 

@@ -268,6 +268,7 @@ graft_status model_forward(const struct model *model, const struct row *rows, in
     status = make_room(&p, error);
     if (status == GRAFT_OK) {
         find_wanted(&p, rows);
+        attention_plan(&p);
         pass_run(&p, embed_work, n_rows * (int64_t)model->config.d_model);
         for (int i = 0; i < model->config.n_layer; i++)
             model->config.arch->block(&p, i);

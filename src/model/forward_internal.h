@@ -88,6 +88,11 @@ struct pass_row {
     int64_t blocks_before; /* of its sequence; -1 but for the first row of a sequence */
 };
 
+/* Rows of a pass at consecutive positions of one sequence, of one role: attention takes them at once. */
+struct row_tile {
+    int first, n;
+};
+
 struct workspace {
     const struct model *model;
     struct mem *mem;
@@ -103,6 +108,8 @@ struct workspace {
     int64_t u_capacity;
     struct delta_job *jobs; /* [job_capacity] */
     int64_t job_capacity;
+    struct row_tile *tiles; /* [max_rows], n_tiles of this pass */
+    int n_tiles;
     int *wanted;                   /* [max_rows] pass rows whose final state is wanted */
     int *logit_slot, *hidden_slot; /* [max_rows] by the caller's row; -1: not asked for */
     int n_rows;                    /* of the last pass that succeeded */
@@ -168,6 +175,8 @@ void seam_gain(const struct pass *pass, int linear, int64_t begin, int64_t end);
 /* y[:, begin..end) += Σ w · gain ⊙ scale · (B (A x) + bias), once all items are done. */
 void seam_up(struct pass *pass, int linear, int64_t begin, int64_t end);
 
+/* Groups the rows of a pass into tiles. */
+void attention_plan(struct pass *pass);
 /* Rotates, normalises and stores q, k, v of the pass's rows for its layer and attends: q, k, v → att. */
 void attention_run(struct pass *pass);
 

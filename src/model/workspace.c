@@ -48,6 +48,7 @@ static bool alloc_rows(struct workspace *ws)
     ws->rows = bytes(ws, (size_t)n, sizeof(*ws->rows), &ok);
     ws->segments = bytes(ws, (size_t)n, 2 * sizeof(*ws->segments), &ok);
     ws->row_segment = bytes(ws, (size_t)n, sizeof(int), &ok);
+    ws->tiles = bytes(ws, (size_t)n, sizeof(*ws->tiles), &ok);
     ws->wanted = bytes(ws, (size_t)n, sizeof(int), &ok);
     ws->logit_slot = bytes(ws, (size_t)n, sizeof(int), &ok);
     ws->hidden_slot = bytes(ws, (size_t)n, sizeof(int), &ok);
@@ -80,8 +81,7 @@ static bool alloc_workers(struct workspace *ws)
     for (size_t i = 0; i < n_workers; i++) {
         struct worker *w = &ws->workers[i];
         w->scratch = bytes(ws, 1, linear_scratch_bytes(widest), &ok);
-        w->attention =
-            floats(ws, 1, (int64_t)attention_scratch_floats(c->n_head / c->n_kv, c->d_head), &ok);
+        w->attention = floats(ws, 1, attention_scratch_floats(c->n_head / c->n_kv, c->d_head), &ok);
         w->few_x = floats(ws, FEW_ROWS, widest, &ok);
     }
     for (int f = 0; f < ACT_COUNT; f++) {

@@ -314,69 +314,127 @@ static bool bench_type(const struct bench *b, const struct kernels *k, graft_typ
 
 /* ---- attention ---------------------------------------------------------------------------- */
 
+enum { D_HEAD = 64, DECODE_POSITIONS = 4096 };
+
+/* Rows of as many KV heads as there are, each with its own keys and values, block after block: decode
+ * has one row at the last position, prefill a row for every position. */
 struct attention_case {
-    struct bench_case base;
+    const struct bench *b;
+    const struct kernels *k;
+    enum role role;
     enum kv_type type;
-    int d_head, n_group;
-    int64_t positions;
+    int n_group, n_kv, positions;
 };
 
-/* Each worker takes every n-th KV head; all of them lie one after the other in memory. */
+/* Rows row..row+n of a head. */
+static void attend(const struct attention_case *c, const struct kernels *k, int head, int row,
+                   int n, int worker, float *out)
+{
+    const void *keys[DECODE_POSITIONS / KV_BLOCK], *values[DECODE_POSITIONS / KV_BLOCK];
+    size_t block = KV_BLOCK * kv_head_bytes(c->type, D_HEAD);
+    int64_t n_block = c->positions / KV_BLOCK, stride = (int64_t)c->n_group * D_HEAD;
+    for (int64_t i = 0; i < n_block; i++) {
+        keys[i] = c->b->memory + (size_t)(head * n_block + i) * 2 * block;
+        values[i] = (const uint8_t *)keys[i] + block;
+    }
+    const struct attention_args a = {
+        .q = c->b->x + row % 512 * stride,
+        .out = out,
+        .q_stride = stride,
+        .out_stride = stride,
+        .n_row = n,
+        .n_group = c->n_group,
+        .d_head = D_HEAD,
+        .scale = 0.125f,
+        .pos = c->role == ROLE_DECODE ? c->positions - 1 : row,
+        .k_type = c->type,
+        .v_type = c->type,
+        .k_blocks = keys,
+        .v_blocks = values,
+        .scratch = (float *)(void *)(c->b->scratch + (size_t)worker * SCRATCH_BYTES)};
+    attention_run_tile(k, c->role, &a);
+}
+
+/* Each worker takes every n-th tile of all heads, the longest first. */
 static void attention_slice(void *context, int worker, int n_workers)
 {
     const struct attention_case *c = context;
-    const struct bench *b = c->base.b;
-    size_t block = KV_BLOCK * kv_head_bytes(c->type, c->d_head);
-    int64_t n_block = c->positions / KV_BLOCK, heads = c->base.w.n_out;
-    for (int64_t h = worker; h < heads; h += n_workers) {
-        const void *table[512];
-        for (int64_t i = 0; i < n_block; i++)
-            table[i] = b->memory + (size_t)(h * n_block + i) * block;
-        struct attention_args a = {
-            .q = b->x,
-            .out = b->y + h * c->n_group * c->d_head,
-            .n_group = c->n_group,
-            .d_head = c->d_head,
-            .scale = 0.1f,
-            .last = c->positions - 1,
-            .k_type = c->type,
-            .v_type = c->type,
-            .k_blocks = table,
-            .v_blocks = table,
-            .scratch = (float *)(void *)(b->scratch + (size_t)worker * SCRATCH_BYTES)};
-        c->base.k->attention(c->base.k, &a);
+    int rows = c->role == ROLE_DECODE ? 1 : c->positions, most = attention_tile_rows(c->n_group);
+    int n_tiles = (rows + most - 1) / most;
+    for (int i = worker; i < n_tiles * c->n_kv; i += n_workers) {
+        int row = (n_tiles - 1 - i / c->n_kv) * most;
+        float *out = c->b->y + (size_t)worker * 64 * 8 * D_HEAD;
+        attend(c, c->k, i % c->n_kv, row, rows - row < most ? rows - row : most, worker, out);
     }
 }
 
-/* Keys and values share their blocks here, so half of the bytes come from memory; the time per
- * position and head is what counts. */
-static void bench_attention(const struct bench *b, const struct kernels *k, enum kv_type type,
-                            int n_group)
+/* The last row of the last head agrees with the scalar tier. */
+static bool attention_is_right(const struct attention_case *c)
+{
+    float got[8 * D_HEAD], want[8 * D_HEAD];
+    attend(c, c->k, c->n_kv - 1, c->positions - 1, 1, 0, got);
+    attend(c, &scalar_kernels, c->n_kv - 1, c->positions - 1, 1, 0, want);
+    for (int i = 0; i < c->n_group * D_HEAD; i++)
+        if (!(fabsf(got[i] - want[i]) <= 1e-4f))
+            return false;
+    return true;
+}
+
+/* Copies of random keys and values for all heads. */
+static void fill_cache(const struct attention_case *c)
+{
+    size_t bytes = kv_head_bytes(c->type, D_HEAD), some = 509 * bytes;
+    size_t all = (size_t)c->n_kv * (size_t)c->positions * 2 * bytes;
+    for (size_t i = 0; i < some; i += bytes) {
+        float x[D_HEAD];
+        check_fill_uniform(x, D_HEAD);
+        c->k->kv_store[c->type](x, D_HEAD, c->b->memory + i);
+    }
+    for (size_t i = some; i < all; i++)
+        c->b->memory[i] = c->b->memory[i - some];
+}
+
+static bool bench_attention(const struct attention_case *c)
 {
     static const char *const names[] = {"f32", "f16", "q8"};
-    struct attention_case c = {.base = {.b = b, .k = k},
-                               .type = type,
-                               .d_head = 64,
-                               .n_group = n_group,
-                               .positions = 4096};
-    size_t bytes = (size_t)c.positions * kv_head_bytes(type, c.d_head);
-    double rates[SAMPLES], shares[SAMPLES];
-    c.base.w.n_out = 32;
-    for (size_t i = 0; i < 32 * bytes / KV_Q8_BYTES; i++) {
-        float x[32];
-        check_fill_uniform(x, 32);
-        if (type == KV_Q8)
-            k->kv_store[type](x, 32, b->memory + i * KV_Q8_BYTES);
-        else
-            k->kv_store[type](x, 8, b->memory + i * kv_head_bytes(type, 8));
-    }
+    bool decode = c->role == ROLE_DECODE;
+    double n = c->positions, rates[SAMPLES], shares[SAMPLES];
+    double work =
+        c->n_kv * n *
+        (decode ? 2 * (double)kv_head_bytes(c->type, D_HEAD) : 2.0 * (n + 1) * c->n_group * D_HEAD);
+    fill_cache(c);
+    run_seconds(c->b, attention_slice, (void *)c);
     for (int i = 0; i < SAMPLES; i++) {
-        double limit = read_bandwidth(b, k->tier, false);
-        rates[i] = 32 * 2 * (double)bytes / run_seconds(b, attention_slice, &c);
+        double limit = (decode ? read_bandwidth : multiply_peak)(c->b, c->k->tier, false);
+        rates[i] = work / run_seconds(c->b, attention_slice, (void *)c);
         shares[i] = rates[i] / limit;
     }
-    printf("%-7s attention %-3s group %d  %2d  %7.2f GB/s  %4.2f of reading\n", k->tier,
-           names[type], n_group, b->threads, median(rates, SAMPLES) / 1e9, median(shares, SAMPLES));
+    double rate = median(rates, SAMPLES), share = median(shares, SAMPLES);
+    printf("%-10s attention %-3s %d heads share  %2d  %s %4d  %6.1f %s  %4.2f (%4.2f..%4.2f)\n",
+           c->k->tier, names[c->type], c->n_group, c->b->threads,
+           decode ? "decode at" : "prefill of", c->positions, rate / 1e9,
+           decode ? "GB/s" : "GFLOP/s", share, shares[0], shares[SAMPLES - 1]);
+    fflush(stdout);
+    return attention_is_right(c);
+}
+
+static bool bench_attentions(const struct bench *b, const struct kernels *k)
+{
+    static const int groups[] = {1, 4, 7, 8};
+    bool right = true;
+    for (int type = KV_F16; type < KV_TYPE_COUNT; type++)
+        for (size_t g = 0; right && g < ARRAY_LEN(groups); g++) {
+            struct attention_case c = {b,         k,  ROLE_DECODE,     (enum kv_type)type,
+                                       groups[g], 32, DECODE_POSITIONS};
+            right = bench_attention(&c);
+            c.role = ROLE_PREFILL;
+            c.n_kv = 2 * b->threads;
+            for (c.positions = 512; right && c.positions <= 2048; c.positions *= 4)
+                right = bench_attention(&c);
+        }
+    if (!right)
+        fprintf(stderr, "%s attention: the result is wrong\n", k->tier);
+    return right;
 }
 
 /* ---- all ---------------------------------------------------------------------------------- */
@@ -428,6 +486,13 @@ static bool bench_tier(struct bench *b, const struct kernels *k, const char *fil
     return true;
 }
 
+static void print_heading(void)
+{
+    printf("                    decode, one row         16 rows  prefill of 512, share of peak in\n"
+           "tier       type  thr  GB/s  of reading       speedup  GFLOP/s  floats              "
+           "matrix  transposed: straight\n");
+}
+
 int check_bench(int threads, const char *tier, const char *filter)
 {
     int failed = 0;
@@ -441,16 +506,13 @@ int check_bench(int threads, const char *tier, const char *filter)
         printf("\n%d thread%s: reading %.1f GB/s, GFLOP/s: %.0f in floats, %.0f by matrix unit\n",
                n, n > 1 ? "s" : "", read_bandwidth(&b, best, false) / 1e9,
                multiply_peak(&b, best, false) / 1e9, multiply_peak(&b, best, true) / 1e9);
-        printf("                    decode, one row         16 rows  prefill of 512, share of peak "
-               "in\n"
-               "tier       type  thr  GB/s  of reading       speedup  GFLOP/s  floats              "
-               "matrix  transposed: straight\n");
+        if (strcmp(filter, "attention") != 0)
+            print_heading();
         FOR_EACH_TIER(k)
-        if (tier ? strcmp(k->tier, tier) == 0 : k != &scalar_kernels || !kernels_tier(1))
+        if (tier ? strcmp(k->tier, tier) == 0 : k != &scalar_kernels || !kernels_tier(1)) {
             failed |= !bench_tier(&b, k, filter);
-        for (int type = 0; type < KV_TYPE_COUNT && !*filter && !failed; type++) {
-            bench_attention(&b, kernels_find(NULL), type, 1);
-            bench_attention(&b, kernels_find(NULL), type, 4);
+            if (!failed && k != &scalar_kernels && strstr("attention", filter))
+                failed |= !bench_attentions(&b, k);
         }
         bench_close(&b);
     }

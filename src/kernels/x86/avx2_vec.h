@@ -152,13 +152,22 @@ ALWAYS_INLINE float v_sum(vf v)
     return _mm_cvtss_f32(s);
 }
 
-/* out[i] = v_sum(v[i]) for 8 vectors */
+/* Sums of neighbours: of a, then of b, in each half. */
+ALWAYS_INLINE __m256 v_pairs(__m256 a, __m256 b)
+{
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xDD));
+}
+
+/* out[i] = v_sum(v[i]) for 8 vectors: halves of two of them are added at once. */
 ALWAYS_INLINE void v_sums(const vf v[8], float *out)
 {
-    __m128 h[8];
-    TIMES(i, 8) h[i] = _mm_add_ps(_mm256_castps256_ps128(v[i]), _mm256_extractf128_ps(v[i], 1));
-    _mm_storeu_ps(out, _mm_hadd_ps(_mm_hadd_ps(h[0], h[1]), _mm_hadd_ps(h[2], h[3])));
-    _mm_storeu_ps(out + 4, _mm_hadd_ps(_mm_hadd_ps(h[4], h[5]), _mm_hadd_ps(h[6], h[7])));
+    __m256 h[4];
+    TIMES(i, 4)
+    {
+        __m256 straight = _mm256_blend_ps(v[i], v[i + 4], 0xF0);
+        h[i] = _mm256_add_ps(straight, _mm256_permute2f128_ps(v[i], v[i + 4], 0x21));
+    }
+    v_store(out, v_pairs(v_pairs(h[0], h[1]), v_pairs(h[2], h[3])));
 }
 
 ALWAYS_INLINE float v_largest(vf v)
@@ -216,6 +225,23 @@ ALWAYS_INLINE vf v_exp(vf x)
     __m256 over = _mm256_cmp_ps(x, _mm256_set1_ps(EXP_OVERFLOW), _CMP_GT_OQ);
     p = _mm256_blendv_ps(p, _mm256_set1_ps(INFINITY), over);
     return _mm256_andnot_ps(under, p);
+}
+
+/* exp of x ≤ 0, or of a NaN: fewer steps, since no power of two leaves the range of floats. */
+ALWAYS_INLINE vf v_exp_down(vf x)
+{
+    const __m256 round = _mm256_set1_ps(EXP_ROUND);
+    __m256 n = _mm256_sub_ps(_mm256_fmadd_ps(x, _mm256_set1_ps(EXP_LOG2E), round), round);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(EXP_LN2_HIGH), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(EXP_LN2_LOW), r);
+    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(EXP_P4), r, _mm256_set1_ps(EXP_P3));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_P2));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_P1));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_P0));
+    p = _mm256_add_ps(_mm256_fmadd_ps(_mm256_mul_ps(p, r), r, r), _mm256_set1_ps(1.0f));
+    __m256i power = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23); /* 0 where x is a NaN */
+    p = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), power));
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(EXP_UNDERFLOW), _CMP_LT_OQ), p);
 }
 
 /* Rows of 8 floats into columns, in place. */

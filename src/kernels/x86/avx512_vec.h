@@ -160,13 +160,30 @@ ALWAYS_INLINE float v_sum(vf v)
     return _mm_cvtss_f32(s);
 }
 
-/* out[i] = v_sum(v[i]) for 8 vectors */
+/* Sums of neighbours: of a, then of b, in each quarter. */
+ALWAYS_INLINE __m512 v_pairs(__m512 a, __m512 b)
+{
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD));
+}
+
+/* out[i] = v_sum(v[i]) for 8 vectors: halves of two, then quarters of four of them are added at once. */
 ALWAYS_INLINE void v_sums(const vf v[8], float *out)
 {
-    __m128 h[8];
-    TIMES(i, 8) h[i] = v_quarters(v[i]);
-    _mm_storeu_ps(out, _mm_hadd_ps(_mm_hadd_ps(h[0], h[1]), _mm_hadd_ps(h[2], h[3])));
-    _mm_storeu_ps(out + 4, _mm_hadd_ps(_mm_hadd_ps(h[4], h[5]), _mm_hadd_ps(h[6], h[7])));
+    __m512 h[4], q[2];
+    TIMES(i, 4)
+    {
+        __m512 straight = _mm512_mask_blend_ps(0xFF00, v[i], v[i + 4]);
+        h[i] = _mm512_add_ps(straight, _mm512_shuffle_f32x4(v[i], v[i + 4], 0x4E));
+    }
+    TIMES(i, 2) /* quarters: v[i], v[i + 4], v[i + 2], v[i + 6] */
+    {
+        __m512 even = _mm512_shuffle_f32x4(h[i], h[i + 2], 0x88);
+        q[i] = _mm512_add_ps(even, _mm512_shuffle_f32x4(h[i], h[i + 2], 0xDD));
+    }
+    __m512 p = v_pairs(q[0], q[1]); /* each sum in two parts: 0 0 1 1, 4 4 5 5, 2 2 3 3, 6 6 7 7 */
+    p = _mm512_add_ps(p, _mm512_movehdup_ps(p));
+    const __m512i order = _mm512_setr_epi32(0, 2, 8, 10, 4, 6, 12, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, p)));
 }
 
 ALWAYS_INLINE float v_largest(vf v)
@@ -225,6 +242,24 @@ ALWAYS_INLINE vf v_exp(vf x)
     __mmask16 not_under = _mm512_cmp_ps_mask(x, _mm512_set1_ps(EXP_UNDERFLOW), _CMP_NLT_UQ);
     __mmask16 over = _mm512_cmp_ps_mask(x, _mm512_set1_ps(EXP_OVERFLOW), _CMP_GT_OQ);
     p = _mm512_mask_mov_ps(p, over, _mm512_set1_ps(INFINITY));
+    return _mm512_maskz_mov_ps(not_under, p);
+}
+
+/* exp of x ≤ 0, or of a NaN: fewer steps, since no power of two leaves the range of floats. */
+ALWAYS_INLINE vf v_exp_down(vf x)
+{
+    const __m512 round = _mm512_set1_ps(EXP_ROUND);
+    __m512 n = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(EXP_LOG2E), round), round);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(EXP_LN2_HIGH), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(EXP_LN2_LOW), r);
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(EXP_P4), r, _mm512_set1_ps(EXP_P3));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_P2));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_P1));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_P0));
+    p = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(p, r), r, r), _mm512_set1_ps(1.0f));
+    __m512i power = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
+    p = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), power));
+    __mmask16 not_under = _mm512_cmp_ps_mask(x, _mm512_set1_ps(EXP_UNDERFLOW), _CMP_NLT_UQ);
     return _mm512_maskz_mov_ps(not_under, p);
 }
 
