@@ -1,14 +1,20 @@
 /* decode_float_body.h: the decode products of F32, F16 and BF16 weights, in the words of a tier's
- * ..._vec.h. Included once per tier, after TIER is defined.
+ * ..._vec.h. Included once per tier, after TIER is defined, and DECODE_CHAINS, DECODE_ROWS and
+ * DECODE_TOKENS where the tier's registers hold more than the default tile.
  *
- * Each output is FLOAT_CHAINS vectors of partial sums over K, taken in turn, so that one
- * multiply-add need not wait for the one before; then their sum, whatever the tile. A tile of rows
- * shares the loads of x, which, for many tokens, come from the second cache.
+ * Each output is DECODE_CHAINS vectors of partial sums over K, taken in turn, so that one multiply-add
+ * need not wait for the one before; then their sum, whatever the tile. The rows of a tile share the loads
+ * of x. For a single token they are far apart, as streams are (decode_tiles.h). Several tokens take tiles
+ * of neighbouring rows and of tokens; meanwhile the rows that come next are asked for.
  */
 #define BODY(name) KERNEL_CAT(TIER, name)
 
-enum { FLOAT_ROWS = 3, FLOAT_CHAINS = 4 };
-enum { FLOAT_PREFETCH = 4096 }; /* bytes ahead of the weights in hand */
+#ifndef DECODE_CHAINS
+#define DECODE_CHAINS 4
+#define DECODE_ROWS 3
+#define DECODE_TOKENS 1
+#endif
+_Static_assert(DECODE_CHAINS == 2 || DECODE_CHAINS == 4, "chains are added in pairs");
 
 ALWAYS_INLINE vf load_weights(graft_type type, const uint8_t *row, int64_t k)
 {
@@ -25,49 +31,98 @@ ALWAYS_INLINE vf load_last_weights(graft_type type, const uint8_t *row, int64_t 
     return load_weights(type, last, 0);
 }
 
-ALWAYS_INLINE void float_tile(graft_type type, const struct matrix *w, const float *x, int64_t o,
-                              float *y, int64_t y_stride, int rows, int tokens)
+/* Rows of W, of tokens and of outputs that a tile begins with. */
+struct float_tile {
+    const uint8_t *row;
+    const float *x;
+    float *y;
+    size_t row_pitch; /* from one row of the tile to the next */
+    int64_t n, y_stride, y_pitch;
+    size_t ahead; /* from the weights in hand to those to ask for; 0: none */
+};
+
+ALWAYS_INLINE void float_step(graft_type type, const struct float_tile *p, int64_t k, int64_t n,
+                              int chain, int rows, int tokens,
+                              vf sum[DECODE_ROWS][DECODE_TOKENS][DECODE_CHAINS])
 {
-    const uint8_t *row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    const int64_t n = w->n_in, size = type == GRAFT_TYPE_F32 ? 4 : 2, step = FLOAT_CHAINS * VF;
+    vf x[DECODE_TOKENS];
+    TIMES(t, tokens)
+    x[t] = n == VF ? v_load(p->x + t * p->n + k) : v_load_n(p->x + t * p->n + k, n);
+    TIMES(r, rows)
+    {
+        const uint8_t *row = p->row + (size_t)r * p->row_pitch;
+        vf w = n == VF ? load_weights(type, row, k) : load_last_weights(type, row, k, n);
+        TIMES(t, tokens) sum[r][t][chain] = v_fma(w, x[t], sum[r][t][chain]);
+    }
+}
+
+ALWAYS_INLINE void float_tile(graft_type type, const struct float_tile *p, int rows, int tokens)
+{
+    const int64_t n = p->n, size = type == GRAFT_TYPE_F32 ? 4 : 2, step = DECODE_CHAINS * VF;
     int64_t k = 0;
-    vf sum[FLOAT_ROWS][FLOAT_CHAINS];
-    (void)tokens; /* always 1 */
-    TIMES(r, rows)
-    {
-        TIMES(c, FLOAT_CHAINS)
-        {
-            sum[r][c] = v_zero();
-        }
-    }
+    vf sum[DECODE_ROWS][DECODE_TOKENS][DECODE_CHAINS];
+    TIMES(r, rows) TIMES(t, tokens) TIMES(c, DECODE_CHAINS) sum[r][t][c] = v_zero();
     for (; k + step <= n; k += step) {
-        for (int64_t c = 0; rows == 1 && c < step * size; c += 64)
-            prefetch(row + k * size + FLOAT_PREFETCH + c);
-        TIMES(c, FLOAT_CHAINS)
-        {
-            vf xk = v_load(x + k + c * VF);
-            TIMES(r, rows)
-            {
-                vf wk = load_weights(type, row + (size_t)r * w->row_bytes, k + c * VF);
-                sum[r][c] = v_fma(wk, xk, sum[r][c]);
-            }
-        }
+        for (int r = 0; p->ahead && r < rows; r++)
+            for (int64_t at = 0; at < step * size; at += 64)
+                prefetch(p->row + (size_t)r * p->row_pitch + p->ahead + k * size + at);
+        TIMES(c, DECODE_CHAINS) float_step(type, p, k + c * VF, VF, c, rows, tokens, sum);
     }
-    for (; k < n; k += VF) {
-        vf xk = v_load_some(x + k, n - k);
-        TIMES(r, rows)
-        {
-            const uint8_t *at = row + (size_t)r * w->row_bytes;
-            vf wk = k + VF <= n ? load_weights(type, at, k) : load_last_weights(type, at, k, n - k);
-            sum[r][0] = v_fma(wk, xk, sum[r][0]);
-        }
-    }
-    TIMES(r, rows)
+    for (; k + VF <= n; k += VF)
+        float_step(type, p, k, VF, 0, rows, tokens, sum);
+    if (k < n)
+        float_step(type, p, k, n - k, 0, rows, tokens, sum);
+    TIMES(r, rows) TIMES(t, tokens)
     {
-        vf low = v_add(sum[r][0], sum[r][1]), high = v_add(sum[r][2], sum[r][3]);
-        y[o + r] = v_sum(v_add(low, high));
+        vf total = v_add(sum[r][t][0], sum[r][t][1]);
+        if (DECODE_CHAINS == 4)
+            total = v_add(total, v_add(sum[r][t][DECODE_CHAINS - 2], sum[r][t][DECODE_CHAINS - 1]));
+        p->y[t * p->y_stride + r * p->y_pitch] = v_sum(total);
     }
-    (void)y_stride;
+}
+
+/* `rows` rows of W and all tokens: tiles of DECODE_TOKENS, rather two of one less than one that is much
+ * smaller. */
+ALWAYS_INLINE void float_rows(graft_type type, struct float_tile p, int n_tok, int rows)
+{
+    p.ahead = n_tok == 1 ? 0 : (size_t)rows * p.row_pitch;
+    for (int left = n_tok, taken; left; left -= taken) {
+        if (left >= DECODE_TOKENS && left != DECODE_TOKENS + 1) {
+            taken = DECODE_TOKENS;
+            float_tile(type, &p, rows, DECODE_TOKENS);
+        } else if (DECODE_TOKENS > 2 && left >= DECODE_TOKENS - 1) {
+            taken = DECODE_TOKENS - 1;
+            float_tile(type, &p, rows, DECODE_TOKENS - 1);
+        } else {
+            taken = 1;
+            float_tile(type, &p, rows, 1);
+        }
+        p.x += taken * p.n;
+        p.y += taken * p.y_stride;
+        p.ahead = 0;
+    }
+}
+
+ALWAYS_INLINE void decode_float(graft_type type, const struct matrix *w, const float *x, int n_tok,
+                                int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)
+{
+    const int64_t tiles = (o_end - o_begin) / DECODE_ROWS;
+    const int64_t apart = n_tok == 1 ? tiles : 1, next = n_tok == 1 ? 1 : DECODE_ROWS;
+    struct float_tile p = {.x = x,
+                           .row_pitch = (size_t)apart * w->row_bytes,
+                           .n = w->n_in,
+                           .y_stride = y_stride,
+                           .y_pitch = apart};
+    for (int64_t i = 0; i < tiles; i++) {
+        p.row = (const uint8_t *)w->data + (size_t)(o_begin + i * next) * w->row_bytes;
+        p.y = y + o_begin + i * next;
+        float_rows(type, p, n_tok, DECODE_ROWS);
+    }
+    for (int64_t o = o_begin + tiles * DECODE_ROWS; o < o_end; o++) {
+        p.row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+        p.y = y + o;
+        float_rows(type, p, n_tok, 1);
+    }
 }
 
 #define DECODE_FLOAT(TYPE, name)                                                                   \
@@ -76,6 +131,6 @@ ALWAYS_INLINE void float_tile(graft_type type, const struct matrix *w, const flo
                                      void *scratch)                                                \
     {                                                                                              \
         (void)scratch;                                                                             \
-        DECODE_TILES(float_tile, GRAFT_TYPE_##TYPE, FLOAT_ROWS, 1, float, w->n_in)                 \
+        decode_float(GRAFT_TYPE_##TYPE, w, x, n_tok, o_begin, o_end, y, y_stride);                 \
     }
 KERNEL_FLOAT_TYPES(DECODE_FLOAT)

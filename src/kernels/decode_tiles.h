@@ -1,32 +1,13 @@
-/* decode_tiles.h: the loop around the decode tiles of every tier.
- *
- * A single token takes the rows of W one after the other, so that memory is read as one stream.
- * Several tokens take ROWS at a time, with the tokens inside while those rows are in the first
- * cache. TILE(type, w, x, o, y, y_stride, rows, tokens) is inlined with constant rows and tokens,
- * for whole tiles and for what remains; it computes each output by the same steps whatever the
- * tile, which is what makes a row's result independent of its company.
+/* decode_tiles.h: what the tiles of quantised decode products of every tier need. Included after a tier's
+ * ..._vec.h.
  */
 #ifndef GRAFT_KERNELS_DECODE_TILES_H
 #define GRAFT_KERNELS_DECODE_TILES_H
 
-#define DECODE_TILE_ROWS(TILE, TYPE, ROWS, TOKENS, X, STEP)                                        \
-    do {                                                                                           \
-        int t = 0;                                                                                 \
-        for (; t + (TOKENS) <= n_tok; t += (TOKENS))                                               \
-            TILE(TYPE, w, (const X *)x + t * (STEP), o, y + t * y_stride, y_stride, ROWS, TOKENS); \
-        for (; t < n_tok; t++)                                                                     \
-            TILE(TYPE, w, (const X *)x + t * (STEP), o, y + t * y_stride, y_stride, ROWS, 1);      \
-    } while (0)
-
-/* X is the element of x, STEP how many of them a token has. */
-#define DECODE_TILES(TILE, TYPE, ROWS, TOKENS, X, STEP)                                            \
-    int64_t o = o_begin;                                                                           \
-    for (; n_tok > 1 && (ROWS) > 1 && o + (ROWS) <= o_end; o += (ROWS))                            \
-        DECODE_TILE_ROWS(TILE, TYPE, ROWS, TOKENS, X, STEP);                                       \
-    for (; o < o_end; o++)                                                                         \
-        DECODE_TILE_ROWS(TILE, TYPE, 1, TOKENS, X, STEP);
-
-/* ---- for tiles of quantised types ---------------------------------------------------------- */
+/* A single row of activations, or a few, needs each weight once, so reading them is all that counts. A
+ * processor looks ahead for every stream of addresses that it sees: outputs are taken from so many parts
+ * of the range at once, far apart, each part in order. Asking for lines beside that only hinders. */
+enum { DECODE_STREAMS = 4 };
 
 /* The same pointer, of which the compiler knows nothing: it would give each row of a tile a register
  * of its own, and has too few. */

@@ -94,26 +94,45 @@ ALWAYS_INLINE void add_step(graft_type type, const struct matrix *w, int64_t o, 
     }
 }
 
-/* Output o of `tokens` rows; x rows are x_step steps apart. */
-ALWAYS_INLINE void few_output(graft_type type, const struct matrix *w, const struct few_step *x,
-                              int64_t x_step, int64_t o, float *y, int64_t y_stride, int tokens)
+/* Outputs o, o + apart, ... of `tokens` rows, `streams` of them; x rows are x_step steps apart. */
+ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const struct few_step *x,
+                               int64_t x_step, int64_t o, int64_t apart, int streams, float *y,
+                               int64_t y_stride, int tokens)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
     const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    __m128 sum[DECODE_FEW];
+    const size_t p_apart = (size_t)apart * w->row_bytes;
+    __m128 sum[DECODE_STREAMS][DECODE_FEW];
     int64_t b = 0;
-    TIMES(t, tokens) sum[t] = _mm_setzero_ps();
-    for (; b + STEP_BLOCKS <= n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes) {
-        TIMES(i, (int)(STEP_BLOCKS * bytes + 63) / 64) prefetch(p + PREFETCH_AHEAD + 64 * i);
-        add_step(type, w, o, b, p, x++, x_step, tokens, STEP_BLOCKS, sum);
-    }
+    for (int s = 0; s < streams; s++)
+        TIMES(t, tokens) sum[s][t] = _mm_setzero_ps();
+    for (; b + STEP_BLOCKS <= n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes, x++)
+        for (int s = 0; s < streams; s++)
+            add_step(type, w, o + s * apart, b, p + (size_t)s * p_apart, x, x_step, tokens,
+                     STEP_BLOCKS, sum[s]);
     if (b < n_block)
-        add_step(type, w, o, b, p, x, x_step, tokens, (int)(n_block - b), sum);
-    TIMES(t, tokens)
-    {
-        __m128 pairs = _mm_hadd_ps(sum[t], sum[t]);
-        y[t * y_stride + o] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
-    }
+        for (int s = 0; s < streams; s++)
+            add_step(type, w, o + s * apart, b, p + (size_t)s * p_apart, x, x_step, tokens,
+                     (int)(n_block - b), sum[s]);
+    for (int s = 0; s < streams; s++)
+        TIMES(t, tokens)
+        {
+            __m128 pairs = _mm_hadd_ps(sum[s][t], sum[s][t]);
+            y[t * y_stride + o + s * apart] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
+        }
+}
+
+/* Outputs o_begin..o_end as DECODE_STREAMS streams, and the few that are left one by one. */
+ALWAYS_INLINE void few_range(graft_type type, const struct matrix *w, const struct few_step *x,
+                             int64_t x_step, int64_t o_begin, int64_t o_end, float *y,
+                             int64_t y_stride, int tokens)
+{
+    const int64_t apart = (o_end - o_begin) / DECODE_STREAMS;
+    int64_t o = o_begin;
+    for (; o < o_begin + apart; o++)
+        few_outputs(type, w, x, x_step, o, apart, DECODE_STREAMS, y, y_stride, tokens);
+    for (o = o_begin + DECODE_STREAMS * apart; o < o_end; o++)
+        few_outputs(type, w, x, x_step, o, 0, 1, y, y_stride, tokens);
 }
 
 ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struct act_q8 *x,
@@ -126,8 +145,7 @@ ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struc
         lay_out(type, x + t * n_block, n_block, laid + t * steps);
 #define TOKENS(n)                                                                                  \
     case n:                                                                                        \
-        for (int64_t o = o_begin; o < o_end; o++)                                                  \
-            few_output(type, w, laid, steps, o, y, y_stride, n);                                   \
+        few_range(type, w, laid, steps, o_begin, o_end, y, y_stride, n);                           \
         break
     switch (n_tok) {
         TOKENS(1);

@@ -1,6 +1,6 @@
 /* avx2_decode.h: what the two shapes of the AVX2 tier's decode products share.
  *
- * Few rows (avx2_decode.c): the weights are one stream from memory, K lies along the lanes. Many rows
+ * Few rows (avx2_decode.c): the weights are a few streams from memory, K lies along the lanes. Many rows
  * (avx2_decode_lanes.c): eight rows of activations lie along the lanes, and each four codes of a weight
  * serve all of them. The arithmetic of an output is the same in both, operation by operation:
  *
@@ -23,9 +23,6 @@ enum { DECODE_FEW = 4 };
 
 /* Blocks that are taken at once: one of each chain of sums. */
 enum { STEP_BLOCKS = 4 };
-
-/* How far ahead of the block in hand the weights are asked for, in bytes. */
-enum { PREFETCH_AHEAD = 4096 };
 
 ALWAYS_INLINE int64_t block32_bytes(graft_type type)
 {

@@ -2,8 +2,11 @@
 #include "avx2_vec.h"
 
 #define TIER avx2
-#include "kernels/decode_tiles.h"
 
+/* 3 · 2 tiles of 2 chains: 12 sums, 2 vectors of x and one of weights in 16 registers. */
+#define DECODE_CHAINS 2
+#define DECODE_ROWS 3
+#define DECODE_TOKENS 2
 #include "kernels/decode_float_body.h"
 
 /* 6 · 2 sums, 2 vectors of weights and one of x: 15 of 16 registers, and 12 independent chains hide

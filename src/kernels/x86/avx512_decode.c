@@ -4,7 +4,7 @@
  * Sixteen blocks are a step. Four of them at a time are two vectors of codes, of which each 128-bit
  * lane belongs to one block; the integer products of the four vectors are then transposed and added
  * until each lane holds the product of one block. The activations are laid out for that once per
- * call. Rows of W are taken one after the other, so that memory is read as one stream.
+ * call. Rows of W are taken as DECODE_STREAMS streams.
  */
 #include "avx512_decode.h"
 
@@ -129,35 +129,53 @@ ALWAYS_INLINE __m128 add_step(graft_type type, const struct factors *f, __m512i 
     return sum;
 }
 
-/* Output o of `tokens` rows; x rows are x_step steps apart. */
-ALWAYS_INLINE void few_output(graft_type type, const struct matrix *w, const struct few_step *x,
-                              int64_t x_step, int64_t o, float *y, int64_t y_stride, int tokens)
+/* Outputs o, o + apart, ... of `tokens` rows, `streams` of them; x rows are x_step steps apart. */
+ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const struct few_step *x,
+                               int64_t x_step, int64_t o, int64_t apart, int streams, float *y,
+                               int64_t y_stride, int tokens)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
     const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    __m128 sum[DECODE_FEW];
-    int64_t b = 0;
-    TIMES(t, tokens) sum[t] = _mm_setzero_ps();
-    for (; b < n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes, x++) {
-        int blocks = (int)(n_block - b);
-        struct factors f;
-        __m512i dot[DECODE_FEW];
-        TIMES(i, (int)(STEP_BLOCKS * bytes + 63) / 64) prefetch(p + PREFETCH_AHEAD + 64 * i);
-        if (blocks >= STEP_BLOCKS) {
-            f = open_step(type, w, o, b, p, x, x_step, tokens, STEP_BLOCKS, dot);
-            TIMES(t, tokens)
-            sum[t] = add_step(type, &f, dot[t], x + t * x_step, STEP_BLOCKS, sum[t]);
-        } else {
-            f = open_step(type, w, o, b, p, x, x_step, tokens, blocks, dot);
-            TIMES(t, tokens)
-            sum[t] = add_step(type, &f, dot[t], x + t * x_step, blocks, sum[t]);
+    const size_t p_apart = (size_t)apart * w->row_bytes;
+    __m128 sum[DECODE_STREAMS][DECODE_FEW];
+    for (int s = 0; s < streams; s++)
+        TIMES(t, tokens) sum[s][t] = _mm_setzero_ps();
+    for (int64_t b = 0; b < n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes, x++) {
+        const int blocks = (int)(n_block - b);
+        for (int s = 0; s < streams; s++) {
+            const uint8_t *at = p + (size_t)s * p_apart;
+            struct factors f;
+            __m512i dot[DECODE_FEW];
+            if (blocks >= STEP_BLOCKS) {
+                f = open_step(type, w, o + s * apart, b, at, x, x_step, tokens, STEP_BLOCKS, dot);
+                TIMES(t, tokens)
+                sum[s][t] = add_step(type, &f, dot[t], x + t * x_step, STEP_BLOCKS, sum[s][t]);
+            } else {
+                f = open_step(type, w, o + s * apart, b, at, x, x_step, tokens, blocks, dot);
+                TIMES(t, tokens)
+                sum[s][t] = add_step(type, &f, dot[t], x + t * x_step, blocks, sum[s][t]);
+            }
         }
     }
-    TIMES(t, tokens)
-    {
-        __m128 pairs = _mm_hadd_ps(sum[t], sum[t]);
-        y[t * y_stride + o] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
-    }
+    for (int s = 0; s < streams; s++)
+        TIMES(t, tokens)
+        {
+            __m128 pairs = _mm_hadd_ps(sum[s][t], sum[s][t]);
+            y[t * y_stride + o + s * apart] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
+        }
+}
+
+/* Outputs o_begin..o_end as DECODE_STREAMS streams, and the few that are left one by one. */
+ALWAYS_INLINE void few_range(graft_type type, const struct matrix *w, const struct few_step *x,
+                             int64_t x_step, int64_t o_begin, int64_t o_end, float *y,
+                             int64_t y_stride, int tokens)
+{
+    const int64_t apart = (o_end - o_begin) / DECODE_STREAMS;
+    int64_t o = o_begin;
+    for (; o < o_begin + apart; o++)
+        few_outputs(type, w, x, x_step, o, apart, DECODE_STREAMS, y, y_stride, tokens);
+    for (o = o_begin + DECODE_STREAMS * apart; o < o_end; o++)
+        few_outputs(type, w, x, x_step, o, 0, 1, y, y_stride, tokens);
 }
 
 ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struct act_q8 *x,
@@ -170,8 +188,7 @@ ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struc
         lay_out(type, x + t * n_block, n_block, laid + t * steps);
 #define TOKENS(n)                                                                                  \
     case n:                                                                                        \
-        for (int64_t o = o_begin; o < o_end; o++)                                                  \
-            few_output(type, w, laid, steps, o, y, y_stride, n);                                   \
+        few_range(type, w, laid, steps, o_begin, o_end, y, y_stride, n);                           \
         break
     switch (n_tok) {
         TOKENS(1);

@@ -1,6 +1,6 @@
 /* avx512_decode.h: what the two shapes of the AVX-512 tier's decode products share.
  *
- * Few rows (avx512_decode.c): the weights are one stream from memory, K lies along the lanes. Many
+ * Few rows (avx512_decode.c): the weights are a few streams from memory, K lies along the lanes. Many
  * rows (avx512_decode_lanes.c): sixteen or eight rows of activations lie along the lanes, and each
  * four codes of a weight serve all of them. The codes are taken apart here, once for both; and the
  * arithmetic of an output is the same in both, operation by operation:
@@ -25,9 +25,6 @@ enum { DECODE_FEW = 4 };
 
 /* Blocks that the few rows' shape takes at once, and how many of them two vectors hold. */
 enum { STEP_BLOCKS = 16, GROUP_BLOCKS = 4 };
-
-/* How far ahead of the block in hand the weights are asked for, in bytes. */
-enum { PREFETCH_AHEAD = 4096 };
 
 ALWAYS_INLINE int64_t block32_bytes(graft_type type)
 {

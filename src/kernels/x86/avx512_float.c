@@ -2,8 +2,11 @@
 #include "avx512_vec.h"
 
 #define TIER avx512
-#include "kernels/decode_tiles.h"
 
+/* 4 · 3 tiles of 2 chains: 24 sums, 3 vectors of x and one of weights in 32 registers. */
+#define DECODE_CHAINS 2
+#define DECODE_ROWS 4
+#define DECODE_TOKENS 3
 #include "kernels/decode_float_body.h"
 
 /* 12 · 2 sums, 2 vectors of weights and one of x: 27 of 32 registers, and each vector of weights is
