@@ -67,6 +67,11 @@ refused "a template that refuses in chat" 1 "users only"
 run run -m "$models/misshapen" -p x
 refused "weights of another shape" 1 'misshapen/.*: tensor .* is \[512, 256\], expected \[640, 256\]$'
 check "... in one line" err_lines 1
+run perplexity -p "hello there" -m "$models/classifier"
+refused "perplexity with a classifier" 1 "the model is a classifier"
+echo x | "$GRAFT" chat -m "$models/classifier" >"$scratch/out" 2>"$scratch/err"
+status=$?
+refused "chat with a classifier" 1 "the model is a classifier"
 run run -m "$models/foreign" -p x
 refused "another architecture" 1 "GPT2LMHeadModel"
 
