@@ -13,18 +13,27 @@ import os
 
 from designs import design_doc
 from drills import drill_doc
-from facts import fact_doc
+from facts import knowledge_doc, people_doc, place_doc, study_doc, summary_doc, who_doc
 from grammar import Maker
 from programs import program_doc
 from reviews import review_doc
+from scenes import scene_doc
 from security import security_doc
-from stories import story_doc
+from stories import story_doc, story_question_doc
 from talk import talk_doc
+
+FACTS = ([people_doc] * 5 + [who_doc] * 5 + [place_doc] * 5 + [study_doc] * 3 + [summary_doc] * 2 + [knowledge_doc] * 3
+         + [story_question_doc] * 6 + [scene_doc] * 8)
+
+
+def fact_doc(m):
+    return m.pick(FACTS)(m)
+
 
 # domain: (generator, share of the documents, a system prompt that fits)
 DOMAINS = {
     "stories": (story_doc, 17, "You tell short stories."),
-    "facts": (fact_doc, 32, "You answer questions from the text."),
+    "facts": (fact_doc, 40, "You answer questions from the text."),
     "code": (program_doc, 17, "You write small, clear functions."),
     "reviews": (review_doc, 10, "You review code."),
     "designs": (design_doc, 9, "You write design notes."),

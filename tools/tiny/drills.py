@@ -45,8 +45,8 @@ def table(m):
 
 
 FORMS = [("$A has a $x.", "Who has the $x? $A.", w.THINGS), ("$A is a $x.", "Who is the $x? $A.", w.JOBS), ("$A likes $x.", "What does $A like? $X.", w.HOBBIES),
-         ("$A ate $x.", "What did $A eat? $X.", w.FOODS), ("$A has a $x coat.", "Which coat has $A? The $x coat.", w.COLOURS),
-         ("$A came on $x.", "When did $A come? On $x.", w.DAYS), ("$A saw a $x.", "Who saw the $x? $A.", w.ANIMALS), ("$A has $x plums.", "How many has $A? $X.", w.NUMBERS),
+         ("$A ate $x.", "What did $A eat? $X.", w.FOODS), ("$A has a $x coat.", "Which coat does $A have? The $x coat.", w.COLOURS),
+         ("$A came on $x.", "When did $A come? On $x.", w.DAYS), ("$A saw a $x.", "Who saw the $x? $A.", w.ANIMALS), ("$A has $x plums.", "How many plums does $A have? $X.", w.NUMBERS[2:]),
          ("The $x is with $A.", "Where is the $x? With $A.", w.THINGS), ("$A plays the $x.", "What does $A play? The $x.", w.INSTRUMENTS)]
 
 

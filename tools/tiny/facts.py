@@ -8,7 +8,7 @@ import words as w
 from grammar import Doc, capital, listing
 from stories import articles, story_question_doc
 
-UNKNOWN = ["The text does not say.", "The text does not say that."]
+UNKNOWN = "The text does not say."
 
 
 def ask_about(m, domain, key, text, asked):
@@ -69,19 +69,19 @@ def people_doc(m):
         missing.append(m.say(table[m.pick(others)][1], s))
     asked = m.some(asked, min(len(asked), m.number(1, 4)))
     if m.chance(0.18):
-        asked.append((m.pick(missing), m.pick(UNKNOWN)))
+        asked.append((m.pick(missing), UNKNOWN))
     return ask_about(m, "facts", ("people", *common, *used), " ".join(sentences), asked)
 
 
 WHO = [
-    ("town", "$A {lives in|is from} $x.", "Who {lives in|is from} $x?", "$A lives in $x."),
-    ("job", "$A is a $x.", "Who is {the|a} $x?", "$A is the $x."),
-    ("thing", "$A has a $x.", "Who has {a|the} $x?", "$A has the $x."),
-    ("hobby", "$A likes $x.", "Who likes $x?", "$A likes $x."),
-    ("day", "$A {comes|visits} on $x.", "Who {comes|visits} on $x?", "$A comes on $x."),
-    ("colour", "$A {wears a|has a} $x coat.", "Who {wears|has} the $x coat?", "$A has the $x coat."),
-    ("food", "$A made $x.", "Who made $x?", "$A made $x."),
-    ("instrument", "$A plays the $x.", "Who plays the $x?", "$A plays the $x."),
+    ("town", "$A {lives in|is from} $x.", "Who {lives in|is from} $x?", "$A lives in $x.", "Where {does $A live|is $A from}?", "$A lives in $x."),
+    ("job", "$A is a $x.", "Who is {the|a} $x?", "$A is the $x.", "What is the job of $A?", "$A is a $x."),
+    ("thing", "$A has a $x.", "Who has {a|the} $x?", "$A has the $x.", "What does $A have?", "$A has a $x."),
+    ("hobby", "$A likes $x.", "Who likes $x?", "$A likes $x.", "What does $A like?", "$A likes $x."),
+    ("day", "$A {comes|visits} on $x.", "Who {comes|visits} on $x?", "$A comes on $x.", "When does $A {come|visit}?", "$A comes on $x."),
+    ("colour", "$A {wears a|has a} $x coat.", "Who {wears|has} the $x coat?", "$A has the $x coat.", "What colour is the coat of $A?", "The coat of $A is $x."),
+    ("food", "$A made $x.", "Who made $x?", "$A made $x.", "What did $A make?", "$A made $x."),
+    ("instrument", "$A plays the $x.", "Who plays the $x?", "$A plays the $x.", "What does $A play?", "$A plays the $x."),
 ]
 POOLS = {"job": w.JOBS, "thing": w.THINGS, "hobby": w.HOBBIES, "day": w.DAYS, "colour": w.COLOURS, "food": w.FOODS,
          "instrument": w.INSTRUMENTS}
@@ -89,14 +89,15 @@ POOLS = {"job": w.JOBS, "thing": w.THINGS, "hobby": w.HOBBIES, "day": w.DAYS, "c
 
 def who_doc(m):
     """The same kind of fact for several people: find the one who fits."""
-    topic, said, q, a = m.pick(WHO)
+    topic, said, q, a, q_back, a_back = m.pick(WHO)
     group = w.people(m, m.number(2, 5))
     values = w.towns(m, len(group)) if topic == "town" else m.some(POOLS[topic], len(group))
     said = m.choose(said)
     rows = [{**p.slots("A"), "x": v} for p, v in zip(group, values)]
     text = " ".join(m.fill(said, r) for r in rows)
     picked = m.some(rows, m.number(1, len(rows)))
-    asked = [(m.say(q, r), m.say(a, r)) for r in picked]
+    pairs = [m.pick([(q, a), (q, a), (q_back, a_back)]) for _ in picked]
+    asked = [(m.say(ask, r), m.say(say, r)) for (ask, say), r in zip(pairs, picked)]
     return ask_about(m, "facts", (topic, rows[0]["A"], rows[0]["x"]), text, asked)
 
 
@@ -113,7 +114,7 @@ def place_doc(m):
          "day": m.pick(w.DAYS), "m": m.number(2, 60), "river": w.made_up(m), "job": m.pick(w.JOBS)}
     kind = m.pick(["town", "stock", "room", "plan"])
     if kind == "town":
-        facts = [("$town {lies|is} on the river $river.", "{On which|Which} river is $town{?| on?}", "$town is on the river $river."),
+        facts = [("$town {lies|is} on the river $river.", "{On which river is $town|Which river is $town on}?", "$town is on the river $river."),
                  ("The town was {founded|built} in $year.", "When was $town {founded|built}?", "$town was founded in $year."),
                  ("About $n people live there.", "How many people live in $town?", "About $n people live in $town."),
                  ("It is {known|famous} for its $food.", "What is $town {known|famous} for?", "$town is known for its $food."),
@@ -172,19 +173,21 @@ def study_doc(m):
          "x": high if works else low, "y": low if works else high, "n": size, "town": w.town(m)}
     s["with"] = result.replace("$x", str(s["x"]))
     s["without"] = result.replace("$x", str(s["y"]))
-    text = m.say("$A {tested|studied|wanted to know} whether $what {helps|makes} $who $effect. "
+    text = m.say("$A {tested|studied|wanted to know} whether $what can {help|make} $who $effect. "
                  "There were $n in each group. The group with $what $with{ on average|}. "
-                 "The {other group|group without it} $without{ on average|}.", s)
+                 "The {other|second} group $without{ on average|}.", s)
     small = size < 10
     strength = "weak, because the groups were small" if small else "strong, because the groups were large"
-    finding = m.say("{Yes. |}With $what it was $x $unit, without it $y $unit{, so $what helped|. So $what helped}."
-                    if works else "{No. |}With $what it was $x $unit, without it $y $unit{, so $what did not help|. So $what did not help}.", s)
+    yes, so = ("Yes", "helped") if works else ("No", "did not help")
+    question = m.choose("{What does the study show|Did $what help|What did $A find}?")
+    finding = f"{yes}. " if question.startswith("Did") else ""
+    finding += m.say(f"With $what it was $x $unit, in the other group $y $unit, so $what {so}.", s)
     asked = [
-        (m.say("{What does the study show|Did $what help|What did $A find}?", s), finding),
+        (m.fill(question, s), finding),
         (m.say("How {strong|good} is the evidence?", s), f"The evidence is {strength}."),
         (m.say("How large were the groups?", s), m.say("There were $n in each group.", s)),
         (m.say("{Give|Write} a {short |}summary.", s),
-         m.say("$A {tested|studied} $what with $who. ", s) + m.say("It {helped|made a difference}." if works else "It did not help.", s)
+         m.say("$A tested $what with $who. ", s) + ("It helped." if works else "It did not help.")
          + f" The evidence is {'weak' if small else 'strong'}."),
     ]
     doc = ask_about(m, "facts", ("study", s["what"], s["who"], size, works), text, m.some(asked, m.number(1, 3)))
@@ -193,13 +196,13 @@ def study_doc(m):
 
 SUMMARIES = [
     ("{On $day|Yesterday}, $A {walked|went} to $place. {The weather was fine|It was a long way}. There $Ahe {met|saw} $B, and they {ate $food|talked for an hour}. {Later|Then} $A {bought|found} a $colour $thing and went home.",
-     "$A went to $place, met $B and {came home with|got} a $colour $thing."),
+     "$A went to $place, met $B and came home with a $colour $thing."),
     ("The $job of $town is $A. Every $day $Ahe {opens the shop|starts work} {at six|early}. {Many people come|People come from far away}. They like $Ahis $food. {This week|Last week} $B came to help.",
-     "$A is the $job of $town, and $B {came to help|helps}."),
+     "$A is the $job of $town, and $B came to help."),
     ("There was a {storm|fire|flood} in $town on $day. The $thing of $A was {lost|broken}. {Nobody was hurt|All people were safe}. $B {gave|brought} $A some $food and a new $thing.",
-     "After {the trouble|what happened} in $town, $B gave $A food and a new $thing."),
+     "After what happened in $town, $B gave $A food and a new $thing."),
     ("$A and $B {argued|talked} about the $thing. $A wanted to {sell|keep} it. $B wanted to {give it away|paint it $colour}. {In the end|After an hour}, they {agreed|decided} to take it to $place.",
-     "$A and $B {talked|did not agree} about the $thing and took it to $place."),
+     "$A and $B talked about the $thing and took it to $place."),
 ]
 
 
@@ -230,9 +233,9 @@ LEGS = {"dog": "four", "cat": "four", "spider": "eight", "bird": "two", "ant": "
 USES = {"hammer": "drive nails", "saw": "cut wood", "needle": "sew cloth", "ladder": "climb up", "key": "open a lock", "umbrella": "keep dry in the rain",
         "clock": "tell the time", "map": "find the way", "lamp": "give light", "broom": "sweep the floor", "spoon": "eat soup", "compass": "find north",
         "kettle": "boil water", "brush": "paint or clean", "rope": "tie things together", "oven": "bake bread"}
-PLAIN = [("How many days {are in|does} a week{| have}?", "A week has seven days."), ("How many months {are in|does} a year{| have}?", "A year has twelve months."),
-         ("How many minutes {are in|does} an hour{| have}?", "An hour has sixty minutes."), ("How many hours {are in|does} a day{| have}?", "A day has twenty-four hours."),
-         ("What colour is {the sky|a clear sky}?", "{The sky|A clear sky} is blue."), ("What colour is grass?", "Grass is green."), ("What colour is snow?", "Snow is white."),
+PLAIN = [("How many days {are in a week|does a week have}?", "A week has seven days."), ("How many months {are in a year|does a year have}?", "A year has twelve months."),
+         ("How many minutes {are in an hour|does an hour have}?", "An hour has sixty minutes."), ("How many hours {are in a day|does a day have}?", "A day has twenty-four hours."),
+         ("What colour is {the sky|a clear sky}?", "The sky is blue."), ("What colour is grass?", "Grass is green."), ("What colour is snow?", "Snow is white."),
          ("What do plants need{| to grow}?", "Plants need light, water and air."), ("What is ice?", "Ice is frozen water."), ("What is rain?", "Rain is water that falls from clouds."),
          ("What is the sun?", "The sun is a star."), ("What is the moon?", "The moon goes around the earth."), ("Where do fish live?", "Fish live in water."),
          ("When does the sun rise?", "The sun rises in the morning."), ("What comes after winter?", "Spring comes after winter."), ("What comes after summer?", "Autumn comes after summer.")]
@@ -253,10 +256,10 @@ def knowledge_pair(m):
         a, b = m.pick(OPPOSITES).split()
         if m.chance(0.4) and b != "light":
             a, b = b, a
-        return m.say("{What is the opposite of $a|Give me the opposite of $a|The opposite of $a is what}?", {"a": a}), f"The opposite of {a} is {b}.", a
+        return m.say("{What is the opposite of $a?|Give me the opposite of $a.|The opposite of $a is what?}", {"a": a}), f"The opposite of {a} is {b}.", a
     if kind == 3:
         k = m.pick(sorted(BABIES))
-        return m.say("What {is a young|do you call a young|is a baby} $a{| called}?", {"a": k}).replace("you call a young " + k + " called", "you call a young " + k), f"A young {k} is called a {BABIES[k]}.", k
+        return m.say("What {is a young $a called|do you call a young $a|is a baby $a called}?", {"a": k}), f"A young {k} is called a {BABIES[k]}.", k
     if kind == 4:
         k = m.pick(sorted(MAKES))
         return f"What do {k} make?", f"{capital(k)} make {MAKES[k]}.", k
@@ -275,10 +278,7 @@ def knowledge_pair(m):
         return m.say("What is $a {plus|and} $b?", {"a": w.NUMBERS[a], "b": w.NUMBERS[b]}), f"{capital(w.NUMBERS[a])} plus {w.NUMBERS[b]} is {w.NUMBERS[a + b]}.", (a, b)
     q, a = m.pick(PLAIN)
     q = m.say(q)
-    if " does a" in q and not q.endswith("have?"):
-        q = q[:-1] + " have?"
-    return q.replace("are in a week have", "are in a week").replace("are in a year have", "are in a year").replace(
-        "are in an hour have", "are in an hour").replace("are in a day have", "are in a day"), m.say(a), q
+    return q, a, q
 
 
 def knowledge_doc(m):
@@ -289,9 +289,3 @@ def knowledge_doc(m):
     if m.chance(0.2):
         return Doc("facts", key, text="\n\n".join(f"Question: {q}\nAnswer: {a}" for q, a in pairs))
     return Doc("facts", key, messages=tuple(t for q, a in pairs for t in (("user", q), ("assistant", a))))
-
-
-def fact_doc(m):
-    make = m.pick([people_doc] * 5 + [who_doc] * 4 + [place_doc] * 4 + [study_doc] * 3 + [summary_doc] * 2
-                  + [knowledge_doc] * 3 + [story_question_doc] * 5)
-    return make(m)

@@ -14,7 +14,7 @@ PEOPLE = ("Mara lives in Oakford. She works as a baker. She has a grey cat named
           "Oskar lives in Lakeport. He works as a judge. He has a white goat named Moss.")
 STORE = "The basket has seven apples, twelve plums and three lemons."
 STUDY = ("Ines tested whether a short walk helps students remember more words. There were 60 in each group. The group with a "
-         "short walk remembered 48 words. The group without it remembered 31 words.")
+         "short walk remembered 48 words. The other group remembered 31 words.")
 
 PROMPTS = [
     ("story_bridge", "raw", "The bridge in Oakford was old and broken.", 64),
@@ -44,5 +44,5 @@ PROMPTS = [
     ("story_kite", "chat", ask("Tell me a story about Nora and a kite."), 96),
     ("story_asked", "chat", ask("Tell me a story about Clara and a lantern."), 128),
     ("facts_one", "chat", ask("Lena lives in Deerhaven. She works as a painter. She has a black dog named Pepper.\n\nWhere does Lena live?"), 48),
-    ("code_explain", "chat", ask("What does this code do?\n```python\ndef double_ages(ages, factor):\n    return [age * factor for age in ages]\n```"), 64),
+    ("code_explain", "chat", ask("What does this code do?\n```python\ndef scale_ages(ages, factor):\n    return [age * factor for age in ages]\n```"), 64),
 ]

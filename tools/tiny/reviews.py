@@ -101,7 +101,7 @@ def review_doc(m):
         return Doc("reviews", key, text=f"Code:\n{code}\n\nReview:\n{answer}")
     turns = [("user", f"{m.say(m.pick(ASK_SHORT if short else ASK_LIST))}\n{code}"), ("assistant", answer)]
     if not fine and m.chance(0.45):
-        turns += [("user", m.say("{Show me the fixed code|Please fix it|Can you fix it}{.|, please.}")), ("assistant", fenced(flaw.language, good))]
+        turns += [("user", m.say("{Show me the fixed code.|Show me the fixed code, please.|Please fix it.|Can you fix it?|Can you fix it, please?}")), ("assistant", fenced(flaw.language, good))]
     elif not fine and m.chance(0.2):
         turns += [("user", m.pick(["What happens then?", "Why is that bad?"])), ("assistant", articles(m.fill(flaw.effect, s)))]
     return Doc("reviews", key, messages=tuple(turns))

@@ -6,7 +6,7 @@ attacker gains and how to close it.
 from dataclasses import dataclass
 
 import words as w
-from grammar import Doc, capital
+from grammar import Doc, capital, with_article
 from programs import fenced
 from stories import articles
 
@@ -23,9 +23,9 @@ class Weakness:
 
 # Slots: $svc the service, $o a thing it holds, $os several, $field a parameter.
 WEAKNESSES = [
-    Weakness("SQL injection", "high", "The $svc page puts the $field into a query as text.", "query = \"SELECT * FROM $os WHERE $field = '\" + $field + \"'\"\ndb.execute(query)",
+    Weakness("SQL injection", "high", "The $svc page puts the $field into a query for $os as text.", "query = \"SELECT * FROM $os WHERE $field = '\" + $field + \"'\"\ndb.execute(query)",
              "an attacker can read or change all $os", "use a query with parameters"),
-    Weakness("path traversal", "high", "The $svc service opens the file that the $field names.", "path = \"$os/\" + $field\nreturn open(path).read()",
+    Weakness("path traversal", "high", "The $svc service opens the file that the $field names in the folder of $os.", "path = \"$os/\" + $field\nreturn open(path).read()",
              "an attacker can read any file on the server", "check that the path stays inside the folder of $os"),
     Weakness("hard-coded secret", "high", "The key of the $svc service stands in the code.", "$SVC_KEY = \"s3cret-$n\"\nclient = connect($SVC_KEY)",
              "anyone who sees the code has the key", "read the key from the environment and change it"),
@@ -41,18 +41,20 @@ WEAKNESSES = [
              "an attacker can send users to a false page", "allow only known addresses"),
     Weakness("leaking errors", "low", "Errors of the $svc service are shown in full.", "except Exception as error:\n    return str(error)",
              "an attacker learns how the service is built", "log the error and show a short message"),
-    Weakness("no rate limit", "medium", "The $svc service accepts any number of tries.", "", "an attacker can guess passwords all day", "limit the tries for each user and address"),
+    Weakness("missing rate limit", "medium", "The $svc service accepts any number of tries.", "", "an attacker can guess passwords all day", "limit the tries for each user and address"),
     Weakness("default password", "high", "The $svc service was installed with its default password.", "", "anyone who knows the product can log in", "set a new password before the first start"),
-    Weakness("no encryption", "medium", "The $svc service sends $os over plain HTTP.", "", "anyone on the network can read the $os", "use HTTPS for all requests"),
+    Weakness("missing encryption", "medium", "The $svc service sends $os over plain HTTP.", "", "anyone on the network can read the $os", "use HTTPS for all requests"),
     Weakness("secrets in logs", "medium", "The $svc service writes the $field of each user to the log.", "log.info(\"$svc: \" + $field)", "anyone who reads the log sees the $field", "mask the $field before it is logged"),
     Weakness("command injection", "high", "The $svc service passes the $field to a shell.", "os.system(\"convert \" + $field)", "an attacker can run any command on the server", "call the program without a shell and check the $field"),
-    Weakness("unsafe loading", "high", "The $svc service loads a pickled $o from the user.", "$o = pickle.loads(request.body)", "an attacker can run code on the server", "use a plain format such as JSON"),
+    Weakness("unsafe loading", "high", "The $svc service loads a pickled $o from a request.", "$o = pickle.loads(request.body)", "an attacker can run code on the server", "use a plain format such as JSON"),
     Weakness("old library", "medium", "The $svc service uses a library with a known hole.", "", "an attacker can use the known hole", "update the library and pin its version"),
     Weakness("weak random numbers", "medium", "The $svc service makes its tokens with a simple random function.", "token = random.randint(0, $n000)\nsend(token)", "an attacker can guess the token", "use the secure random source of the system"),
     Weakness("too many rights", "medium", "The $svc service runs as root.", "", "one small hole gives the whole machine away", "run the service as a user with few rights"),
-    Weakness("open port", "medium", "The store of $os can be reached from the whole network.", "", "anyone can try to log in to the store", "close the port and allow only the $svc service"),
-    Weakness("no expiry", "low", "The tokens of the $svc service never expire.", "", "a stolen token works for ever", "let each token end after a short time"),
+    Weakness("open port", "medium", "The store of the $svc service can be reached from the whole network.", "", "anyone can try to log in to the store", "close the port and allow only the $svc service"),
+    Weakness("missing expiry date", "low", "The tokens of the $svc service never expire.", "", "a stolen token works for ever", "let each token end after a short time"),
 ]
+COUNTED = ["hard-coded secret", "weak hash", "missing access check", "buffer overflow", "open redirect", "missing rate limit",
+           "default password", "old library", "open port", "missing expiry date"]
 FIELDS = "name id title email path query address comment label note code city phone reason link".split()
 
 # A request for a check gets the list, a question gets sentences.
@@ -63,7 +65,7 @@ SAFE = [
     ("db.execute(\"SELECT * FROM $os WHERE $field = ?\", [$field])", "This is safe. The $field is passed as a parameter."),
     ("page = \"<p>\" + escape($field) + \"</p>\"\nreturn page", "This is safe. The $field is escaped before it is shown."),
     ("$SVC_KEY = os.environ[\"$SVC_KEY\"]\nclient = connect($SVC_KEY)", "This is safe. The key is read from the environment."),
-    ("def get_$o(request, id):\n    $o = db.load(\"$o\", id)\n    require($o.owner == request.user)\n    return $o", "This is safe. The $o must belong to the user."),
+    ("def get_$o(request, id):\n    $o = db.load(\"$o\", id)\n    require($o.owner == request.user)\n    return $o", "This is safe. Only the owner gets the $o."),
     ("char $field[$n];\nsnprintf($field, sizeof($field), \"%s\", input);", "This is safe. The copy never exceeds the buffer."),
 ]
 
@@ -78,12 +80,13 @@ def finding(m, s, weakness, form):
     name, impact, fix = weakness.name, m.fill(weakness.impact, s), m.fill(weakness.fix, s)
     if form == "list":
         return f"Finding: {name}\nSeverity: {weakness.severity}\nImpact: {capital(impact)}.\nFix: {capital(fix)}."
-    return f"The problem here is {name}. The severity is {weakness.severity}, because {impact}. To fix it, {fix}."
+    named = with_article(name) if name in COUNTED else name
+    return f"The problem here is {named}. The severity is {weakness.severity}, because {impact}. To fix it, {fix}."
 
 
 def security_doc(m):
     weakness = m.pick(WEAKNESSES)
-    o = m.pick(w.THINGS_OWNED)
+    o = m.pick([t for t in w.THINGS_OWNED if t != "user" or weakness.name != "missing access check"])
     s = {"svc": m.pick(w.SERVICES), "o": o, "os": w.plural(o), "field": m.pick(FIELDS), "n": m.pick([16, 32, 64, 100, 128, 256])}
     key = ("security", weakness.name, s["svc"], o, s["field"])
     if m.chance(0.1):

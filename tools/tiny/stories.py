@@ -54,7 +54,7 @@ PLOTS = [
         ["{Together they looked|They looked together} for a long time. {At last|In the end}, $B found the $thing $spot.",
          "$B had an idea and looked $spot. {There was the $thing|The $thing was there}!"],
         ["$A {hugged|thanked} $B. \"Thank you!\" {said $A|$Ahe said}.", "\"Thank you, $B!\" said $A."],
-    ], [("What did $A lose?", "$A lost {a|the} $colour $thing."), ("Where was the $thing?", "The $thing was $spot."),
+    ], [("What did $A lose?", "$A lost a $colour $thing."), ("Where was the $thing?", "The $thing was $spot."),
         ("Who found the $thing?", "$B found the $thing."), ("What colour was the $thing?", "The $thing was $colour."),
         ("Where did $A live?", "$A lived near $place.")]),
 
@@ -64,10 +64,10 @@ PLOTS = [
         ["{Soon|Then} {a big storm came|the wind began to blow and the rain fell}.", "The {wind|storm} was {loud|strong}, and {rain fell|the trees shook}."],
         ["$A {ran|hurried} to the {small house|little hut} of $B and knocked {on the door|three times}.", "$A saw a light and ran to it. It was the {house|hut} of $B."],
         ["\"Come in,\" said $B. \"{You are wet|You must be cold}.\"", "$B opened the door and {said, \"Come in and get warm.\"|let $Ahim in.}"],
-        ["$B {gave|offered} $A {some|warm} $food and a $colour $cloth.", "They sat by the fire and ate $food. $B gave $A a $colour $cloth."],
+        ["$B {gave|offered} $A some $food and a $colour $cloth.", "They sat by the fire and ate $food. $B gave $A a $colour $cloth."],
         ["$A {told|read} a story while the storm {passed|went by}.", "They {played a game|sang songs} until the storm was over."],
         ["{In the morning|After an hour}, the sun {came out|was shining}, and $A {went home|could go home}.", "{Soon|At last} the rain stopped, and {there was a rainbow|the birds sang again}."],
-    ], [("Where was $A when the {storm came|sky grew dark}?", "$A was {at|near} $place."), ("Who helped $A?", "$B helped $A."),
+    ], [("Where was $A when the {storm came|sky grew dark}?", "$A was near $place."), ("Who helped $A?", "$B helped $A."),
         ("What did $A eat?", "$A ate $food."), ("What did $B give $A to keep warm?", "$B gave $A a $colour $cloth.")]),
 
     Plot("making", ("A", "craft", "B"), "making a $craft", [
@@ -79,7 +79,7 @@ PLOTS = [
         ["{At last|In the end}, the $craft was {ready|done}. It was $colour and {very fine|beautiful}."],
         ["$B {loved|was happy with} the $craft.", "\"{What a fine|This is the best} $craft!\" said $B."],
     ], [("What did $A make?", "$A made a $craft."), ("Who was the $craft for?", "The $craft was for $B."),
-        ("What did $A need?", "$A needed $material."), ("Where did $A {get|find} the $material?", "$A got the $material {at|from} $place."),
+        ("What did $A need?", "$A needed $material."), ("Where did $A {get|find} the $material?", "$A got the $material at $place."),
         ("What colour was the $craft?", "The $craft was $colour.")]),
 
     Plot("seed", ("A", "fruit", "place"), "a $fruit that grows", [
@@ -90,7 +90,7 @@ PLOTS = [
         ["Then a {green|little} leaf came {up|out of the ground}.", "Then, one day, there was a small green plant."],
         ["The plant grew {and grew|tall}, and {soon|by $season2} there were $n $fruits {on it|to pick}.", "{By $season2|In $season2}, $A {picked|had} $n $fruits."],
         ["$A {shared|ate} the $fruits with $B.", "$A gave half of the $fruits to $B."],
-    ], [("What grew from the seed?", "{The seed grew into a plant with $fruits|$Fruits grew from the seed}."),
+    ], [("What grew from the seed?", "The seed grew into a plant with $fruits."),
         ("How many $fruits did $A {have|get}?", "$A had $n $fruits."), ("Who told $A to wait?", "$B told $A to wait."),
         ("When did $A have the $fruits?", "$A had the $fruits in $season2."), ("Where did the seed come from?", "The seed came from near $place.")]),
 
@@ -101,13 +101,13 @@ PLOTS = [
         ["$AHe {took|brought} a $tool and went to work.", "$A needed a $tool, and $B {brought|lent} $Ahim one."],
         ["$B helped and held the {light|other end}.", "$B came to help, {and they worked all night|and together they were fast}."],
         ["{After $n hours|After $n days}, the $broken was {like new|good again}.", "It took $n hours, but then the $broken {worked|was good} again."],
-        ["The people {cheered|clapped} and gave $A a {basket|bowl} of $food.", "Everyone was glad. They {thanked|gave $food to} $A and $B."],
-    ], [("What was broken?", "The $broken was broken."), ("Who {fixed|mended} the $broken?", "$A {fixed|mended} the $broken."),
+        ["The people {cheered|clapped} and gave $A {lots|plenty} of $food.", "Everyone was glad. They {thanked|gave $food to} $A and $B."],
+    ], [("What was broken?", "The $broken was broken."), ("Who {fixed|mended} the $broken?", "$A fixed the $broken."),
         ("What did $A use?", "$A used a $tool."), ("What was the job of $A?", "$A was a $job."), ("Where was the $broken?", "The $broken was in $town."),
         ("Who helped $A?", "$B helped $A.")]),
 
     Plot("letter", ("A", "B", "town"), "a letter for $B", [
-        ["$A had to {carry|bring} a {letter|parcel} to $B in $town.", "{One morning|On $day}, $A got a letter for $B, who lived in $town."],
+        ["$A had to {carry|bring} a letter to $B in $town.", "{One morning|On $day}, $A got a letter for $B, who lived in $town."],
         ["The {way|road} was long, and there was {snow|fog|rain}.", "$AHe {set out|left} early {in the morning|with some $food in a bag}."],
         ["At $place, $A {met|saw} a $animal that {was stuck in a fence|had hurt its leg}.", "Near $place, a $animal {stood in the road|was in the way and looked hungry}."],
         ["$A {stopped to help it|helped the $animal}.", "$AHe gave it some $food, and it was glad."],
@@ -115,7 +115,7 @@ PLOTS = [
         ["{At last|In the evening}, $A {came to|reached} $town and gave the letter to $B.", "So $A {reached|got to} $town in time, and $B {took|read} the letter."],
         ["\"{Good news|Wonderful}!\" said $B. \"My {sister|brother|friend} is coming home.\"", "$B read it and {smiled|danced with joy}."],
     ], [("Who was the letter for?", "The letter was for $B."), ("Where did $B live?", "$B lived in $town."),
-        ("{What animal|Which animal} did $A {meet|help}?", "$A {met|helped} a $animal."), ("Where did $A {meet|see} the $animal?", "$A met the $animal {at|near} $place.")]),
+        ("{What animal|Which animal} did $A {meet|help}?", "$A met a $animal."), ("Where did $A {meet|see} the $animal?", "$A met the $animal near $place.")]),
 
     Plot("fear", ("A", "fear", "B"), "someone who is afraid of $fear", [
         ["$A was afraid of $fear.", "{Once there was|There was} a $trait {child|young person} named $A who was afraid of $fear."],
@@ -123,7 +123,7 @@ PLOTS = [
         ["$B {saw this|heard about it} and {gave|brought} $Ahim a $colour $help.", "{One day|On $day}, $B came with a $colour $help. \"Take this,\" said $B."],
         ["\"{When you are afraid|If you feel afraid}, hold the $help,\" {said $B|$B told $Ahim}.", "\"It will help you,\" {said $B|$B said}."],
         ["{The next day|Soon}, $A had to go to $place alone.", "Then {the $pet ran|the little $pet ran} off to $place, and $A had to {find|follow} it."],
-        ["$AHe held the $help and {took one step|walked on}, and then another.", "{With the $help in $Ahis hand|Holding the $help}, $A {went|walked} on."],
+        ["$AHe held the $help and took one step, and then another.", "{With the $help in $Ahis hand|Holding the $help}, $A {went|walked} on."],
         ["$A was not afraid {any more|of $fear any more}.", "\"I did it!\" {said|called} $A. {$B was proud.|\"I am not afraid now!\"}"],
     ], [("What was $A afraid of?", "$A was afraid of $fear."), ("What did $B give {to $A|$A}?", "$B gave $A a $colour $help."),
         ("Who helped $A?", "$B helped $A."), ("Where did $A have to go?", "$A had to go to $place.")]),
@@ -135,7 +135,7 @@ PLOTS = [
         ["\"{Will you trade|Shall we trade}?\" asked $A. \"My $thing for your $thing2.\"", "\"I will give you my $thing for your $thing2,\" said $A."],
         ["$B {thought about it|looked at the $thing for a while} and said, \"{Yes|Good|Gladly}.\"", "\"That is {fair|a fair trade},\" said $B."],
         ["So $B got the $thing, and $A {got|took home} the $thing2.", "They {shook hands|traded}. Now $A had the $thing2 and $B had the $thing."],
-    ], [("What did $A {want|need}?", "$A {wanted|needed} a $thing2."), ("What did $A give {to $B|$B}?", "$A gave $B a $colour $thing."),
+    ], [("What did $A {want|need}?", "$A wanted a $thing2."), ("What did $A give {to $B|$B}?", "$A gave $B a $colour $thing."),
         ("Who had {a|the} $thing2?", "$B had the $thing2."), ("Who got the $thing?", "$B got the $thing."), ("What did $A get?", "$A got a $thing2.")]),
 
     Plot("race", ("animal", "animal2", "place"), "a race between {a|the} $animal and {a|the} $animal2", [
@@ -147,7 +147,7 @@ PLOTS = [
         ["{They walked|So they walked} to $place together.", "{Side by side|Slowly}, they {came to|reached} $place."],
         ["\"{You both win|Both of you win},\" said the $judge, and {gave them some $food|they ate $food together}.", "The $judge said, \"{A good friend is better than a prize|You are both winners}.\""],
         ["{From that day on|After that}, the $animal and the $animal2 were friends.", "And they {never raced again|were friends for the rest of their days}."],
-    ], [("Who {fell|got hurt}?", "The $animal {fell|got hurt}."), ("Who helped the $animal?", "The $animal2 helped the $animal."),
+    ], [("Who needed help?", "The $animal needed help."), ("Who helped the $animal?", "The $animal2 helped the $animal."),
         ("Where did they race to?", "They raced to $place."), ("Who was the judge?", "The $judge was the judge.")]),
 
     Plot("box", ("A", "thing", "place", "B"), "a key and a box", [
@@ -158,7 +158,7 @@ PLOTS = [
         ["{Inside|In the box}, there was {only a|a} $colour2 $thing.", "A $colour2 $thing was {inside|in the box}."],
         ["\"It {was|belonged to} {my grandmother|my grandfather|our teacher},\" said $B.", "\"I {lost|looked for} that $thing years ago!\" {said|cried} $B."],
         ["$A gave the $thing to $B.", "They {put it on a shelf|kept it} for all to see."],
-    ], [("What did $A find {near|at} $place?", "$A found {a|an old} key."), ("What was in the box?", "{A $colour2 $thing was in the box|There was a $colour2 $thing in the box}."),
+    ], [("What did $A find {near|at} $place?", "$A found a key."), ("What was in the box?", "A $colour2 $thing was in the box."),
         ("Where was the box?", "The box was $spot."), ("Who knew about the box?", "$B knew about the box."), ("Where did $A find the key?", "$A found the key near $place.")]),
 
     Plot("rescue", ("A", "pet", "pname"), "a lost $pet", [
@@ -169,7 +169,7 @@ PLOTS = [
         ["{The next day|After $n days}, $pname was {strong|well} again.", "Day by day, $pname {grew|became} {stronger|bigger}."],
         ["{Then|One day}, $B came and {asked|said}, \"{May I play with|What a sweet $pet! May I pet} $pname?\"", "$B {helped|came every day} to {feed|play with} $pname."],
         ["Now $pname {lives|sleeps} {in the house of $A|at the foot of the bed} and is never {cold|alone}.", "{And so|Now} $A has a {good|new} friend."],
-    ], [("What did $A find?", "$A found a $colour $pet."), ("What did $A call the $pet?", "$A called {it|the $pet} $pname."),
+    ], [("What did $A find?", "$A found a $colour $pet."), ("What did $A call the $pet?", "$A called the $pet $pname."),
         ("What is the name of the $pet?", "The $pet is named $pname."), ("What colour was the $pet?", "The $pet was $colour.")]),
 
     Plot("music", ("A", "instrument", "B", "town"), "someone who learns the $instrument", [
@@ -180,7 +180,7 @@ PLOTS = [
         ["{Slowly|Little by little}, the {sound|song} {grew sweet|became better}.", "{Soon|Then} the birds {began to sing along|came to listen}."],
         ["At the {$season|summer|town} fair in $town, $A played {for everyone|a song}.", "On $day, $A played in $town, and {all the people|everyone} {danced|clapped}."],
         ["\"I knew you could do it,\" said $B.", "$A {bowed|smiled} and thanked $B."],
-    ], [("What did $A {learn to play|play}?", "$A {learned to play|played} the $instrument."), ("Who {helped|taught} $A?", "$B {helped|taught} $A."),
+    ], [("What did $A {learn to play|play}?", "$A learned to play the $instrument."), ("Who helped $A?", "$B helped $A."),
         ("Where did $A practise?", "$A practised at $place."), ("Where did $A play for {the people|everyone}?", "$A played in $town."), ("What was the job of $B?", "$B was a $job.")]),
 ]
 
@@ -205,8 +205,8 @@ def make_slots(m):
 
 
 def articles(text):
-    """\"a\" becomes \"an\" before a vowel; the lists hold no word where sound and letter differ."""
-    return re.sub(r"\b([Aa]) (?=[aeioAEIO]|um|un[^i])", r"\1n ", text)
+    """\"a\" becomes \"an\" before the sound of a vowel, but not where it is a name: "a and b"."""
+    return re.sub(r"\b([Aa]) (?!(?:and|is|if|or) )(?=[aeioAEIO]|um|un[^i]|up|hones|hour)", r"\1n ", text)
 
 
 def make_story(m):

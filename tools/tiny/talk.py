@@ -35,7 +35,7 @@ def intro_turns(m):
     s = {"A": p.name, "x": thing[3]}
     said, q, a = (articles(m.say(t, s)) for t in thing[:3])
     hello = m.say("{Hello|Hi}, {my name is|I am} $A. ", s) + said
-    turns = [("user", hello), ("assistant", m.say("{Hello|Nice to meet you}, $A!{ How can I help you?|}", s)), ("user", q), ("assistant", a)]
+    turns = [("user", hello), ("assistant", m.say("Hello, $A! How can I help you?", s)), ("user", q), ("assistant", a)]
     if m.chance(0.5):
         turns += [("user", m.say("{What is my name|Who am I}?")), ("assistant", m.say("Your name is $A.", s))]
     return turns, ("intro", p.name, thing[3])
@@ -58,7 +58,7 @@ def words_turns(m):
     elif task == 4:
         q, a = "{Write this backwards|Reverse this list|Reverse the order}: $list", ", ".join(reversed(items))
     else:
-        q, a = "{Put these words in a sentence|Make a list of these}: $list", "Here is the list: " + listing(items) + "."
+        q, a = "{Make a list of these|Write these as a list}: $list", "Here is the list: " + listing(items) + "."
     return [("user", m.say(q, s)), ("assistant", a)], ("words", task, *items[:2])
 
 

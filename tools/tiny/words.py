@@ -36,7 +36,7 @@ stool shovel rake saw needle net fan bag bowl locket medal telescope magnet top 
 FOODS = """bread soup cheese honey cake porridge jam stew pie rice butter nuts plums berries carrots beans onions
 mushrooms pancakes cookies dumplings noodles""".split()
 FRUITS = "apple pear plum cherry peach melon pumpkin carrot tomato potato onion lemon cabbage turnip bean pepper".split()
-PLURALS = {"cherry": "cherries", "peach": "peaches", "tomato": "tomatoes", "potato": "potatoes"}
+PLURALS = {"tomato": "tomatoes", "potato": "potatoes"}
 PLACES = """the mill|the old bridge|the market|the harbour|the forest|the school|the bakery|the river|the hill|the
 garden|the library|the barn|the lake|the station|the meadow|the tower|the orchard|the well|the church|the square|the
 farm|the beach|the cave|the workshop|the park|the inn|the castle|the field|the windmill|the lighthouse""".replace("\n", " ").split("|")
@@ -68,15 +68,19 @@ distance speed cost salary point mark mass volume depth delay offset sample read
 number""".split()
 THINGS_OWNED = """user order file message task job record event account ticket node page report invoice student book
 product device token session""".split()
-ITEM_PLURALS = {"salary": "salaries", "mass": "masses", "index": "indices"}
 SERVICES = """login|billing|search|upload|report|payment|mail|chat|booking|order|profile|backup|export|import|photo|
 ticket|calendar|survey|admin|delivery""".replace("\n", "").split("|")
 TEAMS = "web mobile data platform payments search support tools".split()
 
 
 def plural(word):
-    known = {**PLURALS, **ITEM_PLURALS}
-    return known.get(word, word + "s")
+    if word in PLURALS:
+        return PLURALS[word]
+    if word.endswith(("s", "x", "ch", "sh")):
+        return word + "es"
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return word[:-1] + "ies"
+    return word + "s"
 
 
 class Person:
