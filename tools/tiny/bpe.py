@@ -13,7 +13,8 @@ import re
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
                r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-ASCII_SPLIT = re.compile(QWEN2_SPLIT.replace(r"[^\s\p{L}\p{N}]", r"[^\sA-Za-z0-9]").replace(r"[^\r\n\p{L}\p{N}]", r"[^\r\nA-Za-z0-9]")
+ASCII_SPLIT = re.compile(QWEN2_SPLIT.replace(r"[^\s\p{L}\p{N}]", r"[^\sA-Za-z0-9]")
+                         .replace(r"[^\r\n\p{L}\p{N}]", r"[^\r\nA-Za-z0-9]")
                          .replace(r"\p{L}", "[A-Za-z]").replace(r"\p{N}", "[0-9]"))
 ALLOWED = re.compile(r"[\n -~]*")
 

@@ -30,8 +30,10 @@ def again(m):
 def keys_and_values(m, n):
     """n different keys with a value each."""
     keys = m.pick([lambda: [p.name for p in w.people(m, n)], lambda: m.some(w.THINGS, n), lambda: w.towns(m, n)])()
-    values = m.pick([lambda: m.some(w.JOBS, n), lambda: [m.pick(w.COLOURS) for _ in keys], lambda: [m.pick(w.NUMBERS) for _ in keys],
-                     lambda: [str(m.number(2, 99)) for _ in keys], lambda: m.some(w.FOODS, n), lambda: [p.name for p in w.people(m, n)]])()
+    values = m.pick([lambda: m.some(w.JOBS, n), lambda: [m.pick(w.COLOURS) for _ in keys],
+                     lambda: [m.pick(w.NUMBERS) for _ in keys],
+                     lambda: [str(m.number(2, 99)) for _ in keys], lambda: m.some(w.FOODS, n),
+                     lambda: [p.name for p in w.people(m, n)]])()
     return list(zip(keys, values))
 
 
@@ -44,10 +46,14 @@ def table(m):
     return f"{said}\n\n{asked}"
 
 
-FORMS = [("$A has a $x.", "Who has the $x? $A.", w.THINGS), ("$A is a $x.", "Who is the $x? $A.", w.JOBS), ("$A likes $x.", "What does $A like? $X.", w.HOBBIES),
-         ("$A ate $x.", "What did $A eat? $X.", w.FOODS), ("$A has a $x coat.", "Which coat does $A have? The $x coat.", w.COLOURS),
-         ("$A came on $x.", "When did $A come? On $x.", w.DAYS), ("$A saw a $x.", "Who saw the $x? $A.", w.ANIMALS), ("$A has $x plums.", "How many plums does $A have? $X.", w.NUMBERS[2:]),
-         ("The $x is with $A.", "Where is the $x? With $A.", w.THINGS), ("$A plays the $x.", "What does $A play? The $x.", w.INSTRUMENTS)]
+FORMS = [("$A has a $x.", "Who has the $x? $A.", w.THINGS), ("$A is a $x.", "Who is the $x? $A.", w.JOBS),
+         ("$A likes $x.", "What does $A like? $X.", w.HOBBIES),
+         ("$A ate $x.", "What did $A eat? $X.", w.FOODS),
+         ("$A has a $x coat.", "Which coat does $A have? The $x coat.", w.COLOURS),
+         ("$A came on $x.", "When did $A come? On $x.", w.DAYS), ("$A saw a $x.", "Who saw the $x? $A.", w.ANIMALS),
+         ("$A has $x plums.", "How many plums does $A have? $X.", w.NUMBERS[2:]),
+         ("The $x is with $A.", "Where is the $x? With $A.", w.THINGS),
+         ("$A plays the $x.", "What does $A play? The $x.", w.INSTRUMENTS)]
 
 
 def roll_call(m):

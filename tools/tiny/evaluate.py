@@ -82,7 +82,9 @@ def show(wrong, tokenizer):
     first = int(said.nonzero()[0])
     bad = int((said & ~right).nonzero()[0])
     answer = [i for i, s in zip(ids, said) if s]
-    return f"  {tokenizer.decode(ids[max(0, first - 60):first])!r}\n     {tokenizer.decode(answer[:bad - first])!r} >>> {tokenizer.decode(answer[bad - first:])!r}"
+    before, good, rest = (tokenizer.decode(part) for part in
+                          (ids[max(0, first - 60):first], answer[:bad - first], answer[bad - first:]))
+    return f"  {before!r}\n     {good!r} >>> {rest!r}"
 
 
 def text_of(value, form):

@@ -13,7 +13,8 @@ import struct
 
 import torch
 
-CHATML = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+CHATML = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+          "'<|im_end|>' + '\\n' }}"
           "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 
 
@@ -83,8 +84,9 @@ wording.
 ## Training
 
 {tokens:,} tokens in {steps:,} steps of {per_step}, windows of {width} tokens and of {width2} in the last
-quarter. Muon (rate {matrix_lr}) for the matrices inside the layers, AdamW (rate {lr}) for the rest; weight decay 0.1; rates constant
-after a warmup and falling to zero over the last quarter. bfloat16 arithmetic over float32 weights, one CPU thread, seed {seed}.
+quarter. Muon (rate {matrix_lr}) for the matrices inside the layers, AdamW (rate {lr}) for the rest; weight
+decay 0.1; rates constant after a warmup and falling to zero over the last quarter. bfloat16 arithmetic
+over float32 weights, one CPU thread, seed {seed}.
 
 ## Scores on held-out combinations
 
@@ -100,7 +102,8 @@ does, hardly any can be. `drills` are random lists and tables to be looked up: t
 
 It is small and was taught on templates. Outside its domains it writes fluent nonsense. With several
 people or things in a text it may take the wrong one, and its general knowledge (capitals, opposites) is often
-wrong. It cannot do arithmetic beyond sums up to twenty, and a review or a security note from it is an exercise, never advice.
+wrong. It cannot do arithmetic beyond sums up to twenty, and a review or a security note from it is an
+exercise, never advice.
 
 ## Making it again
 
@@ -108,20 +111,26 @@ wrong. It cannot do arithmetic beyond sums up to twenty, and a review or a secur
 
 See `tools/tiny/README.md`.
 """
-WHAT = {"tiny": "The small language model that ships with graft, trained by graft's own scripts on text that they generate.",
-        "tiny-draft": "The draft model for speculative decoding with `models/tiny`: the same tokenizer, a quarter of its size."}
+WHAT = {"tiny": "The small language model that ships with graft, trained by graft's own scripts on text that they "
+                "generate.",
+        "tiny-draft": "The draft model for speculative decoding with `models/tiny`: the same tokenizer, a quarter of "
+                      "its size."}
 
 
 def score_row(domain, s):
-    answers, exact = ("-", "-") if s["answers"] is None else (f"{s['answers']:.3f}", f"{100 * s['exact']:.0f} % of {s['asked']}")
+    answers, exact = ("-", "-") if s["answers"] is None else (f"{s['answers']:.3f}",
+                                                              f"{100 * s['exact']:.0f} % of {s['asked']}")
     return f"| {domain} | {s['documents']} | {s['perplexity']:.3f} | {answers} | {exact} |"
 
 
 def card(key, shape, params, info, scores):
     rows = "\n".join(score_row(d, s) for d, s in scores["domains"].items())
-    return CARD.format(name=f"graft {key}", key=key, what=WHAT[key], shape=shape, params=sum(p.numel() for p in params.values()),
-                       width=info["width"], width2=2 * info["width"], corpus_mb=round(scores["bytes"] / 1e6), documents=scores["documents"],
-                       tokens=info["step"] * info["batch"] * info["width"], steps=info["step"], per_step=info["batch"] * info["width"],
+    return CARD.format(name=f"graft {key}", key=key, what=WHAT[key], shape=shape,
+                       params=sum(p.numel() for p in params.values()),
+                       width=info["width"], width2=2 * info["width"], corpus_mb=round(scores["bytes"] / 1e6),
+                       documents=scores["documents"],
+                       tokens=info["step"] * info["batch"] * info["width"], steps=info["step"],
+                       per_step=info["batch"] * info["width"],
                        lr=info["lr"], matrix_lr=info["matrix_lr"], seed=info["seed"], rows=rows)
 
 
@@ -149,7 +158,8 @@ def main():
     write_json(f"{args.out}/config.json", config(shape, ids["<|endoftext|>"], ids["<|im_end|>"]))
     write_json(f"{args.out}/tokenizer_config.json", tokenizer_config(added, shape.n_ctx))
     write_json(f"{args.out}/generation_config.json",
-               {"do_sample": False, "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]], "pad_token_id": ids["<|endoftext|>"]})
+               {"do_sample": False, "eos_token_id": [ids["<|im_end|>"], ids["<|endoftext|>"]],
+                "pad_token_id": ids["<|endoftext|>"]})
     with open(args.scores) as f:
         scores = json.load(f)
     with open(f"{args.out}/README.md", "w") as f:

@@ -36,13 +36,18 @@ def profile(m, person, place):
         "town": ("$AHe {lives in|is from|comes from} $town.", "Where {does $A live|is $A from}?", "$A lives in $town."),
         "job": ("$AHe {works as|is} a $job.", "{What is the job of $A|What does $A do for work}?", "$A is a $job."),
         "hobby": ("$AHe {likes|loves|enjoys} $hobby.", "What does $A {like|like to do}?", "$A likes $hobby."),
-        "food": ("$AHis favourite food is $food.", "What is the favourite food of $A?", "The favourite food of $A is $food."),
-        "pet": ("$AHe has a $colour $pet named $pname.", "{What is the name of the $pet|What pet does $A have}?", "$A has a $colour $pet named $pname."),
-        "thing": ("$AHe {owns|carries|keeps} a $colour $thing.", "What colour is the $thing of $A?", "The $thing of $A is $colour."),
+        "food": ("$AHis favourite food is $food.", "What is the favourite food of $A?",
+                 "The favourite food of $A is $food."),
+        "pet": ("$AHe has a $colour $pet named $pname.", "{What is the name of the $pet|What pet does $A have}?",
+                "$A has a $colour $pet named $pname."),
+        "thing": ("$AHe {owns|carries|keeps} a $colour $thing.", "What colour is the $thing of $A?",
+                  "The $thing of $A is $colour."),
         "fruits": ("On $day, $Ahe bought $n $fruits.", "How many $fruits did $A buy?", "$A bought $n $fruits."),
         "age": ("$AHe is $age years old.", "How old is $A?", "$A is $age years old."),
-        "place": ("$AHe {often goes|likes to go} to $place.", "Where does $A {often|like to} go?", "$A likes to go to $place."),
-        "instrument": ("$AHe plays the $instrument.", "{What|Which instrument} does $A play?", "$A plays the $instrument."),
+        "place": ("$AHe {often goes|likes to go} to $place.", "Where does $A {often|like to} go?",
+                  "$A likes to go to $place."),
+        "instrument": ("$AHe plays the $instrument.", "{What|Which instrument} does $A play?",
+                       "$A plays the $instrument."),
     }
     return s, table
 
@@ -53,15 +58,16 @@ def people_doc(m):
     places = w.towns(m, len(group))
     per_person = {1: 4, 2: 3, 3: 2}[len(group)]
     sentences, asked, missing, used = [], [], [], []
-    common = m.some(["town", "job", "hobby", "food", "pet", "thing", "fruits", "age", "place", "instrument"], per_person)
+    common = m.some(["town", "job", "hobby", "food", "pet", "thing", "fruits", "age", "place", "instrument"],
+                    per_person)
     for person, place in zip(group, places):
         s, table = profile(m, person, place)
         topics = common if m.chance(0.7) else m.some(sorted(table), per_person)
         for i, topic in enumerate(topics):
             said, q, a = table[topic]
             if i == 0:  # the first sentence names the person
-                said = said.replace("$AHe", "$A").replace("$AHis", "The").replace("The favourite food is", "The favourite food of $A is")
-                said = said.replace("$Ahe bought", "$A bought")
+                said = said.replace("$AHe", "$A").replace("$Ahe bought", "$A bought")
+                said = said.replace("$AHis favourite food is", "The favourite food of $A is")
             sentences.append(m.say(said, s))
             asked.append((m.say(q, s), m.say(a, s)))
         used += [s["town"] if "town" in topics else s["job"], person.name]
@@ -74,14 +80,18 @@ def people_doc(m):
 
 
 WHO = [
-    ("town", "$A {lives in|is from} $x.", "Who {lives in|is from} $x?", "$A lives in $x.", "Where {does $A live|is $A from}?", "$A lives in $x."),
+    ("town", "$A {lives in|is from} $x.", "Who {lives in|is from} $x?", "$A lives in $x.",
+     "Where {does $A live|is $A from}?", "$A lives in $x."),
     ("job", "$A is a $x.", "Who is {the|a} $x?", "$A is the $x.", "What is the job of $A?", "$A is a $x."),
     ("thing", "$A has a $x.", "Who has {a|the} $x?", "$A has the $x.", "What does $A have?", "$A has a $x."),
     ("hobby", "$A likes $x.", "Who likes $x?", "$A likes $x.", "What does $A like?", "$A likes $x."),
-    ("day", "$A {comes|visits} on $x.", "Who {comes|visits} on $x?", "$A comes on $x.", "When does $A {come|visit}?", "$A comes on $x."),
-    ("colour", "$A {wears a|has a} $x coat.", "Who {wears|has} the $x coat?", "$A has the $x coat.", "What colour is the coat of $A?", "The coat of $A is $x."),
+    ("day", "$A {comes|visits} on $x.", "Who {comes|visits} on $x?", "$A comes on $x.", "When does $A {come|visit}?",
+     "$A comes on $x."),
+    ("colour", "$A {wears a|has a} $x coat.", "Who {wears|has} the $x coat?", "$A has the $x coat.",
+     "What colour is the coat of $A?", "The coat of $A is $x."),
     ("food", "$A made $x.", "Who made $x?", "$A made $x.", "What did $A make?", "$A made $x."),
-    ("instrument", "$A plays the $x.", "Who plays the $x?", "$A plays the $x.", "What does $A play?", "$A plays the $x."),
+    ("instrument", "$A plays the $x.", "Who plays the $x?", "$A plays the $x.", "What does $A play?",
+     "$A plays the $x."),
 ]
 POOLS = {"job": w.JOBS, "thing": w.THINGS, "hobby": w.HOBBIES, "day": w.DAYS, "colour": w.COLOURS, "food": w.FOODS,
          "instrument": w.INSTRUMENTS}
@@ -108,17 +118,23 @@ def place_doc(m):
     fruits = [w.plural(f) for f in m.some(w.FRUITS, 3)]
     numbers = m.some(w.NUMBERS[2:20], 3)
     things = m.some(w.THINGS, 3)
-    spots = ["on the table", "on the chair", "under the bed", "on the shelf", "in the box", "by the door", "near the window", "in the drawer"]
-    s = {**a.slots("A"), **b.slots("B"), "town": t, "other": other, "year": m.number(1200, 1990), "n": m.number(2, 99) * 100,
+    spots = ["on the table", "on the chair", "under the bed", "on the shelf", "in the box", "by the door",
+             "near the window", "in the drawer"]
+    s = {**a.slots("A"), **b.slots("B"), "town": t, "other": other, "year": m.number(1200, 1990),
+         "n": m.number(2, 99) * 100,
          "food": m.pick(w.FOODS), "place": m.pick(w.PLACES), "animal": m.pick(w.ANIMALS), "month": m.pick(w.MONTHS),
          "day": m.pick(w.DAYS), "m": m.number(2, 60), "river": w.made_up(m), "job": m.pick(w.JOBS)}
     kind = m.pick(["town", "stock", "room", "plan"])
     if kind == "town":
-        facts = [("$town {lies|is} on the river $river.", "{On which river is $town|Which river is $town on}?", "$town is on the river $river."),
-                 ("The town was {founded|built} in $year.", "When was $town {founded|built}?", "$town was founded in $year."),
+        facts = [("$town {lies|is} on the river $river.", "{On which river is $town|Which river is $town on}?",
+                  "$town is on the river $river."),
+                 ("The town was {founded|built} in $year.", "When was $town {founded|built}?",
+                  "$town was founded in $year."),
                  ("About $n people live there.", "How many people live in $town?", "About $n people live in $town."),
-                 ("It is {known|famous} for its $food.", "What is $town {known|famous} for?", "$town is known for its $food."),
-                 ("It is $m kilometres from $other.", "How far is $town from $other?", "$town is $m kilometres from $other."),
+                 ("It is {known|famous} for its $food.", "What is $town {known|famous} for?",
+                  "$town is known for its $food."),
+                 ("It is $m kilometres from $other.", "How far is $town from $other?",
+                  "$town is $m kilometres from $other."),
                  ("The {mayor|head} of the town is $A.", "Who is the mayor of $town?", "The mayor of $town is $A."),
                  ("The fair is in $month.", "When is the fair?", "The fair is in $month.")]
         facts = [facts[0]] + m.some(facts[1:], m.number(2, 4))
@@ -127,7 +143,7 @@ def place_doc(m):
         s["list"] = listing([f"{n} {f}" for n, f in rows])
         facts = [("{The shop in $town|The basket|$A} has $list.", "How many $f are there?", "There are $n $f.")]
         text = m.say(facts[0][0], s)
-        asked = [(m.say("How many $f are there?", {"f": f}), f"There are {n} {f}.") for n, f in m.some(rows, m.number(1, 3))]
+        asked = [(f"How many {f} are there?", f"There are {n} {f}.") for n, f in m.some(rows, m.number(1, 3))]
         return ask_about(m, "facts", ("stock", *rows[0], *rows[1]), text, asked)
     elif kind == "room":
         rows = list(zip(things, m.some(spots, 3)))
@@ -153,12 +169,18 @@ def place_doc(m):
 
 # Studies: a question, two groups, a measure; the finding follows from the numbers.
 STUDIES = [
-    ("$fruit plants", "{more light|warm water|ash in the soil|loud music|old tea leaves|a cover of straw}", "grow taller", "centimetres", "was $x centimetres high"),
-    ("{hens|ducks|geese}", "{corn|oats|a larger yard|more light|fresh grass|a quiet barn}", "lay more eggs", "eggs", "laid $x eggs"),
-    ("{children|students|pupils}", "{a short walk|more sleep|a good breakfast|daily practice|quiet music|small groups}", "remember more words", "words", "remembered $x words"),
-    ("{runners|swimmers|rowers}", "{an extra meal|a day of rest|cold baths|new shoes|short naps}", "train longer", "minutes", "trained for $x minutes"),
-    ("{bees|ants|birds}", "{red flowers|sweet water|a warm box|tall trees|a new hive}", "come more often", "visits", "made $x visits"),
-    ("{bakers|cooks|weavers|potters}", "{a new oven|a sharp tool|a second helper|a written plan|better light}", "make more each day", "pieces", "made $x pieces"),
+    ("$fruit plants", "{more light|warm water|ash in the soil|loud music|old tea leaves|a cover of straw}",
+     "grow taller", "centimetres", "was $x centimetres high"),
+    ("{hens|ducks|geese}", "{corn|oats|a larger yard|more light|fresh grass|a quiet barn}", "lay more eggs", "eggs",
+     "laid $x eggs"),
+    ("{children|students|pupils}", "{a short walk|more sleep|a good breakfast|daily practice|quiet music|small groups}",
+     "remember more words", "words", "remembered $x words"),
+    ("{runners|swimmers|rowers}", "{an extra meal|a day of rest|cold baths|new shoes|short naps}", "train longer",
+     "minutes", "trained for $x minutes"),
+    ("{bees|ants|birds}", "{red flowers|sweet water|a warm box|tall trees|a new hive}", "come more often", "visits",
+     "made $x visits"),
+    ("{bakers|cooks|weavers|potters}", "{a new oven|a sharp tool|a second helper|a written plan|better light}",
+     "make more each day", "pieces", "made $x pieces"),
 ]
 
 
@@ -195,13 +217,17 @@ def study_doc(m):
 
 
 SUMMARIES = [
-    ("{On $day|Yesterday}, $A {walked|went} to $place. {The weather was fine|It was a long way}. There $Ahe {met|saw} $B, and they {ate $food|talked for an hour}. {Later|Then} $A {bought|found} a $colour $thing and went home.",
+    ("{On $day|Yesterday}, $A {walked|went} to $place. {The weather was fine|It was a long way}. There $Ahe {met|saw} "
+     "$B, and they {ate $food|talked for an hour}. {Later|Then} $A {bought|found} a $colour $thing and went home.",
      "$A went to $place, met $B and came home with a $colour $thing."),
-    ("The $job of $town is $A. Every $day $Ahe {opens the shop|starts work} {at six|early}. {Many people come|People come from far away}. They like $Ahis $food. {This week|Last week} $B came to help.",
+    ("The $job of $town is $A. Every $day $Ahe {opens the shop|starts work} {at six|early}. {Many people come|People "
+     "come from far away}. They like $Ahis $food. {This week|Last week} $B came to help.",
      "$A is the $job of $town, and $B came to help."),
-    ("There was a {storm|fire|flood} in $town on $day. The $thing of $A was {lost|broken}. {Nobody was hurt|All people were safe}. $B {gave|brought} $A some $food and a new $thing.",
+    ("There was a {storm|fire|flood} in $town on $day. The $thing of $A was {lost|broken}. {Nobody was hurt|All "
+     "people were safe}. $B {gave|brought} $A some $food and a new $thing.",
      "After what happened in $town, $B gave $A food and a new $thing."),
-    ("$A and $B {argued|talked} about the $thing. $A wanted to {sell|keep} it. $B wanted to {give it away|paint it $colour}. {In the end|After an hour}, they {agreed|decided} to take it to $place.",
+    ("$A and $B {argued|talked} about the $thing. $A wanted to {sell|keep} it. $B wanted to {give it away|paint it "
+     "$colour}. {In the end|After an hour}, they {agreed|decided} to take it to $place.",
      "$A and $B talked about the $thing and took it to $place."),
 ]
 
@@ -218,27 +244,45 @@ def summary_doc(m):
     return Doc("facts", key, messages=(("user", f"{ask}\n\n{text}"), ("assistant", short)))
 
 
-CAPITALS = {"France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon", "Austria": "Vienna",
+CAPITALS = {"France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon",
+            "Austria": "Vienna",
             "Poland": "Warsaw", "Sweden": "Stockholm", "Norway": "Oslo", "Denmark": "Copenhagen", "Finland": "Helsinki",
-            "Greece": "Athens", "Ireland": "Dublin", "England": "London", "Scotland": "Edinburgh", "Japan": "Tokyo", "China": "Beijing",
-            "India": "New Delhi", "Russia": "Moscow", "Egypt": "Cairo", "Kenya": "Nairobi", "Canada": "Ottawa", "Mexico": "Mexico City",
-            "Cuba": "Havana", "Peru": "Lima", "Chile": "Santiago", "Hungary": "Budapest", "Belgium": "Brussels", "Turkey": "Ankara", "Iceland": "Reykjavik"}
-OPPOSITES = """big small|hot cold|fast slow|high low|light dark|old new|happy sad|full empty|open closed|wet dry|strong weak|early late|
-hard soft|long short|loud quiet|clean dirty|rich poor|near far|up down|left right|day night|first last|sweet sour|thick thin|heavy light""".replace("\n", "").split("|")
-BABIES = {"cat": "kitten", "dog": "puppy", "cow": "calf", "horse": "foal", "sheep": "lamb", "goat": "kid", "hen": "chick", "duck": "duckling",
-          "bear": "cub", "fox": "cub", "deer": "fawn", "frog": "tadpole", "goose": "gosling", "pig": "piglet", "swan": "cygnet"}
-MAKES = {"bees": "honey", "hens": "eggs", "cows": "milk", "sheep": "wool", "spiders": "webs", "bakers": "bread", "tailors": "clothes",
+            "Greece": "Athens", "Ireland": "Dublin", "England": "London", "Scotland": "Edinburgh", "Japan": "Tokyo",
+            "China": "Beijing",
+            "India": "New Delhi", "Russia": "Moscow", "Egypt": "Cairo", "Kenya": "Nairobi", "Canada": "Ottawa",
+            "Mexico": "Mexico City",
+            "Cuba": "Havana", "Peru": "Lima", "Chile": "Santiago", "Hungary": "Budapest", "Belgium": "Brussels",
+            "Turkey": "Ankara", "Iceland": "Reykjavik"}
+OPPOSITES = """big small|hot cold|fast slow|high low|light dark|old new|happy sad|full empty|open closed|wet dry|
+strong weak|early late|hard soft|long short|loud quiet|clean dirty|rich poor|near far|up down|left right|day night|
+first last|sweet sour|thick thin|heavy light""".replace("\n", "").split("|")
+BABIES = {"cat": "kitten", "dog": "puppy", "cow": "calf", "horse": "foal", "sheep": "lamb", "goat": "kid",
+          "hen": "chick", "duck": "duckling",
+          "bear": "cub", "fox": "cub", "deer": "fawn", "frog": "tadpole", "goose": "gosling", "pig": "piglet",
+          "swan": "cygnet"}
+MAKES = {"bees": "honey", "hens": "eggs", "cows": "milk", "sheep": "wool", "spiders": "webs", "bakers": "bread",
+         "tailors": "clothes",
          "potters": "pots", "masons": "walls", "farmers": "food"}
-LEGS = {"dog": "four", "cat": "four", "spider": "eight", "bird": "two", "ant": "six", "horse": "four", "snake": "no", "bee": "six", "fish": "no", "hen": "two"}
-USES = {"hammer": "drive nails", "saw": "cut wood", "needle": "sew cloth", "ladder": "climb up", "key": "open a lock", "umbrella": "keep dry in the rain",
-        "clock": "tell the time", "map": "find the way", "lamp": "give light", "broom": "sweep the floor", "spoon": "eat soup", "compass": "find north",
+LEGS = {"dog": "four", "cat": "four", "spider": "eight", "bird": "two", "ant": "six", "horse": "four", "snake": "no",
+        "bee": "six", "fish": "no", "hen": "two"}
+USES = {"hammer": "drive nails", "saw": "cut wood", "needle": "sew cloth", "ladder": "climb up", "key": "open a lock",
+        "umbrella": "keep dry in the rain",
+        "clock": "tell the time", "map": "find the way", "lamp": "give light", "broom": "sweep the floor",
+        "spoon": "eat soup", "compass": "find north",
         "kettle": "boil water", "brush": "paint or clean", "rope": "tie things together", "oven": "bake bread"}
-PLAIN = [("How many days {are in a week|does a week have}?", "A week has seven days."), ("How many months {are in a year|does a year have}?", "A year has twelve months."),
-         ("How many minutes {are in an hour|does an hour have}?", "An hour has sixty minutes."), ("How many hours {are in a day|does a day have}?", "A day has twenty-four hours."),
-         ("What colour is {the sky|a clear sky}?", "The sky is blue."), ("What colour is grass?", "Grass is green."), ("What colour is snow?", "Snow is white."),
-         ("What do plants need{| to grow}?", "Plants need light, water and air."), ("What is ice?", "Ice is frozen water."), ("What is rain?", "Rain is water that falls from clouds."),
-         ("What is the sun?", "The sun is a star."), ("What is the moon?", "The moon goes around the earth."), ("Where do fish live?", "Fish live in water."),
-         ("When does the sun rise?", "The sun rises in the morning."), ("What comes after winter?", "Spring comes after winter."), ("What comes after summer?", "Autumn comes after summer.")]
+PLAIN = [("How many days {are in a week|does a week have}?", "A week has seven days."),
+         ("How many months {are in a year|does a year have}?", "A year has twelve months."),
+         ("How many minutes {are in an hour|does an hour have}?", "An hour has sixty minutes."),
+         ("How many hours {are in a day|does a day have}?", "A day has twenty-four hours."),
+         ("What colour is {the sky|a clear sky}?", "The sky is blue."), ("What colour is grass?", "Grass is green."),
+         ("What colour is snow?", "Snow is white."),
+         ("What do plants need{| to grow}?", "Plants need light, water and air."),
+         ("What is ice?", "Ice is frozen water."), ("What is rain?", "Rain is water that falls from clouds."),
+         ("What is the sun?", "The sun is a star."), ("What is the moon?", "The moon goes around the earth."),
+         ("Where do fish live?", "Fish live in water."),
+         ("When does the sun rise?", "The sun rises in the morning."),
+         ("What comes after winter?", "Spring comes after winter."),
+         ("What comes after summer?", "Autumn comes after summer.")]
 
 
 def after(items, i):
@@ -250,16 +294,19 @@ def knowledge_pair(m):
     kind = m.number(0, 9)
     if kind <= 1:
         k = m.pick(sorted(CAPITALS))
-        return m.pick([(f"What is the capital of {k}?", f"The capital of {k} is {CAPITALS[k]}."),
-                       (f"{CAPITALS[k]} is the capital of which country?", f"{CAPITALS[k]} is the capital of {k}.")]) + (k,)
+        c = CAPITALS[k]
+        return m.pick([(f"What is the capital of {k}?", f"The capital of {k} is {c}."),
+                       (f"{c} is the capital of which country?", f"{c} is the capital of {k}.")]) + (k,)
     if kind == 2:
         a, b = m.pick(OPPOSITES).split()
         if m.chance(0.4) and b != "light":
             a, b = b, a
-        return m.say("{What is the opposite of $a?|Give me the opposite of $a.|The opposite of $a is what?}", {"a": a}), f"The opposite of {a} is {b}.", a
+        q = m.say("{What is the opposite of $a?|Give me the opposite of $a.|The opposite of $a is what?}", {"a": a})
+        return q, f"The opposite of {a} is {b}.", a
     if kind == 3:
         k = m.pick(sorted(BABIES))
-        return m.say("What {is a young $a called|do you call a young $a|is a baby $a called}?", {"a": k}), f"A young {k} is called a {BABIES[k]}.", k
+        q = m.say("What {is a young $a called|do you call a young $a|is a baby $a called}?", {"a": k})
+        return q, f"A young {k} is called a {BABIES[k]}.", k
     if kind == 4:
         k = m.pick(sorted(MAKES))
         return f"What do {k} make?", f"{capital(k)} make {MAKES[k]}.", k
@@ -268,14 +315,18 @@ def knowledge_pair(m):
         return f"How many legs does a {k} have?", f"A {k} has {LEGS[k]} legs.", k
     if kind == 6:
         k = m.pick(sorted(USES))
-        return m.say("{What is a $k for|What do you do with a $k|Why do we need a $k}?", {"k": k}), f"A {k} is used to {USES[k]}.", k
+        q = m.say("{What is a $k for|What do you do with a $k|Why do we need a $k}?", {"k": k})
+        return q, f"A {k} is used to {USES[k]}.", k
     if kind == 7:
         items, word = m.pick([(w.DAYS, "day"), (w.MONTHS, "month")])
         a, b = after(items, m.number(0, len(items) - 1))
-        return m.pick([(f"What {word} comes after {a}?", f"{b} comes after {a}."), (f"What {word} comes before {b}?", f"{a} comes before {b}.")]) + (a,)
+        return m.pick([(f"What {word} comes after {a}?", f"{b} comes after {a}."),
+                       (f"What {word} comes before {b}?", f"{a} comes before {b}.")]) + (a,)
     if kind == 8:
-        a, b = m.number(0, 10), m.number(0, 10)
-        return m.say("What is $a {plus|and} $b?", {"a": w.NUMBERS[a], "b": w.NUMBERS[b]}), f"{capital(w.NUMBERS[a])} plus {w.NUMBERS[b]} is {w.NUMBERS[a + b]}.", (a, b)
+        key = m.number(0, 10), m.number(0, 10)
+        a, b = (w.NUMBERS[k] for k in key)
+        q = m.say("What is $a {plus|and} $b?", {"a": a, "b": b})
+        return q, f"{capital(a)} plus {b} is {w.NUMBERS[sum(key)]}.", key
     q, a = m.pick(PLAIN)
     q = m.say(q)
     return q, a, q

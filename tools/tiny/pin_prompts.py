@@ -54,7 +54,8 @@ def pin(reference, model, tokenizer, wanted):
         keep = margin >= MIN_MARGIN
         print(f"{'keep' if keep else 'drop'} {name} {margin:.3f} {text!r}", flush=True)
         if keep:
-            pinned.append({"name": name, "kind": kind, "prompt" if kind == "raw" else "messages": prompt, "prompt_ids": ids,
+            said = "prompt" if kind == "raw" else "messages"
+            pinned.append({"name": name, "kind": kind, said: prompt, "prompt_ids": ids,
                            "n": n, "ids": out, "text": text, "min_margin": round(margin, 4)})
     return pinned
 
@@ -67,11 +68,13 @@ def main():
     ap.add_argument("--out", required=True)
     args = ap.parse_args()
     np.seterr(over="ignore")
-    pinned = pin(import_file(args.reference), args.model, Tokenizer(os.path.join(args.model, "tokenizer.json")), args.prompts)
+    tokenizer = Tokenizer(os.path.join(args.model, "tokenizer.json"))
+    pinned = pin(import_file(args.reference), args.model, tokenizer, args.prompts)
     assert len(pinned) == args.prompts, f"only {len(pinned)} prompts are clear of ties"
+    head = '{"model": "models/tiny", "arithmetic": "float32 from the stored BF16 weights", "prompts": [\n'
     lines = ",\n".join(json.dumps(p, ensure_ascii=False) for p in pinned)
     with open(args.out, "w") as f:
-        f.write('{"model": "models/tiny", "arithmetic": "float32 from the stored BF16 weights", "prompts": [\n' + lines + "\n]}\n")
+        f.write(head + lines + "\n]}\n")
 
 
 if __name__ == "__main__":

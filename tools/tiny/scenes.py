@@ -8,7 +8,8 @@ import words as w
 from facts import UNKNOWN, ask_about
 from grammar import listing
 
-SPOTS = ["on the table", "on the chair", "under the bed", "on the shelf", "in the box", "by the door", "near the window",
+SPOTS = ["on the table", "on the chair", "under the bed", "on the shelf", "in the box", "by the door",
+         "near the window",
          "in the drawer", "under the tree", "in the basket", "behind the sofa", "on the floor", "under the bench",
          "in the cupboard", "next to the lamp", "in the bag"]
 ROOMS = "kitchen garden hall yard attic cellar barn school library shop park forest office bathroom".split()

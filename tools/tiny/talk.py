@@ -8,16 +8,23 @@ from facts import knowledge_pair
 from grammar import Doc, listing
 from stories import articles
 
-GREETINGS = [("{Hello|Hi|Hey|Good day}{!|.|}", "Hello! How can I help you?"), ("{Good morning|Good evening}{!|.}", "Hello! How can I help you?"),
-             ("How are you?", "I am fine, thank you. How can I help you?"), ("{Thank you|Thanks}{!|.|, that helps.}", "You are welcome."),
+GREETINGS = [("{Hello|Hi|Hey|Good day}{!|.|}", "Hello! How can I help you?"),
+             ("{Good morning|Good evening}{!|.}", "Hello! How can I help you?"),
+             ("How are you?", "I am fine, thank you. How can I help you?"),
+             ("{Thank you|Thanks}{!|.|, that helps.}", "You are welcome."),
              ("{Goodbye|Bye|See you}{!|.}", "Goodbye!"),
              ("{Who|What} are you?", "I am graft tiny, a small language model that ships with graft."),
-             ("What {can you do|do you do|can I ask you}?", "I can tell short stories, answer questions about a text, write small functions, review code, and write design and security notes."),
-             ("{Who made you|Where do you come from}?", "I was trained by the graft project on text that it makes itself."),
+             ("What {can you do|do you do|can I ask you}?",
+              "I can tell short stories, answer questions about a text, write small functions, review code, and write "
+              "design and security notes."),
+             ("{Who made you|Where do you come from}?",
+              "I was trained by the graft project on text that it makes itself."),
              ("What is graft?", "graft is a runtime for language models and their adapters."),
              ("What is an adapter?", "An adapter is a small change to a model that gives it a new skill."),
-             ("What is a LoRA adapter?", "A LoRA adapter is a pair of small matrices that is added to the weights of a model."),
-             ("Are you {a person|human}?", "No, I am a small language model."), ("Do you know everything?", "No. I am small and know only a little."),
+             ("What is a LoRA adapter?",
+              "A LoRA adapter is a pair of small matrices that is added to the weights of a model."),
+             ("Are you {a person|human}?", "No, I am a small language model."),
+             ("Do you know everything?", "No. I am small and know only a little."),
              ("{Can you help me|I need help}{?|.}", "Yes. What do you need?")]
 
 
@@ -29,9 +36,12 @@ def greeting_turns(m):
 def intro_turns(m):
     """The user says who they are; later turns ask for it again."""
     p, = w.people(m, 1)
-    thing = m.pick([("I live in $x.", "Where do I live?", "You live in $x.", w.town(m)), ("I am a $x.", "What is my job?", "You are a $x.", m.pick(w.JOBS)),
-                    ("I like $x.", "What do I like?", "You like $x.", m.pick(w.HOBBIES)), ("I have a $x.", "What do I have?", "You have a $x.", m.pick(w.PETS)),
-                    ("My favourite colour is $x.", "What is my favourite colour?", "Your favourite colour is $x.", m.pick(w.COLOURS))])
+    thing = m.pick([("I live in $x.", "Where do I live?", "You live in $x.", w.town(m)),
+                    ("I am a $x.", "What is my job?", "You are a $x.", m.pick(w.JOBS)),
+                    ("I like $x.", "What do I like?", "You like $x.", m.pick(w.HOBBIES)),
+                    ("I have a $x.", "What do I have?", "You have a $x.", m.pick(w.PETS)),
+                    ("My favourite colour is $x.", "What is my favourite colour?", "Your favourite colour is $x.",
+                     m.pick(w.COLOURS))])
     s = {"A": p.name, "x": thing[3]}
     said, q, a = (articles(m.say(t, s)) for t in thing[:3])
     hello = m.say("{Hello|Hi}, {my name is|I am} $A. ", s) + said

@@ -132,7 +132,8 @@ class Optimiser:
 
 def save(path, shape, params, opt, info):
     """Written beside and renamed, so that a reader never sees half a file."""
-    state = {"shape": shape, "params": {n: p.detach().clone() for n, p in params.items()}, "opt": opt.state(), "info": info}
+    state = {"shape": shape, "params": {n: p.detach().clone() for n, p in params.items()}, "opt": opt.state(),
+             "info": info}
     torch.save(state, path + ".part")
     os.replace(path + ".part", path)
 
@@ -170,7 +171,8 @@ def train(args, shape, ids, end):
             rate = (step - first + 1) * per_step / (time.time() - began)
             print(f"step {step}/{steps} loss {running:.4f} {rate:.0f} tokens/s", flush=True)
         if step % 250 == 249 or step == steps - 1:
-            save(args.out, shape, params, opt, {**vars(args), "step": step + 1, "steps": steps, "torch": torch.__version__})
+            save(args.out, shape, params, opt,
+                 {**vars(args), "step": step + 1, "steps": steps, "torch": torch.__version__})
 
 
 def main():

@@ -12,7 +12,8 @@ Adam Bruno Cyril Dominic Erik Finn Gilbert Harold Isaac Jasper Kaspar Linus Milo
 Tim Victor Wilbur""".split()
 SURNAMES = """Lind Berg Stone Wood Hill Marsh Field Brook Lane Hale Frost Reed Swan Wren Cole Dale Ford Grove Holt
 Kemp Locke Moss North Page Rowe Shaw Thorn Vale West Young Ash Birch Crane Dunn Flint Gray Hart Kern""".split()
-SYLLABLES_1 = "Ba Be Bri Da Do Fa Fe Ga Ha Hol Ja Ka Ki La Lo Ma Me Mo Na Ne Pa Pe Ra Ro Sa Sel Ta Te To Va Ve Zo".split()
+SYLLABLES_1 = """Ba Be Bri Da Do Fa Fe Ga Ha Hol Ja Ka Ki La Lo Ma Me Mo Na Ne Pa Pe Ra Ro Sa Sel Ta Te To Va Ve
+Zo""".split()
 SYLLABLES_2 = "ba da di fa go ka la li lo ma mi na no ra ri ro sa si ta ti va ve zo".split()
 SYLLABLES_3 = "l m n r s rin lan min dor vin mar nel sa la na ra no do ka to".split()
 
@@ -23,7 +24,8 @@ TOWN_ENDS = "ford field ton wick bridge dale haven wood port mouth brook ridge".
 ANIMALS = """fox rabbit mouse owl badger hedgehog squirrel deer otter frog bear wolf duck goose sparrow crow turtle
 mole beaver cat dog goat lamb pony hen swan raven lynx weasel toad""".split()
 PETS = "cat dog rabbit parrot pony goat hen turtle mouse goose duck lamb".split()
-PET_NAMES = "Pip Dot Moss Biscuit Pepper Button Clover Ginger Poppy Smoke Bramble Nutmeg Pebble Socks Rusty Tiger Honey Bean".split()
+PET_NAMES = """Pip Dot Moss Biscuit Pepper Button Clover Ginger Poppy Smoke Bramble Nutmeg Pebble Socks Rusty Tiger
+Honey Bean""".split()
 MOODS = "happy proud glad calm cheerful thankful".split()
 TRAITS = "kind brave clever gentle patient curious careful quiet cheerful honest shy busy".split()
 SIZES = "small tiny little young".split()
@@ -35,19 +37,23 @@ marble feather shell stone lamp teapot jar box letter notebook pencil glove boot
 stool shovel rake saw needle net fan bag bowl locket medal telescope magnet top sled wheel banner flag pouch""".split()
 FOODS = """bread soup cheese honey cake porridge jam stew pie rice butter nuts plums berries carrots beans onions
 mushrooms pancakes cookies dumplings noodles""".split()
-FRUITS = "apple pear plum cherry peach melon pumpkin carrot tomato potato onion lemon cabbage turnip bean pepper".split()
+FRUITS = """apple pear plum cherry peach melon pumpkin carrot tomato potato onion lemon cabbage turnip bean
+pepper""".split()
 PLURALS = {"tomato": "tomatoes", "potato": "potatoes"}
-PLACES = """the mill|the old bridge|the market|the harbour|the forest|the school|the bakery|the river|the hill|the
-garden|the library|the barn|the lake|the station|the meadow|the tower|the orchard|the well|the church|the square|the
-farm|the beach|the cave|the workshop|the park|the inn|the castle|the field|the windmill|the lighthouse""".replace("\n", " ").split("|")
-SPOTS = """under a bench|behind the door|beside a tall tree|in the long grass|on a high shelf|under a pile of leaves|near
-the gate|between two stones|inside an empty barrel|on the window sill|under the stairs|behind a bush|at the bottom of
-a basket|next to the fire|in an old boot|by the fence|under a wooden cart|on top of a wall""".replace("\n", " ").split("|")
+PLACES = """the mill|the old bridge|the market|the harbour|the forest|the school|the bakery|the river|the hill|
+the garden|the library|the barn|the lake|the station|the meadow|the tower|the orchard|the well|the church|the square|
+the farm|the beach|the cave|the workshop|the park|the inn|the castle|the field|the windmill|
+the lighthouse""".replace("\n", "").split("|")
+SPOTS = """under a bench|behind the door|beside a tall tree|in the long grass|on a high shelf|under a pile of leaves|
+near the gate|between two stones|inside an empty barrel|on the window sill|under the stairs|behind a bush|
+at the bottom of a basket|next to the fire|in an old boot|by the fence|under a wooden cart|
+on top of a wall""".replace("\n", "").split("|")
 WEATHERS = "rain snow wind fog frost hail".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
 SEASONS = "spring summer autumn winter".split()
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()
+NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty""".split()
 
 JOBS = """baker teacher farmer doctor sailor carpenter painter gardener miller tailor nurse driver cook singer writer
 fisherman shepherd weaver potter smith clerk librarian builder plumber pilot judge barber florist grocer printer
@@ -55,9 +61,12 @@ engineer chemist dentist jeweller mason postman""".split()
 HOBBIES = """swimming|painting|reading|fishing|dancing|cooking|running|chess|singing|sewing|climbing|gardening|cycling|
 drawing|knitting|skating|rowing|baking""".replace("\n", "").split("|")
 INSTRUMENTS = "flute violin drum harp trumpet guitar piano fiddle horn whistle".split()
-CRAFTS = {"kite": "paper", "boat": "wood", "scarf": "wool", "lamp": "glass", "bowl": "clay", "chair": "oak", "basket": "reeds",
-          "flag": "cloth", "mask": "leather", "ring": "silver", "sled": "planks", "blanket": "yarn", "bell": "brass", "cake": "flour"}
-TOOLS = {"bridge": "hammer", "fence": "saw", "clock": "screwdriver", "roof": "ladder", "wheel": "wrench", "boat": "rope",
+CRAFTS = {"kite": "paper", "boat": "wood", "scarf": "wool", "lamp": "glass", "bowl": "clay", "chair": "oak",
+          "basket": "reeds",
+          "flag": "cloth", "mask": "leather", "ring": "silver", "sled": "planks", "blanket": "yarn", "bell": "brass",
+          "cake": "flour"}
+TOOLS = {"bridge": "hammer", "fence": "saw", "clock": "screwdriver", "roof": "ladder", "wheel": "wrench",
+         "boat": "rope",
          "window": "knife", "well": "chain", "gate": "file", "cart": "axle", "pump": "pipe", "bell": "hook"}
 FEARS = {"the dark": "lantern", "deep water": "rope", "high places": "ladder", "thunder": "blanket", "the cold": "coat",
          "strangers": "whistle", "getting lost": "map", "loud noises": "scarf"}
