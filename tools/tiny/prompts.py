@@ -12,7 +12,7 @@ def ask(*turns):
 
 PEOPLE = ("Mara lives in Oakford. She works as a baker. She has a grey cat named Pip. "
           "Oskar lives in Lakeport. He works as a judge. He has a white goat named Moss.")
-STORE = "The basket has seven apples, twelve plums and three lemons."
+STORE = "The basket has seven apples and three plums."
 STUDY = ("Ines tested whether a short walk can help students remember more words. There were 60 in each group. "
          "The group with a short walk remembered 48 words. The other group remembered 31 words.")
 TRADE = ("Milo owned a golden mirror but needed a blanket. Stella did not want the mirror. By the gate stood Rosa "
@@ -24,12 +24,12 @@ STORM = ("There was a storm in Elmwick on Friday. The boat of Sara was lost. Nob
 BALL = "Tom has a red ball. Anna has a key. Tom puts the ball under the tree. Anna goes to the garden."
 
 PROMPTS = [
-    ("story_bridge", "raw", "The bridge in Oakford was old and broken.", 64),
+    ("story_kite", "raw", "Leo wanted to make a kite for Ada.", 64),
     ("story_letter", "chat", ask("Tell me a story about Hugo and a letter for Rosa."), 96),
     ("facts_turns", "chat",
      ask(PEOPLE + "\n\nWhat is the job of Mara?", "Mara is a baker.", "What is the job of Oskar?"), 48),
     ("facts_count", "raw", STORE + "\n\nQuestion: How many plums are there?\nAnswer:", 48),
-    ("facts_who", "chat", ask("Tom has a bell. Greta has a ladder. Hugo has a map.\n\nWho has the ladder?"), 48),
+    ("facts_who", "chat", ask("Tom likes rowing. Ida likes chess.\n\nWho likes chess?"), 48),
     ("facts_where", "chat", ask(BALL + "\n\nWhere is the ball?", "The ball is under the tree.", "Where is Anna?"), 48),
     ("facts_study", "chat", ask(STUDY + "\n\nHow strong is the evidence?"), 48),
     ("facts_story", "chat", ask(TRADE + "\n\nWho had a blanket?"), 48),
@@ -73,7 +73,8 @@ PROMPTS = [
      ask("Hello, my name is Lena. I live in Foxhaven.", "Hello, Lena! How can I help you?", "Where do I live?"), 48),
     # spares
     ("story_key", "raw", "On Monday, Tom found a small key near the mill. \"What does it open?\" asked Tom.", 48),
-    ("story_kite", "chat", ask("Tell me a story about Nora and a kite."), 96),
+    ("story_bridge", "raw", "The bridge in Oakford was old and broken.", 64),
+    ("story_guitar", "raw", "In summer, Clara got a guitar.", 64),
     ("facts_bees", "chat", ask("What do bees make?"), 48),
     ("facts_one", "chat",
      ask("Lena lives in Deerhaven. She works as a painter. She has a black dog named Pepper.\n\nWhere does Lena live?"),
