@@ -24,7 +24,7 @@ STORM = ("There was a storm in Elmwick on Friday. The boat of Sara was lost. Nob
 BALL = "Tom has a red ball. Anna has a key. Tom puts the ball under the tree. Anna goes to the garden."
 
 PROMPTS = [
-    ("story_kite", "raw", "Leo wanted to make a kite for Ada.", 64),
+    ("story_guitar", "raw", "In summer, Clara got a guitar.", 32),
     ("story_letter", "chat", ask("Tell me a story about Hugo and a letter for Rosa."), 96),
     ("facts_turns", "chat",
      ask(PEOPLE + "\n\nWhat is the job of Mara?", "Mara is a baker.", "What is the job of Oskar?"), 48),
@@ -74,7 +74,7 @@ PROMPTS = [
     # spares
     ("story_key", "raw", "On Monday, Tom found a small key near the mill. \"What does it open?\" asked Tom.", 48),
     ("story_bridge", "raw", "The bridge in Oakford was old and broken.", 64),
-    ("story_guitar", "raw", "In summer, Clara got a guitar.", 64),
+    ("story_kite", "raw", "Leo wanted to make a kite for Ada.", 48),
     ("facts_bees", "chat", ask("What do bees make?"), 48),
     ("facts_one", "chat",
      ask("Lena lives in Deerhaven. She works as a painter. She has a black dog named Pepper.\n\nWhere does Lena live?"),
