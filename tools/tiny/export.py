@@ -100,12 +100,12 @@ does, hardly any can be. `drills` are random lists and tables to be looked up: t
 
 ## Limits
 
-It is small and was taught on templates. Outside its domains it writes fluent nonsense. With several
-people or things in a text it often takes the wrong one: asked who of two to five people fits, `tiny` was right
-in half of the held-out questions, `tiny-draft` in a quarter. A story that leaves its names open may give two of
-its people the same one, most of all with greedy decoding. General knowledge (capitals, opposites) is wrong in
-one case of four. It cannot do arithmetic beyond sums up to twenty, and a review or a security note from it is an
-exercise, never advice.
+It is small and was taught on templates. Outside its domains it writes fluent nonsense. With several people or
+things in a text it often takes the wrong one: asked who of two to five people fits, `tiny` was right in half of
+the held-out questions, `tiny-draft` in a quarter. A story that leaves its names open may give two of its people
+the same one, most of all with greedy decoding. Of general knowledge (capitals, opposites) `tiny` has a quarter
+wrong, `tiny-draft` four tenths. It cannot do arithmetic beyond sums up to twenty, and a review or a security
+note from it is an exercise, never advice.
 
 ## Making it again
 
