@@ -132,6 +132,9 @@ static graft_status make_room(struct pass *p, graft_error *error)
     if (!workspace_grow_lists(p->ws, most))
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a list of %lld KV blocks",
                          (long long)most);
+    if (!attention_plan(p))
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for the attention of %d rows",
+                         p->n_rows);
     if (!make_delta_room(p))
         return error_set(error, GRAFT_NO_MEMORY, "no memory for the deltas of %d rows", p->n_rows);
     return GRAFT_OK;
@@ -268,7 +271,6 @@ graft_status model_forward(const struct model *model, const struct row *rows, in
     status = make_room(&p, error);
     if (status == GRAFT_OK) {
         find_wanted(&p, rows);
-        attention_plan(&p);
         pass_run(&p, embed_work, n_rows * (int64_t)model->config.d_model);
         for (int i = 0; i < model->config.n_layer; i++)
             model->config.arch->block(&p, i);

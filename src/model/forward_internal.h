@@ -110,6 +110,9 @@ struct workspace {
     int64_t job_capacity;
     struct row_tile *tiles; /* [max_rows], n_tiles of this pass */
     int n_tiles;
+    float *parts; /* [part_capacity]: attention states that are joined later */
+    int64_t part_capacity;
+    atomic_int *parts_done;        /* [SHARED_TILES * n_workers] by tile and KV head */
     int *wanted;                   /* [max_rows] pass rows whose final state is wanted */
     int *logit_slot, *hidden_slot; /* [max_rows] by the caller's row; -1: not asked for */
     int n_rows;                    /* of the last pass that succeeded */
@@ -122,8 +125,11 @@ struct workspace {
     float *logits;                 /* [max_rows, model_n_logits] */
     void *act[ACT_COUNT];          /* [max_rows] rows of the widest input */
 };
+/* With fewer tiles than so many per worker, workers may share one. */
+enum { SHARED_TILES = 4 };
 /* Room for sequences of n blocks. */
 bool workspace_grow_lists(struct workspace *ws, int64_t n_blocks);
+bool workspace_grow_parts(struct workspace *ws, int64_t n_floats);
 /* Room for deltas: n_u inner products and n_jobs jobs. */
 bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs);
 
@@ -133,7 +139,9 @@ struct pass {
     struct pool *pool;
     struct workspace *ws;
     int n_rows, n_decode;
-    bool lone; /* no sequence has two rows: nobody's keys are needed by another row */
+    bool lone;           /* no sequence has two rows: nobody's keys are needed by another row */
+    int n_parts;         /* of the longest decode tile, if workers share tiles; else 1 */
+    int64_t part_floats; /* of one part's state */
     int layer;
     struct linear_rows all, head; /* the rows; those of them with logits */
     /* the region that runs */
@@ -175,8 +183,8 @@ void seam_gain(const struct pass *pass, int linear, int64_t begin, int64_t end);
 /* y[:, begin..end) += Σ w · gain ⊙ scale · (B (A x) + bias), once all items are done. */
 void seam_up(struct pass *pass, int linear, int64_t begin, int64_t end);
 
-/* Groups the rows of a pass into tiles. */
-void attention_plan(struct pass *pass);
+/* Groups the rows of a pass into tiles, and decides whether workers share them. false: no memory. */
+bool attention_plan(struct pass *pass);
 /* Rotates, normalises and stores q, k, v of the pass's rows for its layer and attends: q, k, v → att. */
 void attention_run(struct pass *pass);
 

@@ -78,6 +78,9 @@ static bool alloc_workers(struct workspace *ws)
     if (!ok)
         return false;
     memset(ws->workers, 0, n_workers * sizeof(*ws->workers));
+    ws->parts_done = bytes(ws, SHARED_TILES * n_workers, sizeof(*ws->parts_done), &ok);
+    for (size_t i = 0; ok && i < SHARED_TILES * n_workers; i++)
+        atomic_init(&ws->parts_done[i], 0);
     for (size_t i = 0; i < n_workers; i++) {
         struct worker *w = &ws->workers[i];
         w->scratch = bytes(ws, 1, linear_scratch_bytes(widest), &ok);
@@ -114,7 +117,21 @@ bool workspace_grow_lists(struct workspace *ws, int64_t n_blocks)
     return true;
 }
 
-/* Nothing in them outlives a pass, so they are not copied. */
+/* Nothing in what follows outlives a pass, so it is not copied. */
+bool workspace_grow_parts(struct workspace *ws, int64_t n_floats)
+{
+    if (n_floats <= ws->part_capacity)
+        return true;
+    int64_t capacity = max64(n_floats, 2 * ws->part_capacity);
+    mem_free(ws->mem, ws->parts);
+    ws->part_capacity = 0;
+    ws->parts = mem_calloc(ws->mem, (size_t)capacity, sizeof(*ws->parts));
+    if (!ws->parts)
+        return false;
+    ws->part_capacity = capacity;
+    return true;
+}
+
 bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs)
 {
     if (n_u > ws->u_capacity) {
@@ -166,6 +183,7 @@ void workspace_close(struct workspace **ws)
     if (!w)
         return;
     mem_free(w->mem, w->block_lists);
+    mem_free(w->mem, w->parts);
     mem_free(w->mem, w->u);
     mem_free(w->mem, w->jobs);
     arena_free(&w->arena);

@@ -19,7 +19,7 @@ struct fixture {
     struct kv_seq *seq;
 };
 
-static void start(struct fixture *f, const char *arch, int64_t max_blocks)
+static void start_threads(struct fixture *f, const char *arch, int64_t max_blocks, int threads)
 {
     graft_error error = {0};
     *f = (struct fixture){.dir = temp_dir()};
@@ -29,7 +29,7 @@ static void start(struct fixture *f, const char *arch, int64_t max_blocks)
     oracle_model_make(&m, oracle_config(arch), 1);
     oracle_write_hf(&m, path, GRAFT_TYPE_F32);
     oracle_model_free(&m);
-    runtime_start(&f->rt, 2, NULL);
+    runtime_start(&f->rt, threads, NULL);
     f->rt.mem.allocator =
         (graft_allocator){failing_alloc, failing_resize, failing_release, &f->meter};
     f->model = open_model(&f->rt, path);
@@ -37,6 +37,11 @@ static void start(struct fixture *f, const char *arch, int64_t max_blocks)
     assert_int_equal(kv_pool_open(f->model, &options, &f->pool, &error), GRAFT_OK);
     assert_int_equal(workspace_open(f->model, MAX_ROWS, &f->ws, &error), GRAFT_OK);
     assert_int_equal(kv_seq_open(f->pool, &f->seq, &error), GRAFT_OK);
+}
+
+static void start(struct fixture *f, const char *arch, int64_t max_blocks)
+{
+    start_threads(f, arch, max_blocks, 2);
 }
 
 static void stop(struct fixture *f)
@@ -299,6 +304,52 @@ static void sequences_longer_than_the_model_grow_the_block_lists(void **state)
     stop(&f);
 }
 
+/* The logits of `rows` decode rows in one pass after 1090 positions, with those of another sequence. */
+static float *decode_far(struct fixture *f, int rows)
+{
+    struct kv_seq *other;
+    struct row all[8];
+    assert_int_equal(kv_seq_open(f->pool, &other, NULL), GRAFT_OK);
+    assert_int_equal(feed(f, other, 7, 3, ROLE_PREFILL), GRAFT_OK);
+    for (int n = 0; n<1090; n += n + 64> 1090 ? 1090 - n : 64)
+        assert_int_equal(feed(f, f->seq, n + 64 > 1090 ? 1090 - n : 64, 5, ROLE_PREFILL), GRAFT_OK);
+    for (int i = 0; i < rows; i++)
+        all[i] = make_row(f->seq, 17 + i, 1090 + i);
+    all[rows] = make_row(other, 4, 7);
+    all[rows].role = ROLE_PREFILL;
+    assert_int_equal(model_forward(f->model, all, rows + 1, f->ws, NULL), GRAFT_OK);
+    size_t n = (size_t)model_n_logits(f->model), bytes = n * sizeof(float);
+    float *copy = malloc((size_t)(rows + 1) * bytes);
+    for (int i = 0; i <= rows; i++)
+        memcpy(copy + (size_t)i * n, workspace_logits(f->ws, i), bytes);
+    kv_seq_close(&other);
+    return copy;
+}
+
+static void workers_that_share_a_row_give_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const ARCHS[] = {"llama", "mistral"};
+    for (size_t a = 0; a < ARRAY_LEN(ARCHS); a++)
+        for (int rows = 1; rows <= 3; rows += 2) {
+            float *want = NULL;
+            for (int threads = 1; threads <= 5; threads += 2) {
+                struct fixture f;
+                start_threads(&f, ARCHS[a], 24, threads);
+                float *got = decode_far(&f, rows);
+                size_t bytes = (size_t)(rows + 1) * (size_t)model_n_logits(f.model) * sizeof *got;
+                /* tiles are shared where there are more workers than KV heads */
+                assert_int_equal(f.ws->part_capacity > 0, threads > 1);
+                if (want)
+                    assert_memory_equal(got, want, bytes);
+                free(want);
+                want = got;
+                stop(&f);
+            }
+            free(want);
+        }
+}
+
 /* Has the n-th allocation from now on fail; 0: none. */
 static void fail_next(struct fixture *f, size_t n)
 {
@@ -466,6 +517,7 @@ int main(void)
         cmocka_unit_test(a_fork_goes_its_own_way_without_touching_the_other),
         cmocka_unit_test(decoding_allocates_nothing_but_kv_blocks),
         cmocka_unit_test(sequences_longer_than_the_model_grow_the_block_lists),
+        cmocka_unit_test(workers_that_share_a_row_give_the_same_bytes),
         cmocka_unit_test(running_out_of_memory_leaves_the_sequence_as_it_was),
         cmocka_unit_test(a_mix_of_another_model_is_refused),
         cmocka_unit_test(deltas_allocate_only_where_they_bring_more_ranks),
