@@ -16,17 +16,18 @@
 #define TEN_TIMES(j) _Pragma("GCC unroll 10") for (int j = 0; j < 10; j++)
 #endif
 
+/* As four streams far apart, which gets more of the memory than one: a processor looks ahead in each. */
 WIDE uint64_t check_read_memory(const uint8_t *p, size_t bytes)
 {
+    const size_t part = bytes / 4 / 64 * 64;
     __m256i sum[4] = {_mm256_setzero_si256()};
-    for (size_t i = 0; i + 256 <= bytes; i += 256) {
-        _mm_prefetch((const char *)p + i + 4096, _MM_HINT_T0);
-        for (int j = 0; j < 4; j++) {
-            __m256i a = _mm256_loadu_si256((const __m256i *)(p + i + 64 * j));
-            __m256i b = _mm256_loadu_si256((const __m256i *)(p + i + 64 * j + 32));
+    for (size_t i = 0; i < part; i += 64)
+        for (size_t j = 0; j < 4; j++) {
+            const uint8_t *at = p + j * part + i;
+            __m256i a = _mm256_loadu_si256((const __m256i *)at);
+            __m256i b = _mm256_loadu_si256((const __m256i *)(at + 32));
             sum[j] = _mm256_xor_si256(sum[j], _mm256_xor_si256(a, b));
         }
-    }
     sum[0] = _mm256_xor_si256(_mm256_xor_si256(sum[0], sum[1]), _mm256_xor_si256(sum[2], sum[3]));
     return (uint64_t)_mm256_extract_epi64(sum[0], 0);
 }
