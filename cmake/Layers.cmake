@@ -20,8 +20,8 @@ set(GRAFT_ISA_x86/avx512 ${GRAFT_ISA_x86/avx2} -mavx512f -mavx512bw -mavx512dq -
     -mavx512vnni)
 set(GRAFT_ISA_x86/avx512bf16 ${GRAFT_ISA_x86/avx512} -mavx512bf16)
 set(GRAFT_ISA_x86/amx ${GRAFT_ISA_x86/avx512bf16} -mamx-tile -mamx-int8 -mamx-bf16)
-set(GRAFT_ISA_arm/dotprod -march=armv8.2-a+dotprod+fp16)
-set(GRAFT_ISA_arm/i8mm -march=armv8.6-a+i8mm+bf16+fp16)
+set(GRAFT_ISA_arm/dotprod -march=armv8.2-a+dotprod)
+set(GRAFT_ISA_arm/i8mm -march=armv8.2-a+dotprod+i8mm)
 
 function(graft_isa_flags source)
     foreach(isa IN LISTS GRAFT_ISA)

@@ -125,6 +125,10 @@ static const struct {
     {&avx512_kernels, cpu_runs_avx512},
     {&avx512bf16_kernels, cpu_runs_avx512bf16},
     {&amx_kernels, cpu_runs_amx},
+#elif defined(__aarch64__)
+    {&neon_kernels, cpu_runs_neon},
+    {&dotprod_kernels, cpu_runs_dotprod},
+    {&i8mm_kernels, cpu_runs_i8mm},
 #endif
 };
 
@@ -147,14 +151,24 @@ const struct kernels *kernels_find(const char *name)
 
 bool kernels_is_tier_name(const char *name)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16", "amx"};
+    static const char *const names[] = {"scalar", "avx2", "avx512",  "avx512bf16",
+                                        "amx",    "neon", "dotprod", "i8mm"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(name, names[i]) == 0)
             return true;
     return false;
 }
 
+const char *kernels_refusal(void)
+{
 #if defined(__x86_64__)
+    return cpu_amx_refusal();
+#else
+    return NULL;
+#endif
+}
+
+#if defined(__x86_64__) || defined(__aarch64__)
 static char brand[49];
 static pthread_once_t brand_once = PTHREAD_ONCE_INIT;
 
@@ -168,17 +182,7 @@ const char *kernels_processor(void)
     pthread_once(&brand_once, brand_read);
     return brand;
 }
-
-const char *kernels_refusal(void)
-{
-    return cpu_amx_refusal();
-}
 #else
-const char *kernels_refusal(void)
-{
-    return NULL;
-}
-
 const char *kernels_processor(void)
 {
     return "";

@@ -70,6 +70,8 @@ double kernel_log(double x);
 #define KERNEL_PROTO_TYPE(tier, name)                                                              \
     void KERNEL_CAT(tier, _dequantize_##name)(const struct matrix *w, int64_t row, int64_t first,  \
                                               int64_t n, float *y);                                \
+    KERNEL_PROTO_DECODE(tier, name)
+#define KERNEL_PROTO_DECODE(tier, name)                                                            \
     void KERNEL_CAT(tier, _linear_decode_##name)(const struct matrix *w, const void *x, int n_tok, \
                                                  int64_t o_begin, int64_t o_end, float *y,         \
                                                  int64_t y_stride, void *scratch);
@@ -168,6 +170,26 @@ bool cpu_runs_amx(void);
 const char *cpu_amx_refusal(void);
 
 /* The processor's brand string into out; "" when it has none. */
+void cpu_brand(char out[49]);
+
+#elif defined(__aarch64__)
+#define NEON_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(neon, name)
+KERNEL_TYPES(NEON_PROTO_TYPE)
+KERNEL_PROTO_ENTRIES(neon)
+
+/* Tiers that have only the integer products of their own. */
+#define ARM_PROTO_DECODE(TYPE, name)                                                               \
+    KERNEL_PROTO_DECODE(dotprod, name) KERNEL_PROTO_DECODE(i8mm, name)
+KERNEL_Q8_TYPES(ARM_PROTO_DECODE)
+KERNEL_Q8K_TYPES(ARM_PROTO_DECODE)
+extern const struct kernels dotprod_kernels, i8mm_kernels;
+
+/* Does the processor have what the tier uses, and every tier below it? */
+bool cpu_runs_neon(void);
+bool cpu_runs_dotprod(void);
+bool cpu_runs_i8mm(void);
+
+/* What the processor is called into out; "" when that is not known. */
 void cpu_brand(char out[49]);
 #endif
 

@@ -16,28 +16,33 @@
 enum { PROMPTS = 20, MAX_IDS = 1024 };
 
 static json_t *PINS;
-static const char *const TIERS[] = {"scalar", "avx2"};
 
 struct fixture {
     graft_runtime *runtime;
     graft_model *model;
 };
 
-/* False when this processor has no such tier. */
-static bool open_tiny(struct fixture *f, const char *tier)
+/* The names of all tiers that run here, with spaces between. */
+static void tiers_here(char *out, size_t size)
+{
+    graft_error error = {0};
+    graft_runtime *runtime = NULL;
+    graft_runtime_info info;
+    assert_int_equal(graft_runtime_open(NULL, &runtime, &error), GRAFT_OK);
+    assert_int_equal(graft_runtime_describe(runtime, &info, &error), GRAFT_OK);
+    assert_true((size_t)snprintf(out, size, "%s", info.tiers) < size);
+    graft_runtime_close(&runtime);
+}
+
+static void open_tiny(struct fixture *f, const char *tier)
 {
     graft_error error = {0};
     graft_runtime_options options = graft_runtime_options_default();
     options.tier = tier;
-    graft_status status = graft_runtime_open(&options, &f->runtime, &error);
-    if (status == GRAFT_UNSUPPORTED) {
-        return false;
-    }
-    assert_int_equal(status, GRAFT_OK);
+    assert_int_equal(graft_runtime_open(&options, &f->runtime, &error), GRAFT_OK);
     if (graft_model_open(f->runtime, MODELS "tiny", NULL, &f->model, &error) != GRAFT_OK) {
         fail_msg("%s", error.message);
     }
-    return true;
 }
 
 static void close_tiny(struct fixture *f)
@@ -120,11 +125,11 @@ static void pinned_prompts_have_their_answers_on_every_tier(void **state)
     (void)state;
     const json_t *prompts = json_object_get(PINS, "prompts");
     assert_int_equal(json_array_size(prompts), PROMPTS);
-    for (size_t t = 0; t < ARRAY_LEN(TIERS); t++) {
+    char tiers[256], *rest = tiers;
+    tiers_here(tiers, sizeof tiers);
+    for (const char *tier; (tier = strsep(&rest, " ")) != NULL;) {
         struct fixture f = {0};
-        if (!open_tiny(&f, TIERS[t])) {
-            continue;
-        }
+        open_tiny(&f, tier);
         for (size_t i = 0; i < PROMPTS; i++) {
             assert_answer(&f, json_array_get(prompts, i));
         }

@@ -73,10 +73,15 @@ static int run(const char *name, const struct CMUnitTest *tests)
 static void print_tiers(void)
 {
     static const char *const others[] = {"avx2", "avx512", "avx512bf16", "neon", "dotprod", "i8mm"};
-    printf("processor: %s\nkernels that run natively:", kernels_processor());
+#if defined(GRAFT_IN_EMULATOR)
+    const char *how = "in an emulator", *emulated = "";
+#else
+    const char *how = "natively", *emulated = "; on an emulation: amx";
+#endif
+    printf("processor: %s\nkernels that run %s:", kernels_processor(), how);
     FOR_EACH_TIER(k)
     printf(" %s", k->tier);
-    printf("; on an emulation: amx; not here:");
+    printf("%s; not here:", emulated);
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         if (kernels_is_tier_name(others[i]) && !kernels_find(others[i]))
             printf(" %s", others[i]);

@@ -33,6 +33,9 @@ struct fenced {
 };
 struct fenced fenced_alloc(size_t bytes, size_t slack);
 void fenced_free(struct fenced *f);
+/* Scratch for one product: ends one byte before an unreadable page, holds what the product before left
+ * there. The caller does not free it. */
+void *check_scratch(size_t bytes);
 
 /* ---- outputs with a pattern all around ----------------------------------------------------- */
 
@@ -99,7 +102,9 @@ int check_bench(int threads, const char *tier, const char *filter);
 
 /* The AMX kernels on the C emulation of tiles, everything else from the scalar tier. */
 extern const struct kernels amx_emulated_kernels;
-/* The tiers whose products through panels are checked: those that run here and the emulated one. */
+/* The tiers with products through panels of their own: of those that run here, and the emulated one.
+ * That one is left out where the processor is emulated as well (GRAFT_IN_EMULATOR): it is C alone, and
+ * would take most of the time. */
 const struct kernels *check_panel_tier(int index);
 
 #define FOR_EACH_PANEL_TIER(k)                                                                     \

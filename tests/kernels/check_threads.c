@@ -75,11 +75,18 @@ static void check_type(struct pool *const pools[THREADS], graft_type type)
     for (int t = 0; t < N_TOK; t++)
         scalar_kernels.act_quantize[format](x + t * n_in, n_in,
                                             acts + (size_t)t * act_row_bytes(format, n_in));
+    p.x = acts;
+    p.product = DECODE;
+    FOR_EACH_TIER(k)
+    {
+        p.k = k;
+        check_product(pools, &p);
+    }
+    p.x = x;
     FOR_EACH_PANEL_TIER(k)
-    for (int product = 0; product < PRODUCTS; product++) {
+    for (int product = DECODE + 1; product < PRODUCTS; product++) {
         p.k = k;
         p.product = (enum product)product;
-        p.x = product == DECODE ? (const void *)acts : (const void *)x;
         check_product(pools, &p);
     }
     for (int i = 0; i < THREADS; i++)

@@ -77,7 +77,6 @@ static void transposed_run(const struct kernels *k, const struct transposed *p, 
                            int64_t i_begin, int64_t i_end, float *dx, int64_t stride,
                            bool accumulate)
 {
-    struct fenced scratch = fenced_alloc(prefill_scratch_bytes(p->w->n_in), 1);
     const struct transposed_args args = {.w = p->w,
                                          .dy = (const float *)p->dy.data + first * p->w->n_out,
                                          .n_tok = n,
@@ -86,9 +85,9 @@ static void transposed_run(const struct kernels *k, const struct transposed *p, 
                                          .dx = dx,
                                          .dx_stride = stride,
                                          .accumulate = accumulate,
-                                         .scratch = scratch.data};
+                                         .scratch =
+                                             check_scratch(prefill_scratch_bytes(p->w->n_in))};
     k->linear_transposed(k, &args);
-    fenced_free(&scratch);
 }
 
 static void compare_with_double(const struct kernels *k, const struct transposed *p,

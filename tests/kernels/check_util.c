@@ -54,6 +54,18 @@ void fenced_free(struct fenced *f)
     f->base = f->data = NULL;
 }
 
+void *check_scratch(size_t bytes)
+{
+    static struct fenced kept; /* mapping it for every product takes longer than most of them */
+    static size_t kept_bytes;
+    if (bytes != kept_bytes) {
+        fenced_free(&kept);
+        kept = fenced_alloc(bytes, 1);
+        kept_bytes = bytes;
+    }
+    return kept.data;
+}
+
 enum { PADDING = 64 }; /* floats on either side */
 static const uint32_t pattern = 0x5A17C0DE;
 
@@ -222,7 +234,18 @@ double check_panel_tolerance(enum panel_format format)
 
 const struct kernels *check_panel_tier(int index)
 {
-    const struct kernels *k = kernels_tier(index);
-    bool last = index > 0 && kernels_tier(index - 1);
-    return k ? k : last ? &amx_emulated_kernels : NULL;
+    const struct kernels *before = NULL;
+    FOR_EACH_TIER(k)
+    {
+        bool own = !before || k->linear_prefill != before->linear_prefill ||
+                   k->linear_transposed != before->linear_transposed;
+        before = k;
+        if (own && index-- == 0)
+            return k;
+    }
+#if !defined(GRAFT_IN_EMULATOR)
+    if (index == 0)
+        return &amx_emulated_kernels;
+#endif
+    return NULL;
 }

@@ -42,7 +42,7 @@ static double log_softmax(const float *logits, int n, int id)
 {
     double max = -INFINITY, sum = 0;
     for (int i = 0; i < n; i++) {
-        max = fmax(max, (double)logits[i]);
+        max = logits[i] > max ? logits[i] : max;
     }
     for (int i = 0; i < n; i++) {
         sum += exp((double)logits[i] - max);

@@ -373,16 +373,21 @@ static void threads_that_the_system_refuses_are_reported(void **state)
     skip(); /* sanitizers need more address space than the limit */
 }
 #else
+enum { NO_LIMITS = 77 };
+
 /* In a child, because limits stay: no address space is left for the stacks of the workers. */
 static int open_without_threads(void)
 {
-    struct rlimit limit;
+    struct rlimit limit, kept;
     struct pool *pool = NULL;
     graft_error error;
     getrlimit(RLIMIT_AS, &limit);
     limit.rlim_cur = 200u << 20;
     if (setrlimit(RLIMIT_AS, &limit) != 0)
         return 2;
+    getrlimit(RLIMIT_AS, &kept);
+    if (kept.rlim_cur != limit.rlim_cur)
+        return NO_LIMITS; /* an emulator, which sets none of memory */
     graft_status status = pool_open(&pool, NULL, 1000, NULL, &error);
     return status == GRAFT_LIMIT && !pool && strstr(error.message, "1000 threads asked for") ? 0
                                                                                              : 1;
@@ -396,6 +401,8 @@ static void threads_that_the_system_refuses_are_reported(void **state)
         exit(open_without_threads());
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NO_LIMITS)
+        skip();
     assert_int_equal(status, 0);
 }
 #endif

@@ -1,0 +1,25 @@
+/* neon_float.c: the products in floats of the aarch64 tiers: decode of unquantised weights, prefill,
+ * low-rank factors.
+ */
+#include "neon_vec.h"
+
+#define TIER neon
+
+/* 4 · 3 tiles of 2 chains: 24 sums, 3 vectors of x and one of weights in 32 registers. */
+#define DECODE_CHAINS 2
+#define DECODE_ROWS 4
+#define DECODE_TOKENS 3
+#include "kernels/decode_float_body.h"
+
+/* 6 · 4 sums, 4 vectors of weights and one of x: 29 of 32 registers, and 24 independent chains hide
+ * the latency of four multiply-adds a cycle. */
+#define PREFILL_TOKENS 6
+#define PREFILL_VECTORS 4
+#include "kernels/prefill_body.h"
+
+/* 2 chains of 4 · 2 sums of A·x; 6 · 4 sums of B, 4 vectors of B and one of u. */
+#define LOWRANK_DOWN_RANKS 4
+#define LOWRANK_DOWN_TOKENS 2
+#define LOWRANK_UP_TOKENS 6
+#define LOWRANK_UP_VECTORS 4
+#include "kernels/lowrank_body.h"
