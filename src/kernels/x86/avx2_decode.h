@@ -130,8 +130,7 @@ ALWAYS_INLINE __m128 mlx_factors(const struct matrix *w, const void *factors, in
     __m128 groups;
     if (w->scale_type == GRAFT_TYPE_F32) {
         p += 4 * at;
-        groups = n >= 4 ? _mm_loadu_ps((const float *)(const void *)p)
-                        : _mm_load_ss((const float *)(const void *)p);
+        groups = n >= 4 ? _mm_loadu_ps((const float *)(const void *)p) : _mm_set_ss(load_f32(p));
         if (n == 2 || n == 3)
             groups = _mm_insert_ps(groups, _mm_set_ss(load_f32(p + 4)), 0x10);
         if (n == 3)
