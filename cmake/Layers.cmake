@@ -56,6 +56,10 @@ function(graft_layer name)
         graft_isa_flags(${source})
     endforeach()
     add_library(graft_${name} STATIC ${sources})
+    # A tile of sums set to zero stays in registers; gcc would take it for a call of memset.
+    if(name STREQUAL "kernels" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+        target_compile_options(graft_${name} PRIVATE -fno-tree-loop-distribute-patterns)
+    endif()
     target_include_directories(graft_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src
                                ${PROJECT_SOURCE_DIR}/include)
     target_link_libraries(graft_${name} PUBLIC ${ARG_DEPS} ${ARG_PACKAGES} Threads::Threads m)

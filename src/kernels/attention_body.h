@@ -13,13 +13,13 @@
 #define BODY(name) KERNEL_CAT(TIER, name)
 
 /* Tiles of sums. Each sum is one chain, and it takes eight of them to keep a processor busy, better
- * twelve: that is what 16 registers hold besides the operands; 32 hold twice as many. */
+ * twelve: that is what 16 registers hold besides the operands; 32 hold 28, with one operand in memory. */
 enum {
     MANY_REGISTERS = VF != 8,
-    SCORE_QUERIES = MANY_REGISTERS ? 4 : 3,  /* queries that share 4 keys */
+    SCORE_QUERIES = MANY_REGISTERS ? 7 : 3,  /* queries that share 4 keys */
     SCORE_KEYS = 8,                          /* keys that a single query takes at once */
-    SCORES = 16,                             /* the most sums of a tile, in whole v_sums */
-    MIX_QUERIES = 6,                         /* queries that share */
+    SCORES = MANY_REGISTERS ? 32 : 16,       /* the most sums of a tile, in whole v_sums */
+    MIX_QUERIES = MANY_REGISTERS ? 7 : 6,    /* queries that share */
     MIX_VECTORS = MANY_REGISTERS ? 4 : 2,    /* so many vectors of values */
     TURNED_KEYS = 6,                         /* keys that share */
     TURNED_VECTORS = MANY_REGISTERS ? 4 : 2, /* so many vectors of queries */
@@ -78,13 +78,30 @@ static void scale_row(float *x, int64_t n, float factor)
 struct kv_rows {
     enum kv_type type; /* KV_F32 or KV_F16 */
     const uint8_t *at;
-    size_t stride; /* bytes from one position to the next */
+    size_t stride;       /* bytes from one position to the next */
+    const uint8_t *next; /* what is read after these and may be fetched meanwhile, or NULL */
+    size_t next_stride;
 };
 
 static struct kv_rows rows_from(struct kv_rows rows, int64_t position)
 {
     rows.at += (size_t)position * rows.stride;
+    if (rows.next)
+        rows.next += (size_t)position * rows.next_stride;
     return rows;
+}
+
+static struct kv_rows rows_alone(struct kv_rows rows)
+{
+    rows.next = NULL;
+    return rows;
+}
+
+/* Fetches what comes after n of these positions. */
+ALWAYS_INLINE void fetch_next(const struct kv_rows *rows, int n)
+{
+    for (size_t i = 0; rows->next && i < (size_t)n * rows->next_stride; i += 64)
+        prefetch(rows->next + i);
 }
 
 /* A vector from element i of a position; of KV_F32 it may be a part. */
@@ -138,7 +155,8 @@ static struct kv_rows rows_convert(const struct attention_state *s, enum kv_type
     }
     for (; out < last; out += s->pitch)
         memset(out, 0, (size_t)s->pitch * sizeof *out);
-    return (struct kv_rows){KV_F32, (const uint8_t *)s->tile, (size_t)s->pitch * sizeof(float)};
+    return (struct kv_rows){
+        .type = KV_F32, .at = (const uint8_t *)s->tile, .stride = (size_t)s->pitch * sizeof(float)};
 }
 
 /* Positions begin..end of a block: as they are where `type` is read in place, else converted. */
@@ -147,7 +165,7 @@ static struct kv_rows rows_open(const struct attention_state *s, enum kv_type ty
 {
     size_t bytes = kv_head_bytes(type, s->a->d_head);
     const uint8_t *at = (const uint8_t *)block + (size_t)span.begin * bytes;
-    return in_place ? (struct kv_rows){type, at, bytes}
+    return in_place ? (struct kv_rows){.type = type, .at = at, .stride = bytes}
                     : rows_convert(s, type, block, span.begin, span.end);
 }
 
@@ -174,6 +192,7 @@ struct mix {
 ALWAYS_INLINE void mix_step(enum kv_type type, const struct mix *x, int64_t i, int queries,
                             int vectors, int64_t step)
 {
+    struct kv_rows ahead = i == 0 ? x->values : rows_alone(x->values);
     vf sum[MIX_QUERIES][8];
     const uint8_t *value = x->values.at;
     const float *w = x->weights;
@@ -198,6 +217,8 @@ ALWAYS_INLINE void mix_step(enum kv_type type, const struct mix *x, int64_t i, i
         }
         value += x->values.stride;
         w += x->next;
+        fetch_next(&ahead, 1);
+        ahead = rows_from(ahead, 1);
     }
     TIMES(q, queries) TIMES(v, vectors)
     {
@@ -230,14 +251,21 @@ ALWAYS_INLINE void mix_rows(enum kv_type type, const struct attention_args *a, s
 {
     int head = 0, left = (last - row) * a->n_group;
     while (left > 0) {
-        int n = left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        int n = left == 8   ? 4
+                : left >= 7 ? MIX_QUERIES
+                : left >= 6 ? 6
+                : left >= 4 ? 4
+                : left >= 2 ? 2
+                            : 1;
         for (int q = 0; q < n; q++) {
             x->out[q] = a->out + row * a->out_stride + (int64_t)head * a->d_head;
             head++;
             row += head == a->n_group;
             head = head == a->n_group ? 0 : head;
         }
-        if (n == 6)
+        if (n == MIX_QUERIES)
+            mix_queries(type, x, MIX_QUERIES, MIX_VECTORS, step);
+        else if (n == 6)
             mix_queries(type, x, 6, MIX_VECTORS, step);
         else if (n == 4)
             mix_queries(type, x, 4, MIX_VECTORS, step);
@@ -245,6 +273,7 @@ ALWAYS_INLINE void mix_rows(enum kv_type type, const struct attention_args *a, s
             mix_queries(type, x, 2, 4, step);
         else
             mix_queries(type, x, 1, 8, step);
+        x->values.next = NULL;
         x->weights += n * step;
         left -= n;
     }
@@ -279,17 +308,13 @@ ALWAYS_INLINE void score_step(enum kv_type type, const float *q, const struct kv
                               int64_t d_head, int64_t i, int64_t left, int queries, int n_key,
                               vf sum[SCORES])
 {
-    vf qi[SCORE_QUERIES];
-    TIMES(h, queries)
-    {
-        qi[h] = v_load_some(q + h * d_head + i, left);
-    }
     TIMES(k, n_key)
     {
         vf key = row_load(type, keys->at + (size_t)k * keys->stride, i, left);
         TIMES(h, queries)
         {
-            sum[h * n_key + k] = v_fma(qi[h], key, sum[h * n_key + k]);
+            vf qi = v_load_some(q + h * d_head + i, left);
+            sum[h * n_key + k] = v_fma(qi, key, sum[h * n_key + k]);
         }
     }
 }
@@ -302,7 +327,7 @@ ALWAYS_INLINE void score_keys(enum kv_type type, const float *q, struct kv_rows 
         float scores[SCORES];
         vf sum[SCORES];
         int64_t i = 0;
-        TIMES(k, SCORES)
+        TIMES(k, queries * n_key)
         {
             sum[k] = v_zero();
         }
@@ -310,9 +335,16 @@ ALWAYS_INLINE void score_keys(enum kv_type type, const float *q, struct kv_rows 
             score_step(type, q, &keys, d_head, i, VF, queries, n_key, sum);
         if (i < d_head)
             score_step(type, q, &keys, d_head, i, d_head - i, queries, n_key, sum);
-        v_sums(sum, scores);
-        if (queries * n_key > 8)
-            v_sums(sum + 8, scores + 8);
+        fetch_next(&keys, n_key);
+        TIMES(k, (queries * n_key + 7) / 8)
+        {
+            vf eight[8];
+            TIMES(e, 8)
+            {
+                eight[e] = 8 * k + e < queries * n_key ? sum[8 * k + e] : v_zero();
+            }
+            v_sums(eight, scores + 8 * k);
+        }
         TIMES(h, queries)
         {
             memcpy(weights + h * KV_BLOCK + j, scores + h * n_key, (size_t)n_key * sizeof *scores);
@@ -329,13 +361,20 @@ ALWAYS_INLINE void score_queries(enum kv_type type, const struct attention_args 
         const float *q = a->q + r * a->q_stride;
         int left = a->n_group;
         while (left > 0) {
-            int some = left >= SCORE_QUERIES ? SCORE_QUERIES : left >= 2 ? 2 : 1;
+            int some = left == 8 && MANY_REGISTERS ? 4
+                       : left >= SCORE_QUERIES     ? SCORE_QUERIES
+                       : left >= 4                 ? 4
+                       : left >= 2                 ? 2
+                                                   : 1;
             if (some == SCORE_QUERIES)
                 score_keys(type, q, keys, n, d, SCORE_QUERIES, 4, weights);
+            else if (some == 4)
+                score_keys(type, q, keys, n, d, 4, 4, weights);
             else if (some == 2)
                 score_keys(type, q, keys, n, d, 2, 4, weights);
             else
                 score_keys(type, q, keys, n, d, 1, SCORE_KEYS, weights);
+            keys.next = NULL;
             q += some * d;
             weights += some * KV_BLOCK;
             left -= some;
@@ -354,6 +393,8 @@ static void score_decode(const struct attention_state *s, int64_t block, struct 
     float *weights = s->weights + span.begin;
     bool in_place = reads_in_place(a->k_type, a->d_head) && n == span.end - span.begin;
     struct kv_rows rows = rows_open(s, a->k_type, keys, span, in_place);
+    rows.next_stride = kv_head_bytes(a->v_type, a->d_head);
+    rows.next = (const uint8_t *)a->v_blocks[block] + (size_t)span.begin * rows.next_stride;
     if (rows.type == KV_F16)
         score_queries(KV_F16, a, rows, n, weights);
     else
@@ -424,11 +465,16 @@ static void weigh_decode(const struct attention_state *s, int64_t block)
     }
 }
 
-static void mix_decode(const struct attention_state *s, int64_t block, struct attention_span span)
+static void mix_decode(const struct attention_state *s, int64_t block, int64_t last,
+                       struct attention_span span)
 {
     const struct attention_args *a = s->a;
     bool in_place = reads_in_place(a->v_type, a->d_head);
     struct kv_rows values = rows_open(s, a->v_type, a->v_blocks[block], span, in_place);
+    if (block + 1 < last) {
+        values.next_stride = kv_head_bytes(a->k_type, a->d_head);
+        values.next = a->k_blocks[block + 1];
+    }
     if (values.type == KV_F16)
         mix_block(KV_F16, s, block, span, values, KV_BLOCK, 1);
     else
@@ -444,7 +490,7 @@ void BODY(_attention_decode)(const struct attention_args *a)
         struct attention_span span = attention_union(a, block);
         score_decode(&s, block, span);
         weigh_decode(&s, block);
-        mix_decode(&s, block, span);
+        mix_decode(&s, block, last, span);
     }
 }
 

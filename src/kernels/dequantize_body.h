@@ -10,6 +10,8 @@
 
 #define BODY(name) KERNEL_CAT(TIER, name)
 
+enum { FLOAT_INFINITY_BITS = 0x7F800000 };
+
 void BODY(_dequantize_f32)(const struct matrix *w, int64_t row, int64_t first, int64_t n, float *y)
 {
     memcpy(y, (const uint8_t *)w->data + (size_t)row * w->row_bytes + (size_t)first * 4,
@@ -66,27 +68,30 @@ void BODY(_act_f32)(const float *x, int64_t n_in, void *out)
 
 /* Quantises n ≤ block values to int8 and returns the scale. Values that are not finite give a scale
  * that is NaN and codes of 0, so the product is NaN and not some number. A scale below the normal
- * range counts as 0: the workers flush denormals, and the result must not depend on that. */
-static inline float quantize_int8(const float *x, int n, int block, int8_t *q)
+ * range counts as 0: the workers flush denormals, and the result must not depend on that. The largest
+ * is found among the bits, where it is a maximum of integers and what is not finite comes last. */
+static inline float quantize_int8(const float *restrict x, int n, int block, int8_t *restrict q)
 {
-    float largest = 0, poison = 0;
+    int32_t largest = 0;
     for (int j = 0; j < n; j++) {
-        float a = fabsf(x[j]);
-        largest = largest > a ? largest : a;
+        int32_t bits;
+        memcpy(&bits, x + j, sizeof bits);
+        bits &= INT32_MAX;
+        largest = largest > bits ? largest : bits;
     }
-    for (int j = 0; j < n; j++)
-        poison += x[j] * 0.0f; /* stays 0 unless one is NaN or Inf */
-    float scale = largest / 127.0f;
+    float scale;
+    memcpy(&scale, &largest, sizeof scale);
+    scale /= 127.0f;
     memset(q, 0, (size_t)block);
-    if (!(poison == 0))
-        return poison;
+    if (largest >= FLOAT_INFINITY_BITS)
+        return NAN;
     if (scale < 0x1p-126f)
         return 0;
     for (int j = 0; j < n; j++) {
-        float v = x[j] / scale, a = fabsf(v);
-        int whole = (int)a;
-        whole += a - (float)whole >= 0.5f; /* exact: a < 128 */
-        q[j] = (int8_t)(v < 0 ? -whole : whole);
+        float v = x[j] / scale;
+        int whole = (int)v;
+        float rest = v - (float)whole; /* exact: |v| < 128 */
+        q[j] = (int8_t)(whole + (rest >= 0.5f) - (rest <= -0.5f));
     }
     return scale;
 }

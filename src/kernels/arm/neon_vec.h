@@ -19,7 +19,7 @@
 #if defined(__clang__)
 #define TIMES(i, n) for (int i = 0; i < (n); i++)
 #else
-#define TIMES(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < (n); i++)
+#define TIMES(i, n) _Pragma("GCC unroll 32") for (int i = 0; i < (n); i++)
 #endif
 
 ALWAYS_INLINE float load_half(const uint8_t *p)
