@@ -4,7 +4,7 @@
  *
  * A random model of the shape of qwen2.5-0.5b with linears of each TYPE (default q8_0 q4_0 f16) and a tied
  * head (Q8_0 where TYPE is quantised), deltas of FACTORS (default bf16) at all seven linears of every
- * block. Decode: one token at position 128; prefill: 512 tokens without the head. Prints the median time of
+ * block. Decode: one token at position 128; prefill: 512 tokens without the head. Prints the median times of
  * the base, and the median ratio of neighbouring runs with its quartiles: by the clock, and by processor
  * time, which says more on a machine shared with others. Before that, the logits under the deltas are
  * compared with those of the scalar tier.
@@ -271,7 +271,7 @@ static void print_ratios(const char *what, double *ratios, int n)
 static void compare(struct bench *b, const char *what, int at, int n, enum role role, int samples,
                     const struct delta_set *deltas)
 {
-    double base[MOST_SAMPLES], clock[MOST_SAMPLES], cpu[MOST_SAMPLES];
+    double base[MOST_SAMPLES], spent[MOST_SAMPLES], clock[MOST_SAMPLES], cpu[MOST_SAMPLES];
     for (int i = -1; i < samples; i++) { /* the first pair warms up */
         struct seconds first = forward(b, at, n, role, i % 2 ? NULL : deltas);
         struct seconds second = forward(b, at, n, role, i % 2 ? deltas : NULL);
@@ -279,11 +279,14 @@ static void compare(struct bench *b, const char *what, int at, int n, enum role 
             continue;
         struct seconds without = i % 2 ? first : second, with = i % 2 ? second : first;
         base[i] = without.clock;
+        spent[i] = without.cpu;
         clock[i] = with.clock / without.clock;
         cpu[i] = with.cpu / without.cpu;
     }
     qsort(base, (size_t)samples, sizeof(*base), ascending);
-    printf("%s\t%.2f ms", what, 1e3 * base[samples / 2]);
+    qsort(spent, (size_t)samples, sizeof(*spent), ascending);
+    printf("%s\t%.2f ms, processor %.2f ms", what, 1e3 * base[samples / 2],
+           1e3 * spent[samples / 2]);
     print_ratios("with deltas", clock, samples);
     print_ratios("processor", cpu, samples);
     printf("\n");

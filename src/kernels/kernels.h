@@ -111,20 +111,41 @@ enum { ATTENTION_CHUNK = 8 * KV_BLOCK };
 /* The first position that a tile sees, and the one after the last. */
 void attention_range(const struct attention_args *a, int64_t *begin, int64_t *end);
 
-/* The two halves of a low-rank delta, the same in both roles: activations and sums in floats, factors of
- * a float type or of blocks of 32. A lies in rows. B lies in tiles of LOWRANK_TILE outputs, the last one
- * filled up with zeros: row tile · rank + r is column r of B there. So blocks fit any rank and any n_out,
- * and a range of outputs is one piece of memory. u between the halves is small, so whoever calls may cut
- * tokens, ranks and outputs as it likes. */
+/* Scratch for one worker, in bytes, at any alignment: of linear_decode; of linear_prefill and
+ * linear_transposed. Nothing in it outlives the call. */
+size_t decode_scratch_bytes(int64_t n_in);
+size_t prefill_scratch_bytes(int64_t n_in);
+
+/* How the factors of a product through panels are held, the most exact first. */
+enum panel_format {
+    PANEL_F32,   /* floats */
+    PANEL_SPLIT, /* sums of two bf16; of their four products the smallest is left out: 2^-16 */
+    PANEL_BF16   /* rounded to bf16 (to nearest even, denormals to 0): 2^-8 */
+};
+
+/* The two halves of a low-rank delta: y += gain ⊙ (B u + bias), u = scale · A x, with factors of a float type
+ * or of blocks of 32. A lies in rows; the A of several deltas that read the same x are taken as one, stacked.
+ * B lies in tiles of LOWRANK_TILE outputs, the last one filled up with zeros: row tile · rank + r is column
+ * r of B there. So blocks fit any rank and any n_out, and a range of outputs is one piece of memory. u is
+ * small, so whoever calls may cut tokens, ranks and outputs as it likes.
+ *
+ * Decode rows take all of it in floats. Prefill rows follow the panels of the weight beside which the delta
+ * stands: `format` is kernels_panel_format of its type. */
 enum { LOWRANK_TILE = 64 };
-struct lowrank_down_args {
+struct lowrank_part {
     const struct matrix *a; /* [rank, n_in] */
-    const float *x;         /* [n_tok, n_in] */
-    int n_tok;
-    int64_t r_begin, r_end;
     float scale;
-    float *u; /* [n_tok, u_stride], by absolute r */
+};
+struct lowrank_down_args {
+    const struct lowrank_part *parts;
+    int n_parts;
+    const float *x; /* [n_tok, n_in] */
+    int n_tok;
+    int64_t r_begin, r_end; /* of the stacked ranks */
+    float *u;               /* [n_tok, u_stride], by absolute r */
     int64_t u_stride;
+    enum panel_format format; /* prefill only, as is scratch: prefill_scratch_bytes */
+    void *scratch;
 };
 struct lowrank_up_args {
     const struct matrix *b; /* [lowrank_b_rows(rank, n_out), LOWRANK_TILE] */
@@ -138,24 +159,14 @@ struct lowrank_up_args {
     float bias_scale;
     float *y; /* [n_tok, y_stride], by absolute o */
     int64_t y_stride;
+    enum panel_format format; /* as above */
+    void *scratch;
 };
 /* Can matrices of the type be factors? */
 bool kernels_have_factor(graft_type type);
 int64_t lowrank_b_rows(int64_t rank, int64_t n_out);
 /* B [n_out, rank] into tiles of a factor type; false as quantize_row. */
 bool lowrank_pack_b(graft_type type, const float *b, int64_t n_out, int64_t rank, void *out);
-
-/* Scratch for one worker, in bytes, at any alignment: of linear_decode; of linear_prefill and
- * linear_transposed. Nothing in it outlives the call. */
-size_t decode_scratch_bytes(int64_t n_in);
-size_t prefill_scratch_bytes(int64_t n_in);
-
-/* How the factors of a product through panels are held. */
-enum panel_format {
-    PANEL_F32,   /* floats */
-    PANEL_SPLIT, /* sums of two bf16; of their four products the smallest is left out: 2^-16 */
-    PANEL_BF16   /* rounded to bf16 (to nearest even, denormals to 0): 2^-8 */
-};
 
 /* dx[t * dx_stride + i] (+)= Σ_o dy[t, o] · W[o, i] for i in [i_begin, i_end), t < n_tok: what a loss
  * says of the input of a linear, from what it says of its output. i_begin is a multiple of
@@ -201,9 +212,9 @@ struct kernels {
     void (*linear_transposed)(const struct kernels *k, const struct transposed_args *args);
 
     /* u[t, r] = scale · Σ_k a[r, k] · x[t, k] for r in [r_begin, r_end) */
-    void (*lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args);
+    void (*lowrank_down[ROLE_COUNT])(const struct kernels *k, const struct lowrank_down_args *args);
     /* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · B[o, r]) for o in [o_begin, o_end) */
-    void (*lowrank_up)(const struct kernels *k, const struct lowrank_up_args *args);
+    void (*lowrank_up[ROLE_COUNT])(const struct kernels *k, const struct lowrank_up_args *args);
     /* factor[i] += weight · (gain[i] − 1): what a weighted member of a mix adds to the factor of W x */
     void (*gain_add)(float *factor, const float *gain, float weight, int64_t n);
 

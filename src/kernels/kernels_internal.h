@@ -38,6 +38,28 @@ enum { TRANSPOSED_SPAN = PREFILL_CHUNK };
  * rows of LOWRANK_CHUNK columns; of B, LOWRANK_UP_RANKS rows of a tile. */
 enum { LOWRANK_RANKS = 8, LOWRANK_CHUNK = 512, LOWRANK_UP_RANKS = 64 };
 
+/* Ranks begin..end of a matrix A that are asked for of stacked ones, whose u begins there. */
+struct lowrank_slice {
+    const struct matrix *a;
+    int64_t begin, end;
+    float scale;
+    float *u;
+};
+
+/* The slice of part i, whose first rank is `base` of all; returns where the next one begins. */
+static inline int64_t lowrank_slice(const struct lowrank_down_args *args, int i, int64_t base,
+                                    struct lowrank_slice *out)
+{
+    const struct lowrank_part *part = &args->parts[i];
+    int64_t rank = part->a->n_out, begin = args->r_begin - base, end = args->r_end - base;
+    *out = (struct lowrank_slice){.a = part->a,
+                                  .begin = begin > 0 ? begin : 0,
+                                  .end = end < rank ? end : rank,
+                                  .scale = part->scale,
+                                  .u = args->u + base};
+    return base + rank;
+}
+
 static inline uint16_t load_u16(const void *p)
 {
     uint16_t v;
@@ -85,6 +107,12 @@ double kernel_log(double x);
     void tier##_linear_transposed(const struct kernels *k, const struct transposed_args *args);    \
     extern const struct kernels tier##_kernels;
 
+/* The same of a tier whose matrix unit takes bf16: low-rank products of prefill rows too. */
+#define KERNEL_PROTO_BF16(tier)                                                                    \
+    KERNEL_PROTO_PANELS(tier)                                                                      \
+    void tier##_lowrank_down(const struct kernels *k, const struct lowrank_down_args *args);       \
+    void tier##_lowrank_up(const struct kernels *k, const struct lowrank_up_args *args);
+
 #define KERNEL_PROTO_ENTRIES(tier)                                                                 \
     void tier##_act_f32(const float *x, int64_t n_in, void *out);                                  \
     void tier##_act_q8(const float *x, int64_t n_in, void *out);                                   \
@@ -121,20 +149,24 @@ KERNEL_PROTO_ENTRIES(scalar)
  * from another is put together of the two parts. */
 #define KERNEL_TABLE(tier_, DEQUANTIZE, DECODE)                                                    \
     {                                                                                              \
-        KERNEL_TABLE_PANELS(tier_), KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                   \
+        KERNEL_TABLE_PANELS(tier_), KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE),                  \
+            KERNEL_TABLE_LOWRANK(tier_, ROLE_PREFILL)                                              \
     }
+#define KERNEL_TABLE_LOWRANK(tier_, role)                                                          \
+    .lowrank_down[role] = tier_##_lowrank_down, .lowrank_up[role] = tier_##_lowrank_up
 #define KERNEL_TABLE_PANELS(tier_)                                                                 \
     .tier = #tier_, .linear_prefill = tier_##_linear_prefill,                                      \
     .linear_transposed = tier_##_linear_transposed
+#define KERNEL_TABLE_BF16(tier_)                                                                   \
+    KERNEL_TABLE_PANELS(tier_), KERNEL_TABLE_LOWRANK(tier_, ROLE_PREFILL)
 #define KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                                               \
     .dequantize = {KERNEL_TYPES(DEQUANTIZE)},                                                      \
     .act_quantize =                                                                                \
         {[ACT_F32] = tier_##_act_f32, [ACT_Q8] = tier_##_act_q8, [ACT_Q8K] = tier_##_act_q8k},     \
-    .linear_decode = {KERNEL_TYPES(DECODE)}, .lowrank_down = tier_##_lowrank_down,                 \
-    .lowrank_up = tier_##_lowrank_up, .gain_add = tier_##_gain_add, .rmsnorm = tier_##_rmsnorm,    \
-    .rope = tier_##_rope, .rope_interleaved = tier_##_rope_interleaved,                            \
-    .silu_mul = tier_##_silu_mul, .add = tier_##_add, .mul = tier_##_mul,                          \
-    .softmax = tier_##_softmax,                                                                    \
+    .linear_decode = {KERNEL_TYPES(DECODE)}, KERNEL_TABLE_LOWRANK(tier_, ROLE_DECODE),             \
+    .gain_add = tier_##_gain_add, .rmsnorm = tier_##_rmsnorm, .rope = tier_##_rope,                \
+    .rope_interleaved = tier_##_rope_interleaved, .silu_mul = tier_##_silu_mul,                    \
+    .add = tier_##_add, .mul = tier_##_mul, .softmax = tier_##_softmax,                            \
     .kv_store = {[KV_F32] = tier_##_kv_store_f32,                                                  \
                  [KV_F16] = tier_##_kv_store_f16,                                                  \
                  [KV_Q8] = tier_##_kv_store_q8},                                                   \
@@ -158,11 +190,11 @@ KERNEL_PROTO_ENTRIES(avx512)
 /* The same for AVX-512 F, BW, DQ, VL and VNNI. */
 bool cpu_runs_avx512(void);
 
-KERNEL_PROTO_PANELS(avx512bf16)
+KERNEL_PROTO_BF16(avx512bf16)
 /* As avx512, with AVX512_BF16. */
 bool cpu_runs_avx512bf16(void);
 
-KERNEL_PROTO_PANELS(amx)
+KERNEL_PROTO_BF16(amx)
 /* As avx512bf16, with AMX_TILE and AMX_BF16, and the system has granted the state of the tiles: the
  * one thing that graft asks for a whole process. */
 bool cpu_runs_amx(void);

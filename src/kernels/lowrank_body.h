@@ -150,24 +150,23 @@ static __attribute__((noinline)) void multiply_chunk(const struct down_tile *p, 
 }
 
 /* Chunk first..first+n of the rows in hand, where it begins in x and in the sums. */
-static void begin_chunk(struct down_tile *p, const struct lowrank_down_args *args, int64_t first)
+static void begin_chunk(struct down_tile *p, const float *x, int64_t n_in, int64_t first)
 {
-    int64_t n_in = args->a->n_in;
     p->n = n_in - first < LOWRANK_CHUNK ? n_in - first : LOWRANK_CHUNK;
-    p->x = args->x + first;
+    p->x = x + first;
     p->fresh = first == 0;
     p->last = first + p->n == n_in;
 }
 
 /* Ranks r..r+ranks, side by side. */
-ALWAYS_INLINE void down_rows(graft_type type, const struct lowrank_down_args *args,
+ALWAYS_INLINE void down_rows(graft_type type, const struct lowrank_slice *slice, const float *x,
                              struct down_tile *p, int64_t r, int ranks)
 {
-    const struct matrix *a = args->a;
+    const struct matrix *a = slice->a;
     const uint8_t *row = (const uint8_t *)a->data + (size_t)r * a->row_bytes;
-    p->u = args->u + r;
+    p->u = slice->u + r;
     for (int64_t first = 0; first < a->n_in; first += LOWRANK_CHUNK) {
-        begin_chunk(p, args, first);
+        begin_chunk(p, x, a->n_in, first);
         p->a = (struct lowrank_rows){row + factor_bytes(type, first), a->row_bytes};
         multiply_down(type, p, 0, 0, ranks, 1);
     }
@@ -175,51 +174,62 @@ ALWAYS_INLINE void down_rows(graft_type type, const struct lowrank_down_args *ar
 
 /* Short rows one after the other: several in one page, read side by side, come from memory at half the
  * speed. Long rows go with an x that the first cache does not keep, so some share it. */
-ALWAYS_INLINE void down_in_place(graft_type type, const struct lowrank_down_args *args,
+ALWAYS_INLINE void down_in_place(graft_type type, const struct lowrank_slice *slice, const float *x,
                                  struct down_tile *p)
 {
     enum { PAGE = 4096 };
-    int64_t r = args->r_begin;
-    for (; args->a->row_bytes >= PAGE && r + LONG_ROWS <= args->r_end; r += LONG_ROWS)
-        down_rows(type, args, p, r, LONG_ROWS);
-    for (; r < args->r_end; r++)
-        down_rows(type, args, p, r, 1);
+    int64_t r = slice->begin;
+    for (; slice->a->row_bytes >= PAGE && r + LONG_ROWS <= slice->end; r += LONG_ROWS)
+        down_rows(type, slice, x, p, r, LONG_ROWS);
+    for (; r < slice->end; r++)
+        down_rows(type, slice, x, p, r, 1);
 }
 
-static void down_through_panels(const struct kernels *k, const struct lowrank_down_args *args,
-                                struct down_tile *p)
+static void down_through_panels(const struct kernels *k, const struct lowrank_slice *slice,
+                                const float *x, int n_tok, struct down_tile *p)
 {
     enum { PITCH = LOWRANK_CHUNK + 16 }; /* rows a power of two apart would share cache sets */
     _Alignas(64) float panel[LOWRANK_RANKS * PITCH];
-    const struct matrix *a = args->a;
+    const struct matrix *a = slice->a;
     p->a = (struct lowrank_rows){(const uint8_t *)panel, PITCH * sizeof *panel};
-    for (int64_t r = args->r_begin; r < args->r_end; r += LOWRANK_RANKS) {
-        int64_t n_rank = args->r_end - r < LOWRANK_RANKS ? args->r_end - r : LOWRANK_RANKS;
-        p->u = args->u + r;
+    for (int64_t r = slice->begin; r < slice->end; r += LOWRANK_RANKS) {
+        int64_t n_rank = slice->end - r < LOWRANK_RANKS ? slice->end - r : LOWRANK_RANKS;
+        p->u = slice->u + r;
         for (int64_t first = 0; first < a->n_in; first += LOWRANK_CHUNK) {
-            begin_chunk(p, args, first);
+            begin_chunk(p, x, a->n_in, first);
             for (int64_t i = 0; i < n_rank; i++)
                 k->dequantize[a->type](a, r + i, first, p->n, panel + i * PITCH);
-            multiply_chunk(p, n_rank, args->n_tok);
+            multiply_chunk(p, n_rank, n_tok);
         }
     }
 }
 
-void BODY(_lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args)
+static void down_slice(const struct kernels *k, const struct lowrank_down_args *args,
+                       const struct lowrank_slice *slice)
 {
     struct down_tile p = {
-        .x_stride = args->a->n_in, .u_stride = args->u_stride, .scale = args->scale};
+        .x_stride = slice->a->n_in, .u_stride = args->u_stride, .scale = slice->scale};
 #define DOWN_IN_PLACE(TYPE)                                                                        \
     case GRAFT_TYPE_##TYPE:                                                                        \
-        down_in_place(GRAFT_TYPE_##TYPE, args, &p);                                                \
+        down_in_place(GRAFT_TYPE_##TYPE, slice, args->x, &p);                                      \
         return;
     if (args->n_tok == 1)
-        switch (args->a->type) {
+        switch (slice->a->type) {
             EACH_FACTOR_TYPE(DOWN_IN_PLACE)
         default:
             break;
         }
-    down_through_panels(k, args, &p);
+    down_through_panels(k, slice, args->x, args->n_tok, &p);
+}
+
+void BODY(_lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args)
+{
+    struct lowrank_slice slice;
+    int64_t base = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        base = lowrank_slice(args, i, base, &slice);
+        down_slice(k, args, &slice);
+    }
 }
 
 /* ---- up ----------------------------------------------------------------------------------- */

@@ -38,15 +38,12 @@ struct bf16_space {
     uint16_t *x[2];     /* [BF16_TOKENS, BF16_PITCH] */
     float *floats;      /* [PREFILL_CHUNK] */
     int x_parts, w_parts;
-    bool quantised; /* PANEL_BF16 */
 };
 
-static struct bf16_space bf16_layout(const struct kernels *k, graft_type type, void *scratch)
+/* exact_weights: they are bf16 as they stand, and have no small parts. */
+static struct bf16_space bf16_layout(bool split, bool exact_weights, void *scratch)
 {
-    const bool split = kernels_panel_format(k, type) == PANEL_SPLIT;
-    struct bf16_space s = {.x_parts = split ? 2 : 1,
-                           .w_parts = split && type != GRAFT_TYPE_BF16 ? 2 : 1,
-                           .quantised = !split};
+    struct bf16_space s = {.x_parts = split ? 2 : 1, .w_parts = split && !exact_weights ? 2 : 1};
     uint16_t *p = align_scratch(scratch);
     s.floats = (float *)(void *)p;
     p += PREFILL_CHUNK * sizeof(float) / sizeof *p;
@@ -72,8 +69,11 @@ static void bf16_weights(const struct kernels *k, const struct bf16_space *s,
                          const struct matrix *w, int64_t row, int64_t first, int64_t n, int64_t at)
 {
     uint16_t *large = s->rows[0] + at * BF16_ROW_PITCH;
-    if (s->quantised) {
+    if (s->x_parts == 1 && act_format_for(w->type, ROLE_DECODE) != ACT_F32) {
         bf16_row(w, row, first, n, large);
+    } else if (w->type == GRAFT_TYPE_BF16 && s->w_parts == 1) {
+        memcpy(large, (const uint8_t *)w->data + (size_t)row * w->row_bytes + 2 * (size_t)first,
+               2 * (size_t)n);
     } else {
         k->dequantize[w->type](w, row, first, n, s->floats);
         if (s->w_parts == 2)
@@ -140,7 +140,8 @@ static void bf16_straight(const struct kernels *k, const struct matrix *w, const
                           int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
                           void *scratch)
 {
-    const struct bf16_space s = bf16_layout(k, w->type, scratch);
+    const bool split = kernels_panel_format(k, w->type) == PANEL_SPLIT;
+    const struct bf16_space s = bf16_layout(split, w->type == GRAFT_TYPE_BF16, scratch);
     struct bf16_tile p = {.y_stride = y_stride, .n_tok = n_tok};
     bf16_set_factors(&s, &p, 0);
     for (int64_t first = 0; first < w->n_in; first += BF16_CHUNK) {
@@ -202,7 +203,8 @@ static void bf16_transposed(const struct kernels *k, const struct transposed_arg
                             const float *dy, int n_tok, float *dx)
 {
     const struct matrix *w = a->w;
-    const struct bf16_space s = bf16_layout(k, w->type, a->scratch);
+    const bool split = kernels_panel_format(k, w->type) == PANEL_SPLIT;
+    const struct bf16_space s = bf16_layout(split, w->type == GRAFT_TYPE_BF16, a->scratch);
     struct bf16_tile p = {.y_stride = a->dx_stride, .n_tok = n_tok};
     for (int64_t first = 0; first < w->n_out; first += BF16_CHUNK) {
         int64_t n_row = w->n_out - first < BF16_CHUNK ? w->n_out - first : BF16_CHUNK;

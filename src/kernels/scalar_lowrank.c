@@ -5,13 +5,13 @@
  */
 #include "kernels/kernels_internal.h"
 
-/* u[t, r] = scale · Σ_k a[r, k] · x[t, k] */
-void scalar_lowrank_down(const struct kernels *k, const struct lowrank_down_args *args)
+static void scalar_down_slice(const struct kernels *k, const struct lowrank_down_args *args,
+                              const struct lowrank_slice *slice)
 {
-    const struct matrix *a = args->a;
+    const struct matrix *a = slice->a;
     float panel[LOWRANK_CHUNK];
-    for (int64_t r = args->r_begin; r < args->r_end; r++) {
-        float *u = args->u + r;
+    for (int64_t r = slice->begin; r < slice->end; r++) {
+        float *u = slice->u + r;
         for (int t = 0; t < args->n_tok; t++)
             u[t * args->u_stride] = 0;
         for (int64_t first = 0; first < a->n_in; first += LOWRANK_CHUNK) {
@@ -26,7 +26,18 @@ void scalar_lowrank_down(const struct kernels *k, const struct lowrank_down_args
             }
         }
         for (int t = 0; t < args->n_tok; t++)
-            u[t * args->u_stride] *= args->scale;
+            u[t * args->u_stride] *= slice->scale;
+    }
+}
+
+/* u[t, r] = scale · Σ_k a[r, k] · x[t, k] */
+void scalar_lowrank_down(const struct kernels *k, const struct lowrank_down_args *args)
+{
+    struct lowrank_slice slice;
+    int64_t base = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        base = lowrank_slice(args, i, base, &slice);
+        scalar_down_slice(k, args, &slice);
     }
 }
 

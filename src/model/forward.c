@@ -163,7 +163,8 @@ static void find_head_rows(struct pass *p)
         const struct segment *s = &p->all.segments[i];
         int begin = wanted_before(p, n, s->begin), end = wanted_before(p, n, s->end);
         if (begin < end)
-            segments[kept++] = (struct segment){.deltas = s->deltas, .begin = begin, .end = end};
+            segments[kept++] =
+                (struct segment){.deltas = s->deltas, .role = s->role, .begin = begin, .end = end};
     }
     p->head = (struct linear_rows){n, wanted_before(p, n, p->n_decode), segments, kept};
 }

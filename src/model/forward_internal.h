@@ -54,8 +54,10 @@ struct segment {
     int begin, end;
     /* for the group of linears in hand: */
     int jobs, jobs_end;
-    int64_t n_chunks;              /* pieces of the ranks of its jobs */
-    int64_t first_item, items_end; /* rows are cut too: an item is a piece of both */
+    int64_t n_ranks;               /* of its jobs, stacked */
+    float *u;                      /* [end - begin, n_ranks]: weight · scale · A x */
+    int64_t item_rows, item_ranks; /* an item is a piece of u */
+    int64_t first_item, items_end;
 };
 
 /* The rows that a group of linears is for. */
@@ -69,9 +71,8 @@ struct linear_rows {
 struct delta_job {
     const struct lowrank *lowrank;
     float weight;
-    int linear;          /* of the group */
-    int64_t first_chunk; /* of the segment's */
-    float *u;            /* [rows of the segment, rank]: weight · scale · A x */
+    int linear;         /* of the group */
+    int64_t first_rank; /* in the segment's u */
 };
 
 /* What a worker needs for itself. */
@@ -106,7 +107,8 @@ struct workspace {
     int *row_segment;         /* [max_rows] by the caller's row */
     float *u;                 /* [u_capacity]: inner products of deltas */
     int64_t u_capacity;
-    struct delta_job *jobs; /* [job_capacity] */
+    struct delta_job *jobs;     /* [job_capacity] */
+    struct lowrank_part *parts; /* [job_capacity]: the A of the jobs */
     int64_t job_capacity;
     struct row_tile *tiles; /* [max_rows], n_tiles of this pass */
     int n_tiles;
@@ -148,6 +150,7 @@ struct pass {
     const struct linear_group *group;
     struct linear_input input;
     int64_t n_delta_items; /* 0: no deltas in this group */
+    enum panel_format delta_format;
     int n_wanted, n_logits;
     atomic_llong next_item;
     atomic_int nan_slot; /* a row of logits with a NaN, or -1 */
@@ -177,11 +180,11 @@ void group_run(struct pass *pass, const struct linear_group *group);
  * and cuts A x into items. */
 void seam_begin(struct pass *pass);
 /* At the start of a share: computes items of A x until none is left. */
-void seam_down(struct pass *pass, const struct linear_input *in);
+void seam_down(struct pass *pass, const struct linear_input *in, void *scratch);
 /* y[:, begin..end) of a linear ⊙= 1 + Σ w (gain − 1), on W x alone. */
 void seam_gain(const struct pass *pass, int linear, int64_t begin, int64_t end);
 /* y[:, begin..end) += Σ w · gain ⊙ scale · (B (A x) + bias), once all items are done. */
-void seam_up(struct pass *pass, int linear, int64_t begin, int64_t end);
+void seam_up(struct pass *pass, int linear, int64_t begin, int64_t end, void *scratch);
 
 /* Groups the rows of a pass into tiles, and decides whether workers share them. false: no memory. */
 bool attention_plan(struct pass *pass);

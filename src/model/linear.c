@@ -132,7 +132,7 @@ static void make_outputs(struct pass *p, int i, const struct linear_input *in, i
         for (int row = 0; row < in->n_rows; row++)
             p->kernels->add(l->y + row * l->weight->n_out + begin, l->bias + begin, end - begin);
     if (p->n_delta_items)
-        seam_up(p, i, begin, end);
+        seam_up(p, i, begin, end, scratch);
 }
 
 /* The worker's share of n linears as wide as each other, in spans that stay in its cache from the product
@@ -164,7 +164,7 @@ static void group_work(void *context, int worker, int n_workers)
         in = group_input(p, w->few_x, w->few_act);
         prepare_rows(p, &in, w->few_x, 0, g->rows->n);
     }
-    seam_down(p, &in);
+    seam_down(p, &in, w->scratch);
     int together = g->then_silu ? g->n_linears : 1;
     for (int i = 0; i < g->n_linears; i += together)
         make_share(p, i, together, &in, worker, n_workers);

@@ -14,7 +14,17 @@
  */
 #include "model/forward_internal.h"
 
-enum { ITEM_ROWS = 64, ITEM_RANKS = 8, GAIN_SPAN = 256 };
+enum { GAIN_SPAN = 256 };
+
+/* Pieces of u. Decode: so few ranks that workers share a single delta. Prefill: rows that stay in cache
+ * while all ranks pass over them, and several pieces for each worker. */
+enum {
+    DECODE_ROWS = 64,
+    DECODE_RANKS = 8,
+    PREFILL_MOST = 128,
+    PREFILL_LEAST = 32,
+    PREFILL_RANKS = 256
+};
 
 static int64_t pieces(int64_t n, int64_t each)
 {
@@ -23,27 +33,49 @@ static int64_t pieces(int64_t n, int64_t each)
 
 /* ---- jobs --------------------------------------------------------------------------------- */
 
-/* Lists the jobs of a segment from *n_jobs on; *u is where the next inner products go. */
-static void list_jobs(const struct pass *p, struct segment *s, int *n_jobs, float **u)
+/* Lists the jobs of a segment from *n_jobs on. */
+static void list_jobs(const struct pass *p, struct segment *s, int *n_jobs)
 {
     const struct linear_group *g = p->group;
     s->jobs = *n_jobs;
-    s->n_chunks = 0;
+    s->n_ranks = 0;
     for (int i = 0; i < g->n_linears; i++) {
         const int *at = s->deltas->starts + g->linears[i].site;
         for (int d = at[0]; d < at[1]; d++) {
             const struct delta *delta = &s->deltas->deltas[d];
-            int64_t rank = delta->lowrank->a.n_out;
-            p->ws->jobs[(*n_jobs)++] = (struct delta_job){.lowrank = delta->lowrank,
-                                                          .weight = delta->weight,
-                                                          .linear = i,
-                                                          .first_chunk = s->n_chunks,
-                                                          .u = *u};
-            *u += rank * (s->end - s->begin);
-            s->n_chunks += pieces(rank, ITEM_RANKS);
+            const struct lowrank *l = delta->lowrank;
+            p->ws->parts[*n_jobs] = (struct lowrank_part){&l->a, delta->weight * l->scale};
+            p->ws->jobs[(*n_jobs)++] = (struct delta_job){l, delta->weight, i, s->n_ranks};
+            s->n_ranks += l->a.n_out;
         }
     }
     s->jobs_end = *n_jobs;
+}
+
+static int64_t cut_items(const struct pass *p, struct segment *s)
+{
+    int64_t n = s->end - s->begin;
+    s->item_rows = DECODE_ROWS;
+    s->item_ranks = DECODE_RANKS;
+    if (s->role == ROLE_PREFILL) {
+        int64_t each = pieces(pieces(n, 2 * p->ws->n_workers), PREFILL_LEAST) * PREFILL_LEAST;
+        s->item_rows = each < PREFILL_MOST ? each : PREFILL_MOST;
+        s->item_ranks = PREFILL_RANKS;
+    }
+    return pieces(n, s->item_rows) * pieces(s->n_ranks, s->item_ranks);
+}
+
+/* What the deltas of prefill rows go by: the panels of the weights. Those of a group are alike, unless a
+ * file mixes its types; then the most exact count, since A x may be shared. */
+static enum panel_format group_format(const struct pass *p)
+{
+    enum panel_format format = PANEL_BF16;
+    for (int i = 0; i < p->group->n_linears; i++) {
+        graft_type type = p->group->linears[i].weight->type;
+        enum panel_format of_type = kernels_panel_format(p->kernels, type);
+        format = of_type < format ? of_type : format;
+    }
+    return format;
 }
 
 void seam_begin(struct pass *p)
@@ -52,11 +84,14 @@ void seam_begin(struct pass *p)
     int n_jobs = 0;
     float *u = p->ws->u;
     p->n_delta_items = 0;
+    p->delta_format = rows->n_segments ? group_format(p) : PANEL_F32;
     for (int i = 0; i < rows->n_segments; i++) {
         struct segment *s = &rows->segments[i];
-        list_jobs(p, s, &n_jobs, &u);
+        list_jobs(p, s, &n_jobs);
+        s->u = u;
+        u += s->n_ranks * (s->end - s->begin);
         s->first_item = p->n_delta_items;
-        p->n_delta_items += s->n_chunks * pieces(s->end - s->begin, ITEM_ROWS);
+        p->n_delta_items += cut_items(p, s);
         s->items_end = p->n_delta_items;
     }
     atomic_store_explicit(&p->next_delta_item, 0, memory_order_relaxed);
@@ -67,27 +102,25 @@ void seam_begin(struct pass *p)
 
 /* Items of a segment go through all ranks before the next rows, which stay in cache meanwhile. */
 static void run_item(const struct pass *p, const struct linear_input *in, const struct segment *s,
-                     int64_t item)
+                     int64_t item, void *scratch)
 {
-    int64_t chunk = item % s->n_chunks, first = item / s->n_chunks * ITEM_ROWS;
-    int64_t n = s->end - s->begin - first;
-    const struct delta_job *job = &p->ws->jobs[s->jobs], *end = &p->ws->jobs[s->jobs_end];
-    while (job + 1 < end && job[1].first_chunk <= chunk)
-        job++;
-    const struct matrix *a = &job->lowrank->a;
-    int64_t rank = a->n_out, r = (chunk - job->first_chunk) * ITEM_RANKS;
-    p->kernels->lowrank_down(p->kernels, &(struct lowrank_down_args){
-                                             .a = a,
-                                             .x = in->x + (s->begin + first) * in->n_in,
-                                             .n_tok = (int)(n < ITEM_ROWS ? n : ITEM_ROWS),
-                                             .r_begin = r,
-                                             .r_end = r + ITEM_RANKS < rank ? r + ITEM_RANKS : rank,
-                                             .scale = job->weight * job->lowrank->scale,
-                                             .u = job->u + first * rank,
-                                             .u_stride = rank});
+    int64_t n_pieces = pieces(s->n_ranks, s->item_ranks), r = item % n_pieces * s->item_ranks;
+    int64_t first = item / n_pieces * s->item_rows, left = s->end - s->begin - first;
+    p->kernels->lowrank_down[s->role](
+        p->kernels, &(struct lowrank_down_args){
+                        .parts = p->ws->parts + s->jobs,
+                        .n_parts = s->jobs_end - s->jobs,
+                        .x = in->x + (s->begin + first) * in->n_in,
+                        .n_tok = (int)(left < s->item_rows ? left : s->item_rows),
+                        .r_begin = r,
+                        .r_end = r + s->item_ranks < s->n_ranks ? r + s->item_ranks : s->n_ranks,
+                        .u = s->u + first * s->n_ranks,
+                        .u_stride = s->n_ranks,
+                        .format = p->delta_format,
+                        .scratch = scratch});
 }
 
-void seam_down(struct pass *p, const struct linear_input *in)
+void seam_down(struct pass *p, const struct linear_input *in, void *scratch)
 {
     const struct segment *s = p->group->rows->segments;
     long long item, done = 0;
@@ -97,7 +130,7 @@ void seam_down(struct pass *p, const struct linear_input *in)
            p->n_delta_items) {
         while (item >= s->items_end)
             s++;
-        run_item(p, in, s, item - s->first_item);
+        run_item(p, in, s, item - s->first_item, scratch);
         done++;
     }
     atomic_fetch_add_explicit(&p->delta_items_done, done, memory_order_release);
@@ -133,7 +166,7 @@ void seam_gain(const struct pass *p, int linear, int64_t begin, int64_t end)
             gain_rows(p, &rows->segments[i], linear, o, end - o < GAIN_SPAN ? end - o : GAIN_SPAN);
 }
 
-void seam_up(struct pass *p, int linear, int64_t begin, int64_t end)
+void seam_up(struct pass *p, int linear, int64_t begin, int64_t end, void *scratch)
 {
     const struct linear_rows *rows = p->group->rows;
     const struct linear *l = &p->group->linears[linear];
@@ -146,19 +179,21 @@ void seam_up(struct pass *p, int linear, int64_t begin, int64_t end)
             const struct lowrank *lowrank = job->lowrank;
             if (job->linear != linear)
                 continue;
-            p->kernels->lowrank_up(
+            p->kernels->lowrank_up[s->role](
                 p->kernels, &(struct lowrank_up_args){.b = &lowrank->b,
                                                       .rank = lowrank->a.n_out,
-                                                      .u = job->u,
-                                                      .u_stride = lowrank->a.n_out,
+                                                      .u = s->u + job->first_rank,
+                                                      .u_stride = s->n_ranks,
                                                       .n_tok = s->end - s->begin,
                                                       .o_begin = begin,
                                                       .o_end = end,
                                                       .gain = lowrank->gain,
                                                       .bias = lowrank->bias,
-                                                      .bias_scale = job->weight * lowrank->scale,
+                                                      .bias_scale = p->ws->parts[j].scale,
                                                       .y = l->y + s->begin * width,
-                                                      .y_stride = width});
+                                                      .y_stride = width,
+                                                      .format = p->delta_format,
+                                                      .scratch = scratch});
         }
     }
 }

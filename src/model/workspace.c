@@ -144,9 +144,13 @@ bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs)
     }
     if (n_jobs > ws->job_capacity) {
         mem_free(ws->mem, ws->jobs);
+        mem_free(ws->mem, ws->parts);
         ws->job_capacity = 0;
+        ws->parts = NULL;
         ws->jobs = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->jobs));
-        if (!ws->jobs)
+        if (ws->jobs)
+            ws->parts = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->parts));
+        if (!ws->parts)
             return false;
         ws->job_capacity = n_jobs;
     }
@@ -186,6 +190,7 @@ void workspace_close(struct workspace **ws)
     mem_free(w->mem, w->parts);
     mem_free(w->mem, w->u);
     mem_free(w->mem, w->jobs);
+    mem_free(w->mem, w->parts);
     arena_free(&w->arena);
     mem_free(w->mem, w);
     *ws = NULL;

@@ -45,14 +45,14 @@ static void bf16_pairs(const uint16_t *a, const uint16_t *b, uint16_t *out)
     }
 }
 
-KERNEL_PROTO_PANELS(amx_emulated)
+KERNEL_PROTO_BF16(amx_emulated)
 #include "kernels/x86/amx_prefill.c"
 
 #define SCALAR_DEQUANTIZE(TYPE, name) [GRAFT_TYPE_##TYPE] = scalar_dequantize_##name,
 #define SCALAR_DECODE(TYPE, name) [GRAFT_TYPE_##TYPE] = scalar_linear_decode_##name,
 
 const struct kernels amx_emulated_kernels = {
-    KERNEL_TABLE_PANELS(amx_emulated),
+    KERNEL_TABLE_BF16(amx_emulated),
     KERNEL_TABLE_REST(scalar, SCALAR_DEQUANTIZE, SCALAR_DECODE),
     .float_panels = PANEL_SPLIT,
     .quantised_panels = PANEL_BF16,

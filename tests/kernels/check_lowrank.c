@@ -10,43 +10,97 @@ static const double SUM_TOLERANCE = 5e-7;
 /* The smallest normal float: the workers' flushing of denormals may cost that much. */
 static const double TINY = 1e-37;
 
-/* ---- down --------------------------------------------------------------------------------- */
+/* One of the ways in which a tier computes: a role, and for prefill the panels of the weight beside it. */
+struct way {
+    const struct kernels *k;
+    enum role role;
+    enum panel_format format;
+};
 
-static void down_run(const struct kernels *k, const struct matrix *a, const float *x, int n_tok,
-                     int64_t r_begin, int64_t r_end, float *u, int64_t u_stride)
+#define FOR_EACH_WAY(way)                                                                          \
+    FOR_EACH_PANEL_TIER(k_)                                                                        \
+    for (int i_ = 0; i_ < 3; i_++)                                                                 \
+        for (struct way way = {k_, i_ ? ROLE_PREFILL : ROLE_DECODE,                                \
+                               i_ == 1   ? k_->float_panels                                        \
+                               : i_ == 2 ? k_->quantised_panels                                    \
+                                         : PANEL_F32};                                             \
+             way.k && !(i_ == 2 && k_->float_panels == k_->quantised_panels); way.k = NULL)
+
+static double tolerance(const struct way *way)
 {
-    k->lowrank_down(k, &(struct lowrank_down_args){.a = a,
-                                                   .x = x,
-                                                   .n_tok = n_tok,
-                                                   .r_begin = r_begin,
-                                                   .r_end = r_end,
-                                                   .scale = -1.75f,
-                                                   .u = u,
-                                                   .u_stride = u_stride});
+    return check_panel_tolerance(way->format);
 }
 
-static void down_near_double(const struct kernels *k, const struct matrix *a, const float *x,
+/* ---- down --------------------------------------------------------------------------------- */
+
+/* The rows of one matrix as the stacked ranks of two deltas. */
+struct stack {
+    struct matrix a[2];
+    struct lowrank_part parts[2];
+    int n;
+};
+
+static void stack_make(struct stack *s, const struct matrix *a)
+{
+    int64_t cut = a->n_out / 3;
+    *s = (struct stack){.a = {*a, *a}, .n = cut ? 2 : 1};
+    if (cut) {
+        s->a[0].n_out = cut;
+        s->a[1].n_out -= cut;
+        s->a[1].data = (const uint8_t *)a->data + (size_t)cut * a->row_bytes;
+    }
+    s->parts[0] = (struct lowrank_part){&s->a[0], -1.75f};
+    s->parts[1] = (struct lowrank_part){&s->a[1], 0.5f};
+}
+
+static double scale_of(const struct matrix *a, int64_t r)
+{
+    return r < a->n_out / 3 || a->n_out < 3 ? -1.75 : 0.5;
+}
+
+static void down_run(const struct way *way, const struct matrix *a, const float *x, int n_tok,
+                     int64_t r_begin, int64_t r_end, float *u, int64_t u_stride)
+{
+    struct stack s;
+    struct fenced scratch = fenced_alloc(prefill_scratch_bytes(a->n_in), 0);
+    stack_make(&s, a);
+    way->k->lowrank_down[way->role](way->k, &(struct lowrank_down_args){.parts = s.parts,
+                                                                        .n_parts = s.n,
+                                                                        .x = x,
+                                                                        .n_tok = n_tok,
+                                                                        .r_begin = r_begin,
+                                                                        .r_end = r_end,
+                                                                        .u = u,
+                                                                        .u_stride = u_stride,
+                                                                        .format = way->format,
+                                                                        .scratch = scratch.data});
+    fenced_free(&scratch);
+}
+
+static void down_near_double(const struct way *way, const struct matrix *a, const float *x,
                              int n_tok, const float *u, int64_t stride)
 {
     float *row = test_malloc((size_t)a->n_in * sizeof *row);
     for (int64_t r = 0; r < a->n_out; r++) {
+        double scale = scale_of(a, r);
         scalar_kernels.dequantize[a->type](a, r, 0, a->n_in, row);
         for (int t = 0; t < n_tok; t++) {
             double sum = 0, magnitude = TINY / SUM_TOLERANCE;
             for (int64_t i = 0; i < a->n_in; i++) {
-                double product = (double)row[i] * x[t * a->n_in + i];
+                double product = check_factor(way->format, (double)row[i]) *
+                                 check_factor(way->format, (double)x[t * a->n_in + i]);
                 sum += product;
                 magnitude += fabs(product);
             }
-            check_near(u[t * stride + r], -1.75 * sum, 1.75 * magnitude, SUM_TOLERANCE,
-                       graft_type_name(a->type), k->tier, r);
+            check_near(u[t * stride + r], scale * sum, fabs(scale) * magnitude, tolerance(way),
+                       graft_type_name(a->type), way->k->tier, r);
         }
     }
     test_free(row);
 }
 
 /* Tokens alone and in sevens, ranks in two calls. */
-static void down_equals_its_parts(const struct kernels *k, const struct matrix *a, const float *x,
+static void down_equals_its_parts(const struct way *way, const struct matrix *a, const float *x,
                                   int n_tok, const float *whole, int64_t stride)
 {
     static const int sizes[] = {1, 7};
@@ -55,14 +109,15 @@ static void down_equals_its_parts(const struct kernels *k, const struct matrix *
         int64_t at = check_below((int)a->n_out + 1);
         for (int t = 0; t < n_tok; t += sizes[i]) {
             int n = n_tok - t < sizes[i] ? n_tok - t : sizes[i];
-            down_run(k, a, x + t * a->n_in, n, at, a->n_out, u.data + t * stride, stride);
+            down_run(way, a, x + t * a->n_in, n, at, a->n_out, u.data + t * stride, stride);
             for (int64_t r = 0; r < at; r++)
                 assert_true(padded_is_untouched(u.data + t * stride + r));
-            down_run(k, a, x + t * a->n_in, n, 0, at, u.data + t * stride, stride);
+            down_run(way, a, x + t * a->n_in, n, 0, at, u.data + t * stride, stride);
         }
         padded_check(&u);
         for (int t = 0; t < n_tok; t++) {
-            check_same(u.data + t * stride, whole + t * stride, a->n_out, "down in parts", k->tier);
+            check_same(u.data + t * stride, whole + t * stride, a->n_out, "down in parts",
+                       way->k->tier);
             for (int64_t r = a->n_out; r < stride; r++)
                 assert_true(padded_is_untouched(u.data + t * stride + r));
         }
@@ -77,13 +132,13 @@ static void check_down(graft_type type, int64_t rank, int64_t n_in, int n_tok)
         struct fenced x = fenced_alloc((size_t)(n_tok * n_in) * sizeof(float), 0);
         int64_t stride = rank + 3;
         check_fill_uniform(x.data, n_tok * n_in);
-        FOR_EACH_TIER(k)
+        FOR_EACH_WAY(way)
         {
             struct padded u = padded_alloc(n_tok * stride);
-            down_run(k, &a.matrix, x.data, n_tok, 0, rank, u.data, stride);
+            down_run(&way, &a.matrix, x.data, n_tok, 0, rank, u.data, stride);
             padded_check(&u);
-            down_near_double(k, &a.matrix, x.data, n_tok, u.data, stride);
-            down_equals_its_parts(k, &a.matrix, x.data, n_tok, u.data, stride);
+            down_near_double(&way, &a.matrix, x.data, n_tok, u.data, stride);
+            down_equals_its_parts(&way, &a.matrix, x.data, n_tok, u.data, stride);
             padded_free(&u);
         }
         fenced_free(&x);
@@ -138,7 +193,7 @@ static void up_free(struct up_case *c)
 }
 
 /* Tokens first..first+n, outputs o_begin..o_end, added to y[n, stride]. */
-static void up_run(const struct kernels *k, const struct up_case *c, int first, int n,
+static void up_run(const struct way *way, const struct up_case *c, int first, int n,
                    int64_t o_begin, int64_t o_end, float *y, int64_t stride)
 {
     struct lowrank_up_args args = c->args;
@@ -149,7 +204,11 @@ static void up_run(const struct kernels *k, const struct up_case *c, int first, 
     args.o_end = o_end;
     args.y = y;
     args.y_stride = stride;
-    k->lowrank_up(k, &args);
+    args.format = way->format;
+    struct fenced scratch = fenced_alloc(prefill_scratch_bytes(args.rank), 0);
+    args.scratch = scratch.data;
+    way->k->lowrank_up[way->role](way->k, &args);
+    fenced_free(&scratch);
 }
 
 static void up_fill(const struct up_case *c, float *y, int64_t stride)
@@ -158,7 +217,7 @@ static void up_fill(const struct up_case *c, float *y, int64_t stride)
         memcpy(y + t * stride, c->before + t * c->n_out, (size_t)c->n_out * sizeof *y);
 }
 
-static void up_near_double(const struct kernels *k, const struct up_case *c, const float *y,
+static void up_near_double(const struct way *way, const struct up_case *c, const float *y,
                            int64_t stride)
 {
     const struct matrix *b = &c->b.matrix;
@@ -168,25 +227,27 @@ static void up_near_double(const struct kernels *k, const struct up_case *c, con
         scalar_kernels.dequantize[b->type](b, i, 0, b->n_in, rows + i * b->n_in);
     for (int t = 0; t < c->args.n_tok; t++)
         for (int64_t o = 0; o < c->n_out; o++) {
-            double sum = c->args.bias ? 0.5 * c->args.bias[o] : 0, magnitude = fabs(sum);
-            double gain = c->args.gain ? c->args.gain[o] : 1, before = c->before[t * c->n_out + o];
+            double gain = c->args.gain ? (double)c->args.gain[o] : 1;
+            double before = (double)c->before[t * c->n_out + o];
+            double sum = c->args.bias ? gain * 0.5 * (double)c->args.bias[o] : 0;
+            double magnitude = fabs(before) + fabs(sum) + TINY / SUM_TOLERANCE;
             const float *column = rows + o / LOWRANK_TILE * rank * LOWRANK_TILE + o % LOWRANK_TILE;
             for (int64_t r = 0; r < rank; r++) {
-                double product =
-                    (double)c->args.u[t * c->args.u_stride + r] * column[r * LOWRANK_TILE];
+                double u = (double)c->args.u[t * c->args.u_stride + r];
+                double b_gain = gain * (double)column[r * LOWRANK_TILE];
+                double product = check_factor(way->format, u) * check_factor(way->format, b_gain);
                 sum += product;
                 magnitude += fabs(product);
             }
-            check_near(y[t * stride + o], before + gain * sum,
-                       fabs(before) + fabs(gain) * magnitude + TINY / SUM_TOLERANCE, SUM_TOLERANCE,
-                       graft_type_name(b->type), k->tier, o);
+            check_near(y[t * stride + o], before + sum, magnitude, tolerance(way),
+                       graft_type_name(b->type), way->k->tier, o);
         }
     test_free(rows);
 }
 
 /* Tokens alone and in sevens, outputs in two calls that meet at an odd place. */
-static void up_equals_its_parts(const struct kernels *k, const struct up_case *c,
-                                const float *whole, int64_t stride)
+static void up_equals_its_parts(const struct way *way, const struct up_case *c, const float *whole,
+                                int64_t stride)
 {
     static const int sizes[] = {1, 7};
     int n_tok = c->args.n_tok;
@@ -196,15 +257,16 @@ static void up_equals_its_parts(const struct kernels *k, const struct up_case *c
         up_fill(c, y.data, stride);
         for (int t = 0; t < n_tok; t += sizes[i]) {
             int n = n_tok - t < sizes[i] ? n_tok - t : sizes[i];
-            up_run(k, c, t, n, at, c->n_out, y.data + t * stride, stride);
+            up_run(way, c, t, n, at, c->n_out, y.data + t * stride, stride);
             for (int j = t; j < t + n; j++)
                 check_same(y.data + j * stride, c->before + j * c->n_out, at, "left alone",
-                           k->tier);
-            up_run(k, c, t, n, 0, at, y.data + t * stride, stride);
+                           way->k->tier);
+            up_run(way, c, t, n, 0, at, y.data + t * stride, stride);
         }
         padded_check(&y);
         for (int t = 0; t < n_tok; t++) {
-            check_same(y.data + t * stride, whole + t * stride, c->n_out, "up in parts", k->tier);
+            check_same(y.data + t * stride, whole + t * stride, c->n_out, "up in parts",
+                       way->k->tier);
             for (int64_t o = c->n_out; o < stride; o++)
                 assert_true(padded_is_untouched(y.data + t * stride + o));
         }
@@ -220,14 +282,14 @@ static void check_up(graft_type type, int64_t rank, int64_t wide, int n_tok)
         struct up_case c =
             up_make(type, rank, n_out, n_tok, (size_t)variant & 1, variant & 1, variant & 2);
         int64_t stride = n_out + 3;
-        FOR_EACH_TIER(k)
+        FOR_EACH_WAY(way)
         {
             struct padded y = padded_alloc(n_tok * stride);
             up_fill(&c, y.data, stride);
-            up_run(k, &c, 0, n_tok, 0, n_out, y.data, stride);
+            up_run(&way, &c, 0, n_tok, 0, n_out, y.data, stride);
             padded_check(&y);
-            up_near_double(k, &c, y.data, stride);
-            up_equals_its_parts(k, &c, y.data, stride);
+            up_near_double(&way, &c, y.data, stride);
+            up_equals_its_parts(&way, &c, y.data, stride);
             padded_free(&y);
         }
         up_free(&c);
@@ -342,13 +404,13 @@ static void bad_numbers_stay_with_their_token(void **state)
     (void)state;
     enum { N_IN = 70, RANK = 5, N_TOK = 9 };
     struct weights a = weights_make(GRAFT_TYPE_BF16, RANK, N_IN, 0, 0, GRAFT_TYPE_F32);
-    FOR_EACH_TIER(k)
+    FOR_EACH_WAY(way)
     {
         float x[N_TOK * N_IN], u[N_TOK * RANK];
         check_fill_uniform(x, N_TOK * N_IN);
         x[4 * N_IN + 69] = NAN;
         x[7 * N_IN + 3] = INFINITY;
-        down_run(k, &a.matrix, x, N_TOK, 0, RANK, u, RANK);
+        down_run(&way, &a.matrix, x, N_TOK, 0, RANK, u, RANK);
         for (int i = 0; i < N_TOK * RANK; i++)
             assert_int_equal(isfinite(u[i]) != 0, i / RANK != 4 && i / RANK != 7);
     }

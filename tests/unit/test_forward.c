@@ -454,19 +454,20 @@ static void no_memory_for_deltas_leaves_the_sequence_as_it_was(void **state)
     adapter_make(&adapter, f.model, NULL, &SMALL);
     struct delta_set *set = NULL;
     const struct delta_member member = {adapter.places, 1};
-    f.meter.fail_at = atomic_load(&f.meter.calls) + 1;
+    fail_next(&f, 1);
     assert_int_equal(delta_set_open(f.model, &member, 1, &set, NULL), GRAFT_NO_MEMORY);
+    fail_next(&f, 0);
     assert_int_equal(delta_set_open(f.model, &member, 1, &set, NULL), GRAFT_OK);
     assert_int_equal(step(&f, NULL), GRAFT_OK);
     float *want = copy_logits(&f, 0);
-    for (int failures = 0; failures < 2; failures++) { /* inner products; jobs */
-        f.meter.fail_at = atomic_load(&f.meter.calls) + 1;
+    static const size_t FAILING[] = {1, 2,
+                                     2}; /* inner products; then jobs; then what goes with them */
+    for (size_t i = 0; i < ARRAY_LEN(FAILING); i++) {
+        fail_next(&f, FAILING[i]);
         assert_int_equal(step(&f, set), GRAFT_NO_MEMORY);
         assert_int_equal(kv_seq_length(f.seq), 1);
-        f.meter.fail_at = 0;
-        if (failures == 0)
-            assert_true(workspace_grow_deltas(f.ws, 1000, 0));
     }
+    fail_next(&f, 0);
     assert_int_equal(step(&f, set), GRAFT_OK);
     kv_seq_trim(f.seq, 0);
     assert_int_equal(step(&f, NULL), GRAFT_OK);

@@ -122,3 +122,6 @@ static void bf16_multiply(const struct bf16_tile *p)
 #define bf16_begin tiles_configure
 #define bf16_end tiles_release
 #include "kernels/prefill_bf16_body.h"
+
+#define BF16_K BF16_STEP /* A tile is as wide. */
+#include "kernels/lowrank_bf16_body.h"

@@ -10,13 +10,13 @@
 const struct kernels avx512_kernels = KERNEL_TABLE(avx512, AVX512_DEQUANTIZE, AVX512_DECODE);
 
 const struct kernels avx512bf16_kernels = {
-    KERNEL_TABLE_PANELS(avx512bf16),
+    KERNEL_TABLE_BF16(avx512bf16),
     KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
     .quantised_panels = PANEL_BF16,
 };
 
 const struct kernels amx_kernels = {
-    KERNEL_TABLE_PANELS(amx),
+    KERNEL_TABLE_BF16(amx),
     KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
     .float_panels = PANEL_SPLIT,
     .quantised_panels = PANEL_BF16,

@@ -85,3 +85,6 @@ static void bf16_multiply(const struct bf16_tile *p)
 #define BF16_ROWS 1
 #define BF16_FLOATS(name) KERNEL_CAT(avx512, name)
 #include "kernels/prefill_bf16_body.h"
+
+#define BF16_K 2 /* vdpbf16ps takes a pair. */
+#include "kernels/lowrank_bf16_body.h"
