@@ -108,7 +108,7 @@ struct workspace {
     float *u;                 /* [u_capacity]: inner products of deltas */
     int64_t u_capacity;
     struct delta_job *jobs;     /* [job_capacity] */
-    struct lowrank_part *parts; /* [job_capacity]: the A of the jobs */
+    struct lowrank_part *stack; /* [job_capacity]: the A of the jobs */
     int64_t job_capacity;
     struct row_tile *tiles; /* [max_rows], n_tiles of this pass */
     int n_tiles;

@@ -44,7 +44,7 @@ static void list_jobs(const struct pass *p, struct segment *s, int *n_jobs)
         for (int d = at[0]; d < at[1]; d++) {
             const struct delta *delta = &s->deltas->deltas[d];
             const struct lowrank *l = delta->lowrank;
-            p->ws->parts[*n_jobs] = (struct lowrank_part){&l->a, delta->weight * l->scale};
+            p->ws->stack[*n_jobs] = (struct lowrank_part){&l->a, delta->weight * l->scale};
             p->ws->jobs[(*n_jobs)++] = (struct delta_job){l, delta->weight, i, s->n_ranks};
             s->n_ranks += l->a.n_out;
         }
@@ -108,7 +108,7 @@ static void run_item(const struct pass *p, const struct linear_input *in, const 
     int64_t first = item / n_pieces * s->item_rows, left = s->end - s->begin - first;
     p->kernels->lowrank_down[s->role](
         p->kernels, &(struct lowrank_down_args){
-                        .parts = p->ws->parts + s->jobs,
+                        .parts = p->ws->stack + s->jobs,
                         .n_parts = s->jobs_end - s->jobs,
                         .x = in->x + (s->begin + first) * in->n_in,
                         .n_tok = (int)(left < s->item_rows ? left : s->item_rows),
@@ -189,7 +189,7 @@ void seam_up(struct pass *p, int linear, int64_t begin, int64_t end, void *scrat
                                                       .o_end = end,
                                                       .gain = lowrank->gain,
                                                       .bias = lowrank->bias,
-                                                      .bias_scale = p->ws->parts[j].scale,
+                                                      .bias_scale = p->ws->stack[j].scale,
                                                       .y = l->y + s->begin * width,
                                                       .y_stride = width,
                                                       .format = p->delta_format,

@@ -144,13 +144,13 @@ bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs)
     }
     if (n_jobs > ws->job_capacity) {
         mem_free(ws->mem, ws->jobs);
-        mem_free(ws->mem, ws->parts);
+        mem_free(ws->mem, ws->stack);
         ws->job_capacity = 0;
-        ws->parts = NULL;
+        ws->stack = NULL;
         ws->jobs = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->jobs));
         if (ws->jobs)
-            ws->parts = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->parts));
-        if (!ws->parts)
+            ws->stack = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->stack));
+        if (!ws->stack)
             return false;
         ws->job_capacity = n_jobs;
     }
@@ -187,7 +187,7 @@ void workspace_close(struct workspace **ws)
     if (!w)
         return;
     mem_free(w->mem, w->block_lists);
-    mem_free(w->mem, w->parts);
+    mem_free(w->mem, w->stack);
     mem_free(w->mem, w->u);
     mem_free(w->mem, w->jobs);
     mem_free(w->mem, w->parts);
