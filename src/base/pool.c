@@ -3,8 +3,11 @@
  * A region is published by bumping `generation`; the share of each worker is run once, which
  * lowers `remaining`; the caller is worker 0 and returns when that is zero. Whoever waits spins for a
  * short while (regions follow each other within microseconds in a forward pass) and then sleeps on
- * a futex. Nobody spins when the pool has more threads than processors: that would take the time
- * from the one waited for.
+ * a futex.
+ *
+ * A spin takes the processor from whoever could use it: another pool, or the one waited for. So nobody
+ * spins when the pool has more threads than processors, and after a wait that lasted longer than a spin
+ * (the host did something else, or the processors are shared) the next spin is a short one.
  *
  * A worker that other programs keep from its processor comes late. So a share is claimed before it
  * is run, and the caller, done with its own, takes those that nobody has begun: at worst the work
@@ -28,7 +31,24 @@
 #include <xmmintrin.h>
 #endif
 
-enum { THREADS_MAX = 1024, SPIN_TURNS = 2000, CACHE_LINE = 64 };
+enum {
+    THREADS_MAX = 1024,
+    CACHE_LINE = 64,
+    SPIN_TURNS = 16,   /* between two looks at the clock */
+    SPIN_RETRY = 16,   /* one spin in so many is long though the waits are: have they changed? */
+    AWAIT_TURNS = 2000 /* before a share that waits for another gives its processor away */
+};
+
+/* Seconds. The long one is twice what it costs to sleep and be woken; the short one bridges the gaps
+ * within a forward pass. */
+#define SPIN_LONG 35e-6
+#define SPIN_SHORT 4e-6
+
+/* How long a waiter spins. */
+struct patience {
+    bool spins; /* else it sleeps at once */
+    int misses; /* waits since the last that was no longer than a long spin */
+};
 
 /* A word that one side waits on until it changes. */
 struct signal_word {
@@ -41,6 +61,7 @@ struct worker {
     struct pool *pool;
     pthread_t thread;
     int index;
+    struct patience patience;
 };
 
 struct pool {
@@ -49,10 +70,11 @@ struct pool {
     pool_work work;
     void *context;
     atomic_bool stop; /* read by workers that come late to a region that is over */
-    int threads, spin_turns, started, pid;
+    int threads, started, pid;
     struct pool_hooks hooks;
     struct mem *mem;
-    pthread_mutex_t lock; /* held during a region */
+    pthread_mutex_t lock;     /* held during a region */
+    struct patience patience; /* the caller's, under the lock */
     struct worker workers[];
 };
 
@@ -81,17 +103,34 @@ static void word_wake(struct signal_word *word)
         syscall(SYS_futex, &word->value, FUTEX_WAKE_PRIVATE, THREADS_MAX, NULL, NULL, 0);
 }
 
-/* Returns the first value other than `seen`. */
-static unsigned word_await_change(struct signal_word *word, unsigned seen, int turns)
+static unsigned word_spin(const struct signal_word *word, unsigned seen)
 {
-    for (int turn = 0; turn < turns; turn++) {
-        unsigned value = atomic_load_explicit(&word->value, memory_order_acquire);
-        if (value != seen)
-            return value;
+    unsigned value = seen;
+    for (int turn = 0; turn < SPIN_TURNS && value == seen; turn++) {
         spin_pause();
+        value = atomic_load_explicit(&word->value, memory_order_acquire);
     }
-    word_sleep(word, seen);
-    return atomic_load(&word->value);
+    return value;
+}
+
+/* Returns the first value other than `seen`. */
+static unsigned word_await_change(struct signal_word *word, unsigned seen,
+                                  struct patience *patience)
+{
+    unsigned value = atomic_load_explicit(&word->value, memory_order_acquire);
+    double start = time_seconds(), waited = 0;
+    double spin = patience->misses % SPIN_RETRY ? SPIN_SHORT : SPIN_LONG;
+    while (value == seen && patience->spins && waited < spin) {
+        value = word_spin(word, seen);
+        waited = time_seconds() - start;
+    }
+    if (value == seen) {
+        word_sleep(word, seen);
+        value = atomic_load(&word->value);
+        waited = time_seconds() - start;
+    }
+    patience->misses = waited > SPIN_LONG ? patience->misses % SPIN_RETRY + 1 : 0;
+    return value;
 }
 
 /* ---- floating-point state ----------------------------------------------------------------- */
@@ -159,7 +198,7 @@ static void *worker_main(void *argument)
     struct pool *pool = self->pool;
     unsigned seen = 0;
     for (;;) {
-        seen = word_await_change(&pool->generation, seen, pool->spin_turns);
+        seen = word_await_change(&pool->generation, seen, &self->patience);
         if (atomic_load(&pool->stop))
             return NULL;
         if (claim(self, seen))
@@ -185,6 +224,7 @@ static int start_workers(struct pool *pool)
         struct worker *worker = &pool->workers[pool->started];
         worker->pool = pool;
         worker->index = pool->started + 1;
+        worker->patience.spins = pool->patience.spins;
         failure = pthread_create(&worker->thread, NULL, worker_main, worker);
         if (!failure)
             pool->started++;
@@ -205,7 +245,7 @@ graft_status pool_open(struct pool **out, struct mem *mem, int threads,
         return error_no_memory(error, bytes);
     pool->mem = mem;
     pool->threads = threads;
-    pool->spin_turns = threads <= processors_allowed() ? SPIN_TURNS : 0;
+    pool->patience.spins = threads <= processors_allowed();
     pool->pid = (int)getpid();
     if (hooks)
         pool->hooks = *hooks;
@@ -261,7 +301,7 @@ void pool_run(struct pool *pool, pool_work work, void *context)
             run_claimed(pool, &pool->workers[i]);
     unsigned left = atomic_load_explicit(&pool->remaining.value, memory_order_acquire);
     while (left)
-        left = word_await_change(&pool->remaining, left, pool->spin_turns);
+        left = word_await_change(&pool->remaining, left, &pool->patience);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -274,7 +314,7 @@ void pool_run_alone(struct pool *pool, pool_work work, void *context)
 void pool_await(const struct pool *pool, const atomic_llong *done, long long wanted)
 {
     for (int turn = 0; atomic_load_explicit(done, memory_order_acquire) != wanted; turn++) {
-        if (turn < pool->spin_turns)
+        if (pool->patience.spins && turn < AWAIT_TURNS)
             spin_pause();
         else
             sched_yield();

@@ -352,6 +352,121 @@ static void shares_can_wait_for_what_others_took(void **state)
     }
 }
 
+/* What a host does that has two runtimes: each is called from a thread of its own, all the time. */
+struct host {
+    pthread_t thread;
+    struct pool *pool;
+    atomic_int regions, wrong;
+    atomic_bool leave;
+};
+
+static void *use_pool(void *argument)
+{
+    struct host *host = argument;
+    struct harvest h = {.pool = host->pool};
+    while (!atomic_load(&host->leave)) {
+        struct ran ran = {{0}, 0, 0};
+        atomic_store(&h.next, 0);
+        atomic_store(&h.done, 0);
+        memset(h.items, 0, sizeof h.items);
+        pool_run(host->pool, harvest_work, &h);
+        pool_run(host->pool, count_run, &ran);
+        for (int i = 0; i < pool_threads(host->pool); i++)
+            if (h.sum[i] != 4950 || ran.workers[i] != 1)
+                atomic_fetch_add(&host->wrong, 1);
+        if (atomic_fetch_add(&host->regions, 1) % 50 == 0)
+            usleep(500); /* now and then workers go to sleep */
+    }
+    return NULL;
+}
+
+static void start_hosts(struct host hosts[2])
+{
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&hosts[i].thread, NULL, use_pool, &hosts[i]), 0);
+}
+
+static void stop_hosts(struct host hosts[2], int regions)
+{
+    for (int i = 0; i < 2; i++)
+        while (atomic_load(&hosts[i].regions) < regions)
+            usleep(100);
+    for (int i = 0; i < 2; i++) {
+        atomic_store(&hosts[i].leave, true);
+        pthread_join(hosts[i].thread, NULL);
+        assert_int_equal(atomic_load(&hosts[i].wrong), 0);
+        pool_close(&hosts[i].pool);
+    }
+}
+
+/* Each has as many threads as there are processors, and then more. */
+static void two_pools_work_at_once(void **state)
+{
+    (void)state;
+    int processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    for (int threads = processors < 5 ? processors : 5; threads <= WORKERS_MAX; threads += 3) {
+        struct host hosts[2] = {0};
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(pool_open(&hosts[i].pool, NULL, threads, NULL, NULL), GRAFT_OK);
+        start_hosts(hosts);
+        stop_hosts(hosts, 2000);
+    }
+}
+
+static void two_pools_work_at_once_when_the_workers_of_one_come_late(void **state)
+{
+    (void)state;
+    struct host hosts[2] = {0};
+    pthread_t maker;
+    void *made;
+    assert_int_equal(pthread_create(&maker, NULL, open_lazy_pool, &hosts[0].pool), 0);
+    pthread_join(maker, &made);
+    if (!made)
+        skip(); /* no right to be idle */
+    assert_int_equal(pool_open(&hosts[1].pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    start_hosts(hosts);
+    stop_hosts(hosts, 2000);
+}
+
+/* In the child: the pools of the parent, in the middle of regions, can be closed; new ones work. */
+static int close_and_open_again(struct host hosts[2])
+{
+    alarm(60);
+    struct ran ran = {{0}, 0, 0};
+    struct pool *own;
+    for (int i = 0; i < 2; i++)
+        pool_close(&hosts[i].pool);
+#if !defined(__SANITIZE_THREAD__) /* which allows no threads here */
+    if (pool_open(&own, NULL, 2, NULL, NULL) != GRAFT_OK)
+        return 1;
+    for (int i = 0; i < 100; i++)
+        pool_run(own, count_run, &ran);
+    pool_close(&own);
+    return ran.workers[0] == 100 && ran.workers[1] == 100 ? 0 : 1;
+#else
+    (void)ran, (void)own;
+    return 0;
+#endif
+}
+
+static void two_pools_work_on_when_the_host_forks(void **state)
+{
+    (void)state;
+    struct host hosts[2] = {0};
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pool_open(&hosts[i].pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    start_hosts(hosts);
+    for (int i = 0; i < 10; i++) {
+        pid_t child = fork();
+        if (!child)
+            _exit(close_and_open_again(hosts));
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+    stop_hosts(hosts, 2000);
+}
+
 static void impossible_pools_are_refused(void **state)
 {
     (void)state;
@@ -450,6 +565,9 @@ int main(void)
         cmocka_unit_test(workers_take_no_signals_of_the_host),
         cmocka_unit_test(a_forked_child_can_close_the_pool),
         cmocka_unit_test(shares_can_wait_for_what_others_took),
+        cmocka_unit_test(two_pools_work_at_once),
+        cmocka_unit_test(two_pools_work_at_once_when_the_workers_of_one_come_late),
+        cmocka_unit_test(two_pools_work_on_when_the_host_forks),
         cmocka_unit_test(impossible_pools_are_refused),
         cmocka_unit_test(threads_that_the_system_refuses_are_reported),
         cmocka_unit_test(a_split_covers_everything_once_on_grain_boundaries),
