@@ -13,6 +13,7 @@
 #include <graft/types.h>
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -137,6 +138,17 @@ void file_writer_abort(struct file_writer *w); /* after commit: does nothing */
 /* All of the above for bytes at hand. */
 graft_status file_write_atomic(struct mem *mem, const char *path, const void *bytes, size_t size,
                                graft_error *error);
+
+/* A folder that appears whole: files go into `work`, which commit renames to the target. That may exist as
+ * an empty folder; IO when there is something in it. Abort (also after a commit, which it does not undo)
+ * removes what was written. */
+struct folder_writer {
+    char target[PATH_MAX - 16], work[PATH_MAX];
+    bool open;
+};
+graft_status folder_writer_open(struct folder_writer *w, const char *path, graft_error *error);
+graft_status folder_writer_commit(struct folder_writer *w, graft_error *error);
+void folder_writer_abort(struct folder_writer *w);
 
 bool path_is_dir(const char *path);
 bool path_exists(const char *path);

@@ -5,12 +5,7 @@
  */
 #include "convert_internal.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* What a directory may hold beside weights and config.json; copied where the source has it. */
 static const char *const SIDE_FILES[] = {
@@ -149,74 +144,16 @@ static graft_status write_weights(struct conversion *c, const char *dir, graft_e
     return status;
 }
 
-/* ---- the folder ---- */
-
-static bool is_free(const char *path)
-{
-    DIR *dir = opendir(path);
-    bool empty = true;
-    if (!dir)
-        return errno == ENOENT;
-    for (struct dirent *e; (e = readdir(dir)) != NULL;)
-        empty = empty && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."));
-    closedir(dir);
-    return empty;
-}
-
-/* Removes the working folder; only files that this conversion can have written are in it. */
-static void remove_folder(const char *path)
-{
-    DIR *dir = opendir(path);
-    if (!dir)
-        return;
-    for (struct dirent *e; (e = readdir(dir)) != NULL;)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-            unlinkat(dirfd(dir), e->d_name, 0);
-    closedir(dir);
-    rmdir(path);
-}
-
-static graft_status publish(const char *from, const char *to, graft_error *error)
-{
-    char parent[PATH_MAX];
-    snprintf(parent, sizeof parent, "%s", to);
-    char *slash = strrchr(parent, '/');
-    if (slash)
-        slash[slash == parent] = '\0';
-    if (rename(from, to))
-        return error_set(error, GRAFT_IO, "%s: %s", to, strerror(errno));
-    int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = fd >= 0 && fsync(fd) == 0;
-    int reason = errno;
-    if (fd >= 0)
-        close(fd);
-    return synced ? GRAFT_OK : error_set(error, GRAFT_IO, "%s: %s", parent, strerror(reason));
-}
-
 graft_status convert_to_hf(struct conversion *c, graft_error *error)
 {
-    char target[PATH_MAX - 16], work[PATH_MAX];
-    size_t length = strlen(c->out);
-    while (length > 1 && c->out[length - 1] == '/')
-        length--;
-    if (length == 0 || length >= sizeof target)
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "output path is empty or too long");
-    memcpy(target, c->out, length);
-    target[length] = '\0';
-    if (!is_free(target))
-        return error_set(error, GRAFT_IO,
-                         "%s exists and is not an empty directory; remove it or choose another",
-                         target);
-    snprintf(work, sizeof work, "%s.tmp-XXXXXX", target);
-    if (!mkdtemp(work) || chmod(work, 0755))
-        return error_set(error, errno == ENOENT ? GRAFT_NOT_FOUND : GRAFT_IO,
-                         "cannot create the directory %s: %s", target, strerror(errno));
-    graft_status status = write_side_files(c, work, error);
+    struct folder_writer folder;
+    graft_status status = folder_writer_open(&folder, c->out, error);
     if (status == GRAFT_OK)
-        status = write_weights(c, work, error);
+        status = write_side_files(c, folder.work, error);
     if (status == GRAFT_OK)
-        status = publish(work, target, error);
-    if (status != GRAFT_OK)
-        remove_folder(work);
+        status = write_weights(c, folder.work, error);
+    if (status == GRAFT_OK)
+        status = folder_writer_commit(&folder, error);
+    folder_writer_abort(&folder);
     return status;
 }
