@@ -128,6 +128,7 @@ struct model *open_model(struct graft_runtime *rt, const char *path)
 }
 
 struct timeline {
+    const struct delta_set *deltas;
     struct kv_pool *pool;
     struct kv_seq *seq;
     struct workspace *ws;
@@ -164,7 +165,8 @@ static void append(const struct model *m, struct timeline *t, const graft_token_
                                    .pos = (int32_t)kv_seq_length(t->seq) + i,
                                    .seq = t->seq,
                                    .role = how.role,
-                                   .want_logits = true};
+                                   .want_logits = true,
+                                   .deltas = t->deltas};
         if (model_forward(m, rows, count, t->ws, &error) != GRAFT_OK)
             fail_msg("%s", error.message);
         for (int i = 0; out && i < count; i++)
@@ -176,7 +178,13 @@ static void append(const struct model *m, struct timeline *t, const graft_token_
 
 float *run_tokens(const struct model *m, const graft_token_id *tokens, int n, struct run how)
 {
-    struct timeline t = {0};
+    return run_tokens_with(m, tokens, n, how, NULL);
+}
+
+float *run_tokens_with(const struct model *m, const graft_token_id *tokens, int n, struct run how,
+                       const struct delta_set *deltas)
+{
+    struct timeline t = {.deltas = deltas};
     float *out = malloc((size_t)n * (size_t)model_n_logits(m) * sizeof(float));
     timeline_open(&t, m, how);
     append(m, &t, tokens, n, how, out);
@@ -187,7 +195,13 @@ float *run_tokens(const struct model *m, const graft_token_id *tokens, int n, st
 void run_greedy(const struct model *m, const graft_token_id *tokens, int n_tokens, struct run how,
                 graft_token_id *out, int n)
 {
-    struct timeline t = {0};
+    run_greedy_with(m, tokens, n_tokens, how, NULL, out, n);
+}
+
+void run_greedy_with(const struct model *m, const graft_token_id *tokens, int n_tokens,
+                     struct run how, const struct delta_set *deltas, graft_token_id *out, int n)
+{
+    struct timeline t = {.deltas = deltas};
     int width = model_n_logits(m);
     float *logits = malloc((size_t)n_tokens * (size_t)width * sizeof(float));
     timeline_open(&t, m, how);
@@ -218,6 +232,19 @@ double relative_error(const float *got, const float *want, size_t n)
             largest = fabs((double)want[i]);
     }
     return error / largest;
+}
+
+double effect_error(const float *got, const float *got0, const float *want, const float *want0,
+                    size_t n)
+{
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        double effect = (double)want[i] - (double)want0[i];
+        double d = (double)got[i] - (double)got0[i] - effect;
+        difference += d * d;
+        size += effect * effect;
+    }
+    return sqrt(difference / size);
 }
 
 static double log_sum_exp(const float *x, int n)

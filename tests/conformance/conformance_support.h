@@ -45,9 +45,17 @@ float *run_tokens(const struct model *m, const graft_token_id *tokens, int n, st
 /* n greedy continuations. */
 void run_greedy(const struct model *m, const graft_token_id *tokens, int n_tokens, struct run how,
                 graft_token_id *out, int n);
+/* The same under a mix. */
+float *run_tokens_with(const struct model *m, const graft_token_id *tokens, int n, struct run how,
+                       const struct delta_set *deltas);
+void run_greedy_with(const struct model *m, const graft_token_id *tokens, int n_tokens,
+                     struct run how, const struct delta_set *deltas, graft_token_id *out, int n);
 
 /* max|got - want| / max|want| */
 double relative_error(const float *got, const float *want, size_t n);
+/* Of what changed: ‖(got − got0) − (want − want0)‖ / ‖want − want0‖. A wrong scale cannot hide in it. */
+double effect_error(const float *got, const float *got0, const float *want, const float *want0,
+                    size_t n);
 /* Mean over rows of KL(softmax(want) || softmax(got)). */
 double mean_kl(const float *got, const float *want, int rows, int n);
 

@@ -71,10 +71,8 @@ json_t *oracle_config_wide(const char *arch)
 
 /* ---- streams ------------------------------------------------------------------------------ */
 
-static void fill_uniform(struct oracle_tensor *t, int seed, double amplitude, double offset)
+void oracle_fill(struct oracle_tensor *t, const char *key, double amplitude, double offset)
 {
-    char key[128];
-    snprintf(key, sizeof(key), "%d:%s", seed, t->name);
     uint64_t h = 0xCBF29CE484222325;
     for (const char *p = key; *p; p++)
         h = (h ^ (uint8_t)*p) * 0x100000001B3;
@@ -89,6 +87,13 @@ static void fill_uniform(struct oracle_tensor *t, int seed, double amplitude, do
         double u = (double)(raw >> 40) * 0x1p-23 - 1;
         t->values[i] = (float)(offset + amplitude * u);
     }
+}
+
+static void fill_uniform(struct oracle_tensor *t, const char *seed, double amplitude, double offset)
+{
+    char key[160];
+    snprintf(key, sizeof(key), "%s:%s", seed, t->name);
+    oracle_fill(t, key, amplitude, offset);
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -111,7 +116,8 @@ static double gain(const char *name)
     return 1.0;
 }
 
-static void add(struct oracle_model *m, int seed, const char *name, int64_t rows, int64_t cols)
+struct oracle_tensor *oracle_add(struct oracle_model *m, const char *name, int64_t rows,
+                                 int64_t cols)
 {
     struct oracle_tensor *t = &m->tensors[m->n_tensors++];
     snprintf(t->name, sizeof(t->name), "%s", name);
@@ -121,12 +127,24 @@ static void add(struct oracle_model *m, int seed, const char *name, int64_t rows
     t->count = (size_t)(rows * (cols ? cols : 1));
     t->values = malloc(t->count * sizeof(float));
     assert_non_null(t->values);
-    if (ends_with(name, "norm.weight"))
+    return t;
+}
+
+void oracle_fill_weight(struct oracle_tensor *t, const char *seed)
+{
+    if (ends_with(t->name, "norm.weight"))
         fill_uniform(t, seed, 0.3, 1.0);
-    else if (ends_with(name, ".bias"))
+    else if (ends_with(t->name, ".bias"))
         fill_uniform(t, seed, 0.3, 0.0);
     else
-        fill_uniform(t, seed, gain(name) * sqrt(3 / (double)cols), 0.0);
+        fill_uniform(t, seed, gain(t->name) * sqrt(3 / (double)t->shape[1]), 0.0);
+}
+
+static void add(struct oracle_model *m, int seed, const char *name, int64_t rows, int64_t cols)
+{
+    char text[16];
+    snprintf(text, sizeof(text), "%d", seed);
+    oracle_fill_weight(oracle_add(m, name, rows, cols), text);
 }
 
 /* ---- shapes ------------------------------------------------------------------------------- */
@@ -263,6 +281,12 @@ static void append_values(struct buf *out, const struct oracle_tensor *t, graft_
 
 void oracle_write_hf(const struct oracle_model *m, const char *dir, graft_type type)
 {
+    oracle_write(m, dir, "model.safetensors", "config.json", type);
+}
+
+void oracle_write(const struct oracle_model *m, const char *dir, const char *weights,
+                  const char *config_name, graft_type type)
+{
     mkdir(dir, 0777);
     struct buf header, file;
     size_t each = type_traits(type)->block_bytes, offset = 0;
@@ -287,9 +311,9 @@ void oracle_write_hf(const struct oracle_model *m, const char *dir, graft_type t
     for (size_t i = 0; i < m->n_tensors; i++)
         append_values(&file, &m->tensors[i], type);
     assert_int_equal(file.status, GRAFT_OK);
-    write_file(dir, "model.safetensors", file.data, file.size);
+    write_file(dir, weights, file.data, file.size);
     char *config = json_dumps(m->config, JSON_INDENT(2));
-    write_file(dir, "config.json", config, strlen(config));
+    write_file(dir, config_name, config, strlen(config));
     free(config);
     buf_free(&header);
     buf_free(&file);

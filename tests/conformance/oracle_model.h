@@ -38,6 +38,17 @@ struct oracle_tensor *oracle_find(struct oracle_model *model, const char *name);
 void oracle_round(struct oracle_model *model, graft_type type);
 /* config.json and model.safetensors in `dir`, which is made. type: F32, F16, BF16. */
 void oracle_write_hf(const struct oracle_model *model, const char *dir, graft_type type);
+/* The same under other names. */
+void oracle_write(const struct oracle_model *model, const char *dir, const char *weights,
+                  const char *config_name, graft_type type);
+
+/* For models made elsewhere: one more tensor (there must be room), of `cols` 0 a vector; its values from the
+ * stream named `key`; or as those of a model's weight of that name from the stream "seed:name". */
+struct oracle_tensor *oracle_add(struct oracle_model *model, const char *name, int64_t rows,
+                                 int64_t cols);
+void oracle_fill(struct oracle_tensor *t, const char *key, double amplitude, double offset);
+void oracle_fill_weight(struct oracle_tensor *t, const char *seed);
+
 /* A GGUF whose matrices are of `type` where their rows allow it, else of Q8_0, else F32; vectors F32. The
  * model's own values become what a reader of the file would see. Interleaves q and k rows for llama and
  * writes Llama 3's rope scaling as rope_freqs.weight. */

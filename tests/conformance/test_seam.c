@@ -58,20 +58,6 @@ static float *dense_logits(const struct oracle_model *weights)
     return logits;
 }
 
-/* ‖(got − got0) − (want − want0)‖ / ‖want − want0‖ */
-static double effect_error(const float *got, const float *got0, const float *want,
-                           const float *want0, size_t n)
-{
-    double difference = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        double effect = (double)want[i] - (double)want0[i];
-        double d = (double)got[i] - (double)got0[i] - effect;
-        difference += d * d;
-        size += effect * effect;
-    }
-    return sqrt(difference / size);
-}
-
 struct logits {
     float *before, *after; /* of the dense weights without the mix, and with it */
 };

@@ -1,0 +1,264 @@
+/* adapter.c: adapters from open to the last release, and what they tell about themselves.
+ *
+ * Opening goes through source (files), spec (what they say), bind (whether it fits), factors and gains, and
+ * keeps nothing of the first three.
+ */
+#include "adapter/adapter_internal.h"
+
+enum { NAMES_LIMIT = 16 << 20 };
+
+const char *adapter_format_name(enum adapter_format format)
+{
+    static const char *const NAMES[] = {"PEFT", "MLX", "GGUF"};
+    return NAMES[format];
+}
+
+/* ---- digest ------------------------------------------------------------------------------- */
+
+/* What a digest is made from, for one delta. */
+struct record {
+    int64_t site, rank, types;
+    float scale;
+    uint32_t has; /* gain, bias */
+    uint8_t pieces[4][32];
+};
+
+static graft_status digest_one(struct build *b)
+{
+    const struct lowrank *l = &b->lowrank;
+    const size_t vector = (size_t)b->n_out * sizeof(float);
+    const struct {
+        const void *bytes;
+        size_t size;
+    } pieces[] = {{l->a.data, (size_t)l->a.n_out * l->a.row_bytes},
+                  {l->b.data, (size_t)l->b.n_out * l->b.row_bytes},
+                  {l->gain, vector},
+                  {l->bias, vector}};
+    struct record r;
+    memset(&r, 0, sizeof r);
+    r.site = b->site;
+    r.rank = b->rank;
+    r.types = (int64_t)b->a << 8 | (int64_t)b->b;
+    r.scale = l->scale;
+    r.has = (l->gain ? 1u : 0u) | (l->bias ? 2u : 0u);
+    graft_status status = GRAFT_OK;
+    for (size_t i = 0; i < ARRAY_LEN(pieces) && status == GRAFT_OK; i++)
+        if (pieces[i].bytes)
+            status = sha256(pieces[i].bytes, pieces[i].size, r.pieces[i], NULL);
+    return status == GRAFT_OK ? sha256(&r, sizeof r, b->digest, NULL) : status;
+}
+
+struct digests {
+    struct adapter *adapter;
+    atomic_int next;
+};
+
+static void digest_work(void *context, int worker, int n_workers)
+{
+    struct digests *d = context;
+    (void)worker;
+    (void)n_workers;
+    for (int i; (i = atomic_fetch_add(&d->next, 1)) < d->adapter->n_builds;)
+        d->adapter->builds[i].status = digest_one(&d->adapter->builds[i]);
+}
+
+static graft_status digest_all(struct adapter *adapter, graft_error *error)
+{
+    struct digests d = {.adapter = adapter};
+    struct buf all;
+    graft_status status = GRAFT_OK;
+    pool_run(adapter->model->runtime->pool, digest_work, &d);
+    buf_init(&all, adapter->mem, SIZE_MAX);
+    for (int i = 0; i < adapter->n_builds; i++) {
+        status = status == GRAFT_OK ? adapter->builds[i].status : status;
+        buf_append(&all, adapter->builds[i].digest, sizeof adapter->builds[i].digest);
+    }
+    if (status != GRAFT_OK || all.status != GRAFT_OK)
+        status = error_set(error, GRAFT_NO_MEMORY, "no memory to hash an adapter");
+    else
+        status = sha256(all.data, all.size, adapter->info.digest, error);
+    buf_free(&all);
+    return status;
+}
+
+/* ---- description -------------------------------------------------------------------------- */
+
+static int by_site(const void *left, const void *right)
+{
+    const struct build *a = left, *b = right;
+    return (a->site > b->site) - (a->site < b->site);
+}
+
+static int64_t parameters(const struct build *b)
+{
+    return b->rank * (b->n_in + b->n_out) + (b->lowrank.gain ? b->n_out : 0) +
+           (b->lowrank.bias ? b->n_out : 0);
+}
+
+static const char *keep(struct adapter *adapter, const char *text, bool *ok)
+{
+    const char *copy = text ? arena_strndup(&adapter->arena, text, strlen(text)) : NULL;
+    *ok = *ok && (copy || !text);
+    return copy;
+}
+
+static void describe_target(struct adapter *adapter, int i, bool *ok)
+{
+    const struct build *b = &adapter->builds[i];
+    struct adapter_info *info = &adapter->info;
+    adapter->targets[i] = (struct adapter_target){.site = b->site,
+                                                  .module = keep(adapter, b->module->name, ok),
+                                                  .rank = b->rank,
+                                                  .scale = b->scale,
+                                                  .stored = b->module->parts[PART_A]->type,
+                                                  .a = b->a,
+                                                  .b = b->b,
+                                                  .dora = b->lowrank.gain != NULL,
+                                                  .biased = b->lowrank.bias != NULL};
+    adapter->lowranks[b->site] = &b->lowrank;
+    info->parameters += parameters(b);
+    info->least_rank = i && info->least_rank < b->rank ? info->least_rank : b->rank;
+    info->most_rank = info->most_rank > b->rank ? info->most_rank : b->rank;
+    info->n_dora += b->lowrank.gain != NULL;
+    info->n_biased += b->lowrank.bias != NULL;
+}
+
+static graft_status describe(struct adapter *adapter, const struct spec *spec,
+                             const struct source *source, const char *path, graft_error *error)
+{
+    size_t n = (size_t)adapter->n_builds, sites = (size_t)model_n_sites(adapter->model);
+    struct adapter_info *info = &adapter->info;
+    bool ok = true;
+    adapter->targets = mem_calloc(adapter->mem, n + 1, sizeof *adapter->targets);
+    adapter->lowranks = mem_calloc(adapter->mem, sites, sizeof *adapter->lowranks);
+    if (!adapter->targets || !adapter->lowranks)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory to describe an adapter");
+    for (int i = 0; i < adapter->n_builds; i++)
+        describe_target(adapter, i, &ok);
+    info->format = spec->format;
+    info->path = keep(adapter, path, &ok);
+    info->base = keep(adapter, spec->base, &ok);
+    info->scale_from = spec_scale_source(spec);
+    if (source->tensors.files)
+        info->metadata = adapter->metadata = json_incref(source->tensors.files[0].metadata);
+    info->card = adapter->card = json_incref(source->card);
+    info->bytes += sizeof *adapter + n * (sizeof *adapter->builds + sizeof *adapter->targets) +
+                   sites * sizeof *adapter->lowranks + adapter->arena.used;
+    return ok ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "no memory to describe an adapter");
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+static graft_status parse(struct spec *spec, const struct source *s,
+                          const struct adapter_options *options, graft_error *error)
+{
+    struct mem *mem = s->mem;
+    graft_status status;
+    if (s->format == ADAPTER_GGUF) {
+        status = spec_parse_gguf(spec, mem, s->tensors.gguf, error);
+    } else {
+        const struct safetensors *st = &s->tensors.files[0];
+        status =
+            s->format == ADAPTER_MLX
+                ? spec_parse_mlx(spec, mem, s->config, st->tensors, st->n_tensors, options, error)
+                : spec_parse_peft(spec, mem, s->config, st->tensors, st->n_tensors, error);
+    }
+    if (status != GRAFT_OK)
+        error_at_file(error, error && error->tensor[0] ? s->weights
+                             : s->config_path          ? s->config_path
+                                                       : s->weights);
+    return status;
+}
+
+static graft_status build(struct adapter *adapter, const struct spec *spec,
+                          const struct source *source, const struct adapter_options *options,
+                          const char *path, graft_error *error)
+{
+    graft_status status = bind_modules(adapter, spec, options, error);
+    if (status == GRAFT_OK) {
+        qsort(adapter->builds, (size_t)adapter->n_builds, sizeof *adapter->builds, by_site);
+        status = build_factors(adapter, error);
+    }
+    if (status == GRAFT_OK)
+        status = build_gains(adapter, error);
+    if (status == GRAFT_OK)
+        status = describe(adapter, spec, source, path, error);
+    if (status == GRAFT_OK)
+        status = digest_all(adapter, error);
+    if (status != GRAFT_OK)
+        error_at_file(error, source->weights);
+    for (int i = 0; i < adapter->n_builds; i++)
+        adapter->builds[i].module = NULL; /* it goes with the spec */
+    return status;
+}
+
+static void adapter_free(struct adapter *adapter)
+{
+    struct mem *mem = adapter->mem;
+    json_decref(adapter->metadata);
+    json_decref(adapter->card);
+    mem_free(mem, adapter->builds);
+    mem_free(mem, adapter->targets);
+    mem_free(mem, adapter->lowranks);
+    mem_free(mem, adapter->memory);
+    arena_free(&adapter->arena);
+    mem_free(mem, adapter);
+}
+
+graft_status adapter_open(const struct model *model, const char *path,
+                          const struct adapter_options *options, struct adapter **out,
+                          graft_error *error)
+{
+    struct mem *mem = &model->runtime->mem;
+    struct source source = {0};
+    struct spec spec = {0};
+    struct adapter *adapter = mem_calloc(mem, 1, sizeof *adapter);
+    if (!adapter)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for an adapter");
+    adapter->model = model;
+    adapter->mem = mem;
+    atomic_init(&adapter->references, 1);
+    arena_init(&adapter->arena, mem, NAMES_LIMIT);
+    graft_status status = source_open(&source, mem, path, error);
+    if (status == GRAFT_OK)
+        status = parse(&spec, &source, options, error);
+    if (status == GRAFT_OK)
+        status = build(adapter, &spec, &source, options, path, error);
+    spec_free(&spec);
+    source_close(&source);
+    if (status != GRAFT_OK)
+        adapter_free(adapter);
+    else
+        *out = adapter;
+    return status;
+}
+
+struct adapter *adapter_acquire(struct adapter *adapter)
+{
+    atomic_fetch_add_explicit(&adapter->references, 1, memory_order_relaxed);
+    return adapter;
+}
+
+void adapter_release(struct adapter **adapter)
+{
+    struct adapter *a = *adapter;
+    *adapter = NULL;
+    if (a && atomic_fetch_sub_explicit(&a->references, 1, memory_order_acq_rel) == 1)
+        adapter_free(a);
+}
+
+const struct adapter_info *adapter_info(const struct adapter *adapter)
+{
+    return &adapter->info;
+}
+
+const struct adapter_target *adapter_targets(const struct adapter *adapter, int *n)
+{
+    *n = adapter->n_builds;
+    return adapter->targets;
+}
+
+struct delta_member adapter_member(const struct adapter *adapter, float weight)
+{
+    return (struct delta_member){adapter->lowranks, weight};
+}

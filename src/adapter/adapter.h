@@ -1,0 +1,92 @@
+/* adapter.h: low-rank adapters of any container, bound to one model, and mixes of them.
+ *
+ * Opening reads a PEFT or MLX directory or a GGUF file, checks everything in it against the model, and copies
+ * the factors into memory of its own: nothing stays open, and nothing is visible of an adapter that was
+ * refused. What a file asks for and graft does not do is an error that names it, never ignored.
+ *
+ * Adapters and mixes are immutable and reference counted; any thread may take and give references. The
+ * model must outlive them.
+ */
+#ifndef GRAFT_ADAPTER_H
+#define GRAFT_ADAPTER_H
+
+#include "model/model.h"
+
+enum adapter_format { ADAPTER_PEFT, ADAPTER_MLX, ADAPTER_GGUF };
+const char *adapter_format_name(enum adapter_format format); /* "PEFT", … */
+
+struct adapter_options {
+    bool retype; /* hold the factors as `type`; otherwise as they are stored */
+    graft_type
+        type;     /* with kernels_have_factor. An A whose rows are no whole number of blocks is held
+                        as BF16 */
+    bool rescale; /* MLX: `scale` in place of what the configuration says, or fails to say */
+    double scale;
+};
+
+/* One linear layer that an adapter changes. */
+struct adapter_target {
+    int site;
+    const char *module; /* as the adapter calls it, without prefixes */
+    int64_t rank;
+    double scale;      /* of B A: alpha / rank, or as the format says */
+    graft_type stored; /* type of A in the file */
+    graft_type a, b;   /* as held */
+    bool dora, biased;
+};
+
+struct adapter_info {
+    enum adapter_format format;
+    const char *path;
+    const char *base;       /* what the adapter says it was made for, or NULL */
+    const char *scale_from; /* "lora_alpha / r", … */
+    const json_t *metadata; /* of the safetensors header: an object of strings, or NULL */
+    const json_t *card;     /* graft.json beside it: an object, or NULL */
+    size_t bytes;           /* of memory that it holds */
+    int64_t parameters;     /* trained values */
+    int64_t least_rank, most_rank;
+    int n_dora, n_biased; /* targets */
+    uint8_t digest[32];   /* SHA-256 of what is held: equal digests, equal results */
+};
+
+struct adapter;
+
+/* `path`: a directory, the weights in one (its adapter_config.json is looked for beside them), or a GGUF file.
+ * `options` NULL: as stored. NOT_FOUND: nothing there. FORMAT: damaged or contradictory. UNSUPPORTED: a kind
+ * of adapter that graft does not apply. SHAPE: made for another base; with both shapes. NUMERIC: a value is
+ * NaN or infinite, or a row of W + s B A is zero under DoRA. The error names file and tensor. */
+graft_status adapter_open(const struct model *model, const char *path,
+                          const struct adapter_options *options, struct adapter **out,
+                          graft_error *error);
+struct adapter *
+adapter_acquire(struct adapter *adapter);       /* one more reference, to give back with: */
+void adapter_release(struct adapter **adapter); /* NULL allowed; the last one frees */
+
+const struct adapter_info *adapter_info(const struct adapter *adapter);
+const struct adapter_target *adapter_targets(const struct adapter *adapter, int *n);
+/* For a delta_set, which borrows: the reference must be kept meanwhile. */
+struct delta_member adapter_member(const struct adapter *adapter, float weight);
+
+/* ---- mixes -------------------------------------------------------------------------------- */
+
+/* An ordered list of adapters with weights; a value, made within microseconds and never changed. NULL stands for
+ * the base model, in all that follows. */
+struct mix_part {
+    struct adapter *adapter;
+    float weight;
+};
+struct mix;
+/* Takes references to the adapters. INVALID_ARGUMENT: a weight that is not finite, an adapter of another
+ * model. */
+graft_status mix_make(const struct model *model, const struct mix_part *parts, int n_parts,
+                      struct mix **out, graft_error *error);
+struct mix *mix_acquire(struct mix *mix);
+void mix_release(struct mix **mix);
+const struct mix_part *mix_parts(const struct mix *mix, int *n);
+/* What rows of a forward pass bring along; NULL when it changes nothing. */
+const struct delta_set *mix_deltas(const struct mix *mix);
+/* SHA-256 [32] of the content and weights that count, in their order; zeros when there are none. Equal digests,
+ * equal results. */
+const uint8_t *mix_digest(const struct mix *mix);
+
+#endif
