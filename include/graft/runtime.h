@@ -58,6 +58,12 @@ typedef struct graft_runtime_options {
     graft_log_fn log;          /* NULL (default): silent */
     void *log_user;            /* handed to log */
     graft_log_level log_level; /* default GRAFT_LOG_WARN */
+    /* Workers keep to one processor each: the second one to the second processor that the thread which
+     * opens the runtime may run on, and so on. Threads of the host, which are the first worker of what they call,
+     * stay as they are. Workers beyond the processors, and those for whom the system refuses, run anywhere,
+     * with a warning to the log. For one runtime that has the machine to itself: two would bind to the
+     * same processors. Default false. */
+    bool affinity;
 } graft_runtime_options;
 
 /* What graft_runtime_options_default calls; for other languages. struct_size: of the caller's struct. */

@@ -6,12 +6,10 @@
  */
 #include "api/api_internal.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum {
-    CPUS_MAX = 1 << 16,
     THREADS_MAX = 1024,
     SMALL_REGION = 512 * 1024 /* about twenty microseconds of one core */
 };
@@ -27,25 +25,6 @@ void graft_runtime_options_init(graft_runtime_options *options, size_t struct_si
 {
     graft_runtime_options defaults = {.log_level = GRAFT_LOG_WARN};
     options_give(options, struct_size, &defaults, sizeof defaults);
-}
-
-/* Processors that this process may run on. The kernel's set may be larger than ours: grow and ask again. */
-static int count_processors(void)
-{
-    for (int cpus = 1024; cpus <= CPUS_MAX; cpus *= 4) {
-        cpu_set_t *set = CPU_ALLOC((size_t)cpus);
-        if (set == NULL) {
-            break;
-        }
-        size_t bytes = CPU_ALLOC_SIZE((size_t)cpus);
-        int n = sched_getaffinity(0, bytes, set) == 0 ? CPU_COUNT_S(bytes, set) : 0;
-        CPU_FREE(set);
-        if (n > 0) {
-            return n;
-        }
-    }
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
 }
 
 static void list_tiers(char *out, size_t size)
@@ -101,6 +80,15 @@ static void free_box(struct runtime_box *box)
     mem_free(&mem, box);
 }
 
+static void bind_workers(const graft_runtime *r)
+{
+    int workers = pool_threads(r->pool) - 1, bound = pool_bind(r->pool);
+    if (bound < workers) {
+        runtime_log(r, GRAFT_LOG_WARN, "affinity: %d of %d workers have a processor of their own",
+                    bound, workers);
+    }
+}
+
 graft_status graft_runtime_open(const graft_runtime_options *options, graft_runtime **out,
                                 graft_error *error)
 {
@@ -126,7 +114,7 @@ graft_status graft_runtime_open(const graft_runtime_options *options, graft_runt
     r->log_level = o.log_level;
     r->pid = (int)getpid();
     r->small_region = SMALL_REGION;
-    box->cores = count_processors();
+    box->cores = processors_allowed();
     status = choose_tier(box, o.tier, error);
     if (status == GRAFT_OK) {
         int threads = o.threads > 0              ? o.threads
@@ -137,6 +125,9 @@ graft_status graft_runtime_open(const graft_runtime_options *options, graft_runt
     if (status != GRAFT_OK) {
         free_box(box);
         return status;
+    }
+    if (o.affinity) {
+        bind_workers(r);
     }
     if (kernels_refusal() != NULL) {
         runtime_log(r, GRAFT_LOG_WARN, "no tier amx: %s", kernels_refusal());

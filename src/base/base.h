@@ -177,6 +177,11 @@ struct pool_hooks { /* run on each worker, the caller too, around every region; 
 graft_status pool_open(struct pool **out, struct mem *mem, int threads,
                        const struct pool_hooks *hooks, graft_error *error);
 void pool_close(struct pool **pool);
+/* Worker i keeps to the i-th of the processors allowed to the calling thread; worker 0, whoever calls, is left
+ * alone. Returns how many are bound: workers without a processor of their own, or whom the system refuses
+ * one, run anywhere as before. */
+int pool_bind(struct pool *pool);
+int processors_allowed(void); /* to the calling thread; at least 1 */
 int pool_threads(const struct pool *pool);
 void pool_run(struct pool *pool, pool_work work, void *context);
 /* The same on the caller alone, as work(context, 0, 1): for work so small that waking the others costs

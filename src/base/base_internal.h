@@ -4,11 +4,17 @@
 
 #include "base/base.h"
 
+#include <pthread.h>
+
 /* "cannot VERB: reason of errno_value", with the file named. NOT_FOUND, NO_MEMORY or IO. */
 graft_status error_set_errno(graft_error *error, int errno_value, const char *verb,
                              const char *path);
 /* NO_MEMORY with the size that was not there. */
 graft_status error_no_memory(graft_error *error, size_t bytes);
+
+/* The thread keeps to the processor of that number among those allowed. False, and nothing changed: there are not
+ * so many, or the system refuses. */
+bool processor_bind(pthread_t thread, int number);
 
 /* Writes text[0..length) and a NUL to `to`, and returns it; NULL when `to` is. */
 static inline char *copy_text(char *to, const char *text, size_t length)

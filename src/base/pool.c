@@ -206,13 +206,6 @@ static void *worker_main(void *argument)
     }
 }
 
-static int processors_allowed(void)
-{
-    cpu_set_t set;
-    int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
-    return count > 0 ? count : (int)sysconf(_SC_NPROCESSORS_ONLN);
-}
-
 /* The host's signals are the host's business: workers are made with all of them blocked. */
 static int start_workers(struct pool *pool)
 {
@@ -277,6 +270,14 @@ void pool_close(struct pool **pool_at)
         pthread_mutex_destroy(&pool->lock);
     }
     mem_free(pool->mem, pool);
+}
+
+int pool_bind(struct pool *pool)
+{
+    int bound = 0;
+    for (int i = 0; i < pool->started; i++)
+        bound += processor_bind(pool->workers[i].thread, pool->workers[i].index);
+    return bound;
 }
 
 int pool_threads(const struct pool *pool)

@@ -39,7 +39,8 @@ struct cli_common {
     const char *model; /* as typed; NULL: the model that ships */
     int threads;       /* 0: one per core */
     bool json, verbose, quiet;
-    bool copy; /* --no-mmap */
+    bool copy;     /* --no-mmap */
+    bool affinity; /* --affinity */
 };
 extern const struct argp cli_common_argp;
 

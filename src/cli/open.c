@@ -19,6 +19,7 @@ int cli_open_runtime(const struct cli_common *common, graft_runtime **out)
 {
     graft_runtime_options options = graft_runtime_options_default();
     options.threads = common->threads;
+    options.affinity = common->affinity;
     options.log = print_log;
     options.log_level = common->verbose ? GRAFT_LOG_DEBUG : GRAFT_LOG_WARN;
     graft_error error = {0};

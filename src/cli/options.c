@@ -45,6 +45,7 @@ const char *cli_parse_name(struct argp_state *state, const char *option, const c
 enum {
     KEY_JSON = 0x100,
     KEY_NO_MMAP,
+    KEY_AFFINITY,
     KEY_TEMP,
     KEY_TOP_K,
     KEY_TOP_P,
@@ -80,6 +81,9 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
     case KEY_JSON:
         c->json = true;
         return 0;
+    case KEY_AFFINITY:
+        c->affinity = true;
+        return 0;
     case KEY_NO_MMAP:
         c->copy = true;
         return 0;
@@ -95,6 +99,7 @@ static const struct argp_option common_options[] = {
     {NULL, 0, NULL, 0, "Common:", 9},
     {"model", 'm', "MODEL", 0, "Directory, GGUF file or name; default: the model that ships", 9},
     {"threads", 't', "N", 0, "Threads; default: one per core", 9},
+    {"affinity", KEY_AFFINITY, NULL, 0, "Keep each worker thread to a processor of its own", 9},
     {"json", KEY_JSON, NULL, 0, "One JSON object on stdout, for machines", 9},
     {"no-mmap", KEY_NO_MMAP, NULL, 0, "Read the weights into memory instead of mapping them", 9},
     {"verbose", 'v', NULL, 0, "Say what happens, and the speed, on stderr", 9},

@@ -4,6 +4,7 @@
 #include "kernels/kernels.h"
 #include "unit/api_fixture.h"
 
+#include <dirent.h>
 #include <sched.h>
 #include <sys/wait.h>
 
@@ -153,6 +154,60 @@ static void runtime_options_are_checked_and_used(void **state)
     MUST(graft_runtime_describe(runtime, &info, error));
     assert_int_equal(info.threads, 3);
     graft_runtime_close(&runtime);
+}
+
+/* Threads of this process that keep to one processor. */
+static int count_bound_threads(void)
+{
+    int n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+        cpu_set_t set;
+        pid_t id = (pid_t)strtol(task->d_name, NULL, 10);
+        n += id > 0 && sched_getaffinity(id, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1;
+    }
+    closedir(tasks);
+    return n;
+}
+
+static void keep_line(void *user, graft_log_level level, const char *line)
+{
+    (void)level;
+    snprintf(user, 200, "%s", line);
+}
+
+static void workers_keep_to_processors_when_asked_to(void **state)
+{
+    (void)state;
+    cpu_set_t before, after;
+    char line[200] = "";
+    graft_runtime *runtime = NULL;
+    graft_runtime_options o = graft_runtime_options_default();
+    assert_false(o.affinity);
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    int cores = CPU_COUNT(&before), bound = count_bound_threads();
+    if (cores < 2) {
+        skip(); /* all are bound as it is */
+    }
+    o.threads = cores;
+    o.log = keep_line;
+    o.log_user = line;
+    MUST(graft_runtime_open(&o, &runtime, error));
+    assert_int_equal(count_bound_threads(), bound);
+    graft_runtime_close(&runtime);
+    o.affinity = true;
+    MUST(graft_runtime_open(&o, &runtime, error));
+    assert_int_equal(count_bound_threads(), bound + cores - 1);
+    assert_null(strstr(line, "affinity"));
+    graft_runtime_close(&runtime);
+    o.threads = cores + 3;
+    MUST(graft_runtime_open(&o, &runtime, error));
+    assert_int_equal(count_bound_threads(), bound + cores - 1);
+    assert_non_null(strstr(line, "affinity: "));
+    graft_runtime_close(&runtime);
+    assert_int_equal(sched_getaffinity(0, sizeof after, &after), 0);
+    assert_true(CPU_EQUAL(&before, &after));
 }
 
 static void larger_context_than_the_model_is_allowed_and_logged(void **state)
@@ -603,6 +658,7 @@ int main(void)
         cmocka_unit_test(threads_follow_the_affinity_of_the_process),
         cmocka_unit_test(tier_comes_from_the_option_then_the_environment),
         cmocka_unit_test(runtime_options_are_checked_and_used),
+        cmocka_unit_test(workers_keep_to_processors_when_asked_to),
         cmocka_unit_test(larger_context_than_the_model_is_allowed_and_logged),
         cmocka_unit_test(options_of_an_older_program_keep_the_defaults_of_later_fields),
         cmocka_unit_test(options_of_a_newer_program_must_be_zero_where_unknown),

@@ -80,6 +80,67 @@ static void sleeping_workers_wake_up(void **state)
     pool_close(&pool);
 }
 
+struct places {
+    struct meeting meeting;
+    cpu_set_t sets[2];
+};
+
+static void note_place(void *context, int worker, int n_workers)
+{
+    struct places *places = context;
+    meet(&places->meeting, worker, n_workers);
+    sched_getaffinity(0, sizeof(cpu_set_t), &places->sets[worker]);
+}
+
+/* Number 0 for the first; -1: there are not so many. */
+static int nth_processor(const cpu_set_t *set, int number)
+{
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, set) && number-- == 0)
+            return cpu;
+    return -1;
+}
+
+static void bound_workers_keep_to_a_processor_and_the_caller_does_not(void **state)
+{
+    (void)state;
+    struct places places = {0};
+    struct pool *pool;
+    cpu_set_t allowed;
+    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    int second = nth_processor(&allowed, 1);
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    pool_run(pool, note_place, &places);
+    assert_true(CPU_EQUAL(&places.sets[1], &allowed)); /* as long as nobody asks */
+    assert_int_equal(pool_bind(pool), second >= 0);
+    places = (struct places){0};
+    pool_run(pool, note_place, &places);
+    assert_true(CPU_EQUAL(&places.sets[0], &allowed));
+    if (second >= 0) {
+        assert_int_equal(CPU_COUNT(&places.sets[1]), 1);
+        assert_true(CPU_ISSET(second, &places.sets[1]));
+    } else {
+        assert_true(CPU_EQUAL(&places.sets[1], &allowed));
+    }
+    pool_close(&pool);
+}
+
+static void workers_without_a_processor_of_their_own_run_anywhere(void **state)
+{
+    (void)state;
+    struct ran ran = {{0}, 0, 0};
+    struct pool *pool;
+    int processors = processors_allowed(), threads = processors + 2;
+    if (threads > WORKERS_MAX)
+        skip();
+    assert_int_equal(pool_open(&pool, NULL, threads, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_bind(pool), processors - 1);
+    pool_run(pool, count_run, &ran);
+    for (int i = 0; i < threads; i++)
+        assert_int_equal(ran.workers[i], 1);
+    pool_close(&pool);
+}
+
 static void note_thread(void *context, int worker, int n_workers)
 {
     pthread_t *threads = context;
@@ -556,6 +617,8 @@ int main(void)
         cmocka_unit_test(every_worker_runs_once_per_region),
         cmocka_unit_test(sleeping_workers_wake_up),
         cmocka_unit_test(the_caller_runs_the_shares_of_those_who_come_late),
+        cmocka_unit_test(bound_workers_keep_to_a_processor_and_the_caller_does_not),
+        cmocka_unit_test(workers_without_a_processor_of_their_own_run_anywhere),
         cmocka_unit_test(the_caller_waits_for_the_slowest),
         cmocka_unit_test(calls_from_several_threads_take_turns),
         cmocka_unit_test(several_pools_live_side_by_side),
