@@ -3,7 +3,7 @@
  * One function per type turns a block into its integer codes, scales and offsets, without
  * arithmetic on them beyond what the format itself prescribes. The scalar products, and the
  * dequantisers of every tier, are built on these; so they are the one place where the bit layouts of
- * GGUF and MLX stand. Nothing is assumed of alignment.
+ * GGUF and MLX stand (split.h has the layout of packed rows). Nothing is assumed of alignment.
  *
  * Blocks of 32:   w[j] = d · q[j] + m
  * Blocks of 256:  w[j] = (d · scale[j / 16]) · q[j] − dmin · min[j / 16]
@@ -11,7 +11,7 @@
 #ifndef GRAFT_KERNELS_BLOCKS_H
 #define GRAFT_KERNELS_BLOCKS_H
 
-#include "kernels/kernels_internal.h"
+#include "kernels/split.h"
 
 /* A tier that converts half precision in hardware says so before it includes this file. */
 #ifndef LOAD_F16
@@ -57,10 +57,13 @@ static inline void fifth_bits(const uint8_t *qh, int16_t *q)
 static inline void unpack_q4_0(const struct matrix *w, int64_t row, int64_t index,
                                struct codes32 *c)
 {
-    const uint8_t *b = block_at(w, row, index, 18);
-    c->d = LOAD_F16(b);
+    struct split_place at = {.factor = index * 18, .low = index * 18 + 2};
+    if (w->layout == LAYOUT_SPLIT)
+        at = split_place(GRAFT_TYPE_Q4_0, index);
+    const uint8_t *b = block_at(w, row, 0, 0);
+    c->d = LOAD_F16(b + at.factor);
     c->m = 0;
-    nibbles_halves(b + 2, c->q);
+    nibbles_halves(b + at.low, c->q);
     for (int j = 0; j < 32; j++)
         c->q[j] = (int16_t)(c->q[j] - 8);
 }
@@ -99,11 +102,19 @@ static inline void unpack_q5_1(const struct matrix *w, int64_t row, int64_t inde
 static inline void unpack_q8_0(const struct matrix *w, int64_t row, int64_t index,
                                struct codes32 *c)
 {
-    const uint8_t *b = block_at(w, row, index, 34);
-    c->d = LOAD_F16(b);
+    struct split_place at = {index * 34, index * 34 + 2, index * 34 + 18};
+    uint8_t added = 0;
+    if (w->layout == LAYOUT_SPLIT) {
+        at = split_place(GRAFT_TYPE_Q8_0, index);
+        added = 128;
+    }
+    const uint8_t *b = block_at(w, row, 0, 0);
+    c->d = LOAD_F16(b + at.factor);
     c->m = 0;
-    for (int j = 0; j < 32; j++)
-        c->q[j] = (int8_t)b[2 + j];
+    for (int j = 0; j < 16; j++) {
+        c->q[j] = (int8_t)(b[at.low + j] ^ added);
+        c->q[j + 16] = (int8_t)(b[at.high + j] ^ added);
+    }
 }
 
 /* An MLX scale or bias of the group that holds block `index` of `row`. */

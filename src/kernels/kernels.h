@@ -31,9 +31,14 @@
  * products on quantised weights; prefill rows use dequantised panels. */
 enum role { ROLE_DECODE, ROLE_PREFILL, ROLE_COUNT };
 
-/* A weight matrix [n_out, n_in] as it lies in its file. */
+/* How the rows of a weight lie: in the blocks of their file, or taken apart for a tier's decode products
+ * (split.h). The values are the same, and so are the bits of every product. */
+enum matrix_layout { LAYOUT_FILE, LAYOUT_SPLIT };
+
+/* A weight matrix [n_out, n_in]. */
 struct matrix {
     graft_type type; /* F32 F16 BF16 Q* MLX4 MLX8 */
+    enum matrix_layout layout;
     int64_t n_out, n_in;
     const void *data; /* rows of row_bytes */
     size_t row_bytes;
@@ -69,6 +74,11 @@ size_t act_row_bytes(enum act_format format, int64_t n_in);
 enum act_format act_format_for(graft_type type, enum role role);
 /* True when there are products and dequantisers for the type. */
 bool kernels_have_type(graft_type type);
+
+/* Rows in LAYOUT_SPLIT: their bytes, a multiple of 64, or 0 where the type has no such layout; and one of them,
+ * made of a row of `w`, which lies as in its file. */
+size_t split_row_bytes(graft_type type, int64_t n_in);
+void split_row(const struct matrix *w, int64_t row, void *out);
 
 enum kv_type { KV_F32, KV_F16, KV_Q8, KV_TYPE_COUNT };
 enum { KV_BLOCK = 64 }; /* positions in a KV block */
@@ -187,6 +197,10 @@ int64_t transposed_grain(const struct matrix *w);
 struct kernels {
     const char *tier;
     enum panel_format float_panels, quantised_panels; /* see kernels_panel_format */
+
+    /* The types of which linear_decode, and what is made of panels, also take LAYOUT_SPLIT, because its products are
+     * the faster ones. `dequantize` of every tier, and all of the scalar tier, take what any tier takes. */
+    bool splits[GRAFT_TYPE_COUNT];
 
     /* y[k] = W[row, first + k] for k < n. `first` and n are multiples of the type's block (32 or 256;
      * MLX: of the group) except that the last block of a row may be met through n. */

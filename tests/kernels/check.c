@@ -113,7 +113,8 @@ int main(int argc, char **argv)
         return 0;
     return run("tiers", check_tier_tests) + run("dequantize", check_dequantize_tests) +
            run("ops", check_ops_tests) + run("linear", check_linear_tests) +
-           run("transposed", check_transposed_tests) + run("bf16", check_bf16_tests) +
-           run("threads", check_threads_tests) + run("lowrank", check_lowrank_tests) +
-           run("attention", check_attention_tests) + run("quantize", check_quantize_tests);
+           run("transposed", check_transposed_tests) + run("split", check_split_tests) +
+           run("bf16", check_bf16_tests) + run("threads", check_threads_tests) +
+           run("lowrank", check_lowrank_tests) + run("attention", check_attention_tests) +
+           run("quantize", check_quantize_tests);
 }

@@ -59,6 +59,8 @@ struct weights {
 };
 struct weights weights_make(graft_type type, int64_t n_out, int64_t n_in, size_t slack, int group,
                             graft_type scale_type);
+/* The same weights with rows in LAYOUT_SPLIT. */
+struct weights weights_split(const struct matrix *w, size_t slack);
 void weights_free(struct weights *w);
 bool type_is_mlx(graft_type type);
 /* Smallest n_in of a type and step to the next. */
@@ -83,6 +85,7 @@ extern const struct CMUnitTest check_dequantize_tests[];
 extern const struct CMUnitTest check_linear_tests[];
 extern const struct CMUnitTest check_lowrank_tests[];
 extern const struct CMUnitTest check_transposed_tests[];
+extern const struct CMUnitTest check_split_tests[];
 extern const struct CMUnitTest check_bf16_tests[];
 extern const struct CMUnitTest check_threads_tests[];
 extern const struct CMUnitTest check_ops_tests[];

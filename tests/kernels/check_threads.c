@@ -60,15 +60,21 @@ static void check_product(struct pool *const pools[THREADS], struct threaded *p)
         padded_free(&y[i]);
 }
 
-static void check_type(struct pool *const pools[THREADS], graft_type type)
+/* Does a tier decode rows in the layout? All make panels of them. */
+static bool decodes(const struct kernels *k, const struct matrix *w)
 {
-    int64_t step = type_step(type, GROUP), n_in = 1100 / step * step;
-    struct weights w = weights_make(type, N_OUT, n_in, 1, GROUP, GRAFT_TYPE_F16);
+    return w->layout == LAYOUT_FILE || k->splits[w->type] || k == &scalar_kernels;
+}
+
+static void check_matrix(struct pool *const pools[THREADS], const struct matrix *w)
+{
+    const graft_type type = w->type;
+    const int64_t n_in = w->n_in;
     size_t decode = decode_scratch_bytes(n_in), panels = prefill_scratch_bytes(n_in);
     float x[N_TOK * N_IN_MAX];
     enum act_format format = act_format_for(type, ROLE_DECODE);
     uint8_t *acts = test_malloc(N_TOK * act_row_bytes(format, n_in));
-    struct threaded p = {.w = &w.matrix};
+    struct threaded p = {.w = w};
     for (int i = 0; i < THREADS; i++)
         p.scratch[i] = test_malloc(decode > panels ? decode : panels);
     check_fill_uniform(x, N_TOK * n_in);
@@ -80,7 +86,8 @@ static void check_type(struct pool *const pools[THREADS], graft_type type)
     FOR_EACH_TIER(k)
     {
         p.k = k;
-        check_product(pools, &p);
+        if (decodes(k, w))
+            check_product(pools, &p);
     }
     p.x = x;
     FOR_EACH_PANEL_TIER(k)
@@ -92,6 +99,18 @@ static void check_type(struct pool *const pools[THREADS], graft_type type)
     for (int i = 0; i < THREADS; i++)
         test_free(p.scratch[i]);
     test_free(acts);
+}
+
+static void check_type(struct pool *const pools[THREADS], graft_type type)
+{
+    int64_t step = type_step(type, GROUP), n_in = 1100 / step * step;
+    struct weights w = weights_make(type, N_OUT, n_in, 1, GROUP, GRAFT_TYPE_F16);
+    check_matrix(pools, &w.matrix);
+    if (split_row_bytes(type, n_in)) {
+        struct weights split = weights_split(&w.matrix, 1);
+        check_matrix(pools, &split.matrix);
+        weights_free(&split);
+    }
     weights_free(&w);
 }
 

@@ -189,6 +189,18 @@ struct weights weights_make(graft_type type, int64_t n_out, int64_t n_in, size_t
     return w;
 }
 
+struct weights weights_split(const struct matrix *w, size_t slack)
+{
+    struct weights s = {.matrix = *w};
+    s.matrix.layout = LAYOUT_SPLIT;
+    s.matrix.row_bytes = split_row_bytes(w->type, w->n_in);
+    s.data = fenced_alloc((size_t)w->n_out * s.matrix.row_bytes, slack);
+    s.matrix.data = s.data.data;
+    for (int64_t row = 0; row < w->n_out; row++)
+        split_row(w, row, (uint8_t *)s.data.data + (size_t)row * s.matrix.row_bytes);
+    return s;
+}
+
 void weights_free(struct weights *w)
 {
     fenced_free(&w->data);

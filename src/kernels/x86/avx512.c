@@ -7,12 +7,21 @@
 #define AVX512_DEQUANTIZE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_dequantize_##name,
 #define AVX512_DECODE(TYPE, name) [GRAFT_TYPE_##TYPE] = avx512_linear_decode_##name,
 
-const struct kernels avx512_kernels = KERNEL_TABLE(avx512, AVX512_DEQUANTIZE, AVX512_DECODE);
+/* What the tiers have in common. */
+#define AVX512_SPLITS .splits = {[GRAFT_TYPE_Q4_0] = true, [GRAFT_TYPE_Q8_0] = true}
+
+const struct kernels avx512_kernels = {
+    KERNEL_TABLE_PANELS(avx512),
+    KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
+    KERNEL_TABLE_LOWRANK(avx512, ROLE_PREFILL),
+    AVX512_SPLITS,
+};
 
 const struct kernels avx512bf16_kernels = {
     KERNEL_TABLE_BF16(avx512bf16),
     KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
     .quantised_panels = PANEL_BF16,
+    AVX512_SPLITS,
 };
 
 const struct kernels amx_kernels = {
@@ -20,4 +29,5 @@ const struct kernels amx_kernels = {
     KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
     .float_panels = PANEL_SPLIT,
     .quantised_panels = PANEL_BF16,
+    AVX512_SPLITS,
 };

@@ -65,27 +65,20 @@ ALWAYS_INLINE __m512i add_quads(const __m512i v[4])
     return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
-/* The factors of a step with `blocks` ≤ 16 blocks of row o of W at p, the first being `first`, and the
- * integer products. */
-ALWAYS_INLINE struct factors open_step(graft_type type, const struct matrix *w, int64_t o,
-                                       int64_t first, const uint8_t *p, const struct few_step *x,
-                                       int64_t x_step, int tokens, int blocks,
+/* The factors of a step and its integer products. */
+ALWAYS_INLINE struct factors open_step(graft_type type, const struct step *s,
+                                       const struct few_step *x, int64_t x_step, int tokens,
                                        __m512i dot[DECODE_FEW])
 {
-    const int64_t bytes = block32_bytes(type);
     __m512i part[DECODE_FEW][4], q[2];
     __m128i four[4];
     TIMES(j, 4)
     {
-        uint8_t room[4 * 34];
         four[j] = _mm_setzero_si128();
         TIMES(t, tokens) part[t][j] = _mm512_setzero_si512();
-        if (4 * j >= blocks)
+        if (4 * j >= s->blocks)
             continue;
-        const uint8_t *at = four_blocks(p + 4 * j * bytes, bytes, blocks - 4 * j, room);
-        codes_of_four(type, at, q);
-        if (!is_mlx(type))
-            four[j] = factors_of_four(type, at);
+        open_four(type, s, j, q, four);
         TIMES(t, tokens) TIMES(i, 2)
         {
             __m512i xq = _mm512_loadu_si512(x[t * x_step].q[j][i]);
@@ -93,7 +86,7 @@ ALWAYS_INLINE struct factors open_step(graft_type type, const struct matrix *w, 
         }
     }
     TIMES(t, tokens) dot[t] = add_quads(part[t]);
-    return is_mlx(type) ? mlx_factors_of(w, o, first, blocks) : factors_of(type, four);
+    return open_factors(type, s, four);
 }
 
 /* The four floats of lanes 4 l..4 l + 3. */
@@ -129,32 +122,37 @@ ALWAYS_INLINE __m128 add_step(graft_type type, const struct factors *f, __m512i 
     return sum;
 }
 
-/* Outputs o, o + apart, ... of `tokens` rows, `streams` of them; x rows are x_step steps apart. */
-ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const struct few_step *x,
-                               int64_t x_step, int64_t o, int64_t apart, int streams, float *y,
-                               int64_t y_stride, int tokens)
+/* sum[t] += the products of a step whose `blocks` are known when compiled, or all. */
+ALWAYS_INLINE void few_step(graft_type type, const struct step *s, const struct few_step *x,
+                            int64_t x_step, int tokens, __m128 sum[DECODE_FEW])
 {
-    const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
-    const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    const size_t p_apart = (size_t)apart * w->row_bytes;
+    __m512i dot[DECODE_FEW];
+    struct factors f = open_step(type, s, x, x_step, tokens, dot);
+    TIMES(t, tokens) sum[t] = add_step(type, &f, dot[t], x + t * x_step, s->blocks, sum[t]);
+}
+
+/* Outputs o, o + apart, ... of `tokens` rows, `streams` of them; x rows are x_step steps apart. */
+ALWAYS_INLINE void few_outputs(graft_type type, enum matrix_layout layout, const struct matrix *w,
+                               const struct few_step *x, int64_t x_step, int64_t o, int64_t apart,
+                               int streams, float *y, int64_t y_stride, int tokens)
+{
+    const int64_t n_block = w->n_in / Q8_BLOCK;
+    const size_t apart_bytes = (size_t)apart * w->row_bytes;
     __m128 sum[DECODE_STREAMS][DECODE_FEW];
     for (int s = 0; s < streams; s++)
         TIMES(t, tokens) sum[s][t] = _mm_setzero_ps();
-    for (int64_t b = 0; b < n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes, x++) {
-        const int blocks = (int)(n_block - b);
+    for (int64_t b = 0; b < n_block; b += STEP_BLOCKS, x++) {
+        struct step step = step_of(type, layout, w, o, b);
         for (int s = 0; s < streams; s++) {
-            const uint8_t *at = p + (size_t)s * p_apart;
-            struct factors f;
-            __m512i dot[DECODE_FEW];
-            if (blocks >= STEP_BLOCKS) {
-                f = open_step(type, w, o + s * apart, b, at, x, x_step, tokens, STEP_BLOCKS, dot);
-                TIMES(t, tokens)
-                sum[s][t] = add_step(type, &f, dot[t], x + t * x_step, STEP_BLOCKS, sum[s][t]);
+            if (n_block - b >= STEP_BLOCKS) {
+                few_step(type, &step, x, x_step, tokens, sum[s]);
             } else {
-                f = open_step(type, w, o + s * apart, b, at, x, x_step, tokens, blocks, dot);
-                TIMES(t, tokens)
-                sum[s][t] = add_step(type, &f, dot[t], x + t * x_step, blocks, sum[s][t]);
+                step.blocks = (int)(n_block - b);
+                few_step(type, &step, x, x_step, tokens, sum[s]);
             }
+            step.o += apart;
+            step.p += apart_bytes;
+            step.factors += apart_bytes;
         }
     }
     for (int s = 0; s < streams; s++)
@@ -166,21 +164,21 @@ ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const st
 }
 
 /* Outputs o_begin..o_end as DECODE_STREAMS streams, and the few that are left one by one. */
-ALWAYS_INLINE void few_range(graft_type type, const struct matrix *w, const struct few_step *x,
-                             int64_t x_step, int64_t o_begin, int64_t o_end, float *y,
-                             int64_t y_stride, int tokens)
+ALWAYS_INLINE void few_range(graft_type type, enum matrix_layout layout, const struct matrix *w,
+                             const struct few_step *x, int64_t x_step, int64_t o_begin,
+                             int64_t o_end, float *y, int64_t y_stride, int tokens)
 {
     const int64_t apart = (o_end - o_begin) / DECODE_STREAMS;
     int64_t o = o_begin;
     for (; o < o_begin + apart; o++)
-        few_outputs(type, w, x, x_step, o, apart, DECODE_STREAMS, y, y_stride, tokens);
+        few_outputs(type, layout, w, x, x_step, o, apart, DECODE_STREAMS, y, y_stride, tokens);
     for (o = o_begin + DECODE_STREAMS * apart; o < o_end; o++)
-        few_outputs(type, w, x, x_step, o, 0, 1, y, y_stride, tokens);
+        few_outputs(type, layout, w, x, x_step, o, 0, 1, y, y_stride, tokens);
 }
 
-ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struct act_q8 *x,
-                            int n_tok, int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
-                            void *scratch)
+ALWAYS_INLINE void few_rows(graft_type type, enum matrix_layout layout, const struct matrix *w,
+                            const struct act_q8 *x, int n_tok, int64_t o_begin, int64_t o_end,
+                            float *y, int64_t y_stride, void *scratch)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK, steps = blocks_of(n_block, STEP_BLOCKS);
     struct few_step *laid = (struct few_step *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
@@ -188,7 +186,7 @@ ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struc
         lay_out(type, x + t * n_block, n_block, laid + t * steps);
 #define TOKENS(n)                                                                                  \
     case n:                                                                                        \
-        few_range(type, w, laid, steps, o_begin, o_end, y, y_stride, n);                           \
+        few_range(type, layout, w, laid, steps, o_begin, o_end, y, y_stride, n);                   \
         break
     switch (n_tok) {
         TOKENS(1);
@@ -213,7 +211,11 @@ ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struc
             row += n * n_block;                                                                    \
             y += n * y_stride;                                                                     \
         }                                                                                          \
-        if (n_tok)                                                                                 \
-            few_rows(GRAFT_TYPE_##TYPE, w, row, n_tok, o_begin, o_end, y, y_stride, scratch);      \
+        if (n_tok && split_code_bytes(GRAFT_TYPE_##TYPE) && w->layout == LAYOUT_SPLIT)             \
+            few_rows(GRAFT_TYPE_##TYPE, LAYOUT_SPLIT, w, row, n_tok, o_begin, o_end, y, y_stride,  \
+                     scratch);                                                                     \
+        else if (n_tok)                                                                            \
+            few_rows(GRAFT_TYPE_##TYPE, LAYOUT_FILE, w, row, n_tok, o_begin, o_end, y, y_stride,   \
+                     scratch);                                                                     \
     }
 KERNEL_Q8_TYPES(DECODE_32)

@@ -19,6 +19,7 @@
 #include "avx512_vec.h"
 
 #include "kernels/decode_tiles.h"
+#include "kernels/split.h"
 
 /* Rows up to which the few rows' shape is the faster one, and the most that it takes. */
 enum { DECODE_FEW = 4 };
@@ -200,6 +201,16 @@ ALWAYS_INLINE const uint8_t *four_blocks(const uint8_t *p, int64_t bytes, int bl
     return memcpy(room, p, (size_t)(blocks * bytes));
 }
 
+/* The unsigned codes of four blocks of a split row, as codes_of_four has them. */
+ALWAYS_INLINE void codes_of_group(graft_type type, const uint8_t *p, __m512i q[2])
+{
+    if (type == GRAFT_TYPE_Q4_0) {
+        nibbles_of(_mm512_loadu_si512(p), q);
+        return;
+    }
+    TIMES(i, 2) q[i] = _mm512_loadu_si512(p + 64 * i);
+}
+
 /* w = d · code + m of sixteen blocks; those of block 4 j + l are in lane 4 l + j. */
 struct factors {
     __m512 d, m;
@@ -219,6 +230,13 @@ ALWAYS_INLINE struct factors factors_of(graft_type type, const __m128i four[4])
     if (has_minimum(type))
         f.m = _mm512_permutexvar_ps(TURNED, _mm512_cvtph_ps(m));
     return f;
+}
+
+/* Those of a split row, whose d are at p. */
+ALWAYS_INLINE struct factors factors_of_step(const uint8_t *p)
+{
+    __m256i d = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return (struct factors){_mm512_permutexvar_ps(TURNED, _mm512_cvtph_ps(d)), _mm512_setzero_ps()};
 }
 
 /* From group `at` on, the factors of `blocks` ≤ 16 blocks, of which 1 << shift are a group. */
@@ -247,6 +265,54 @@ ALWAYS_INLINE struct factors mlx_factors_of(const struct matrix *w, int64_t o, i
     const int64_t at = (o * (w->n_in / Q8_BLOCK) + first) >> shift;
     return (struct factors){mlx_factors(w, w->scales, at, shift, blocks),
                             mlx_factors(w, w->biases, at, shift, blocks)};
+}
+
+/* `blocks` ≤ STEP_BLOCKS blocks of row o of W, the first being `first`. */
+struct step {
+    const struct matrix *w;
+    enum matrix_layout layout; /* that of w, known when compiled */
+    int64_t o, first;
+    int blocks;
+    const uint8_t *p;       /* the first block, or its codes */
+    const uint8_t *factors; /* LAYOUT_SPLIT */
+};
+
+_Static_assert((int)SPLIT_SPAN % (int)STEP_BLOCKS == 0, "a step is within a span");
+
+/* A whole step of row o, from block `first` on. */
+ALWAYS_INLINE struct step step_of(graft_type type, enum matrix_layout layout,
+                                  const struct matrix *w, int64_t o, int64_t first)
+{
+    const uint8_t *row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+    struct step s = {w, layout, o, first, STEP_BLOCKS, row, row};
+    s.p += layout == LAYOUT_SPLIT ? split_group_at(type, first) : first * block32_bytes(type);
+    s.factors += layout == LAYOUT_SPLIT ? split_factor_at(type, first) : 0;
+    return s;
+}
+
+/* The codes of blocks 4 j..4 j + 3 of a step, of which there is one at least; and four[j], if they have their
+ * factors beside them. */
+ALWAYS_INLINE void open_four(graft_type type, const struct step *s, int j, __m512i q[2],
+                             __m128i four[4])
+{
+    if (s->layout == LAYOUT_SPLIT) {
+        codes_of_group(type, s->p + 4 * j * split_code_bytes(type), q);
+        return;
+    }
+    const int64_t bytes = block32_bytes(type);
+    uint8_t room[4 * 34];
+    const uint8_t *p = four_blocks(s->p + 4 * j * bytes, bytes, s->blocks - 4 * j, room);
+    codes_of_four(type, p, q);
+    if (!is_mlx(type))
+        four[j] = factors_of_four(type, p);
+}
+
+ALWAYS_INLINE struct factors open_factors(graft_type type, const struct step *s,
+                                          const __m128i four[4])
+{
+    if (s->layout == LAYOUT_SPLIT)
+        return factors_of_step(s->factors);
+    return is_mlx(type) ? mlx_factors_of(s->w, s->o, s->first, s->blocks) : factors_of(type, four);
 }
 
 /* ---- activations -------------------------------------------------------------------------- */

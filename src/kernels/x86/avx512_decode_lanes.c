@@ -25,42 +25,39 @@ struct opened {
 
 /* ---- weights ------------------------------------------------------------------------------ */
 
-/* Blocks first..first+blocks of row o, at p, into row r of *out. */
-ALWAYS_INLINE void open_step(graft_type type, const struct matrix *w, int64_t o, int64_t first,
-                             const uint8_t *p, int blocks, int r, struct opened *out)
+/* A step into row r of *out. */
+ALWAYS_INLINE void open_step(graft_type type, const struct step *s, int r, struct opened *out)
 {
-    const int64_t bytes = block32_bytes(type);
     __m128i four[4];
     TIMES(j, 4)
     {
-        uint8_t room[4 * 34];
         __m512i q[2];
         four[j] = _mm_setzero_si128();
-        if (4 * j >= blocks)
+        if (4 * j >= s->blocks)
             continue;
-        const uint8_t *at = four_blocks(p + 4 * j * bytes, bytes, blocks - 4 * j, room);
-        codes_of_four(type, at, q);
-        if (!is_mlx(type))
-            four[j] = factors_of_four(type, at);
+        open_four(type, s, j, q, four);
         TIMES(i, 2) _mm512_storeu_si512(out->q[j][r][i], q[i]);
     }
-    struct factors f = is_mlx(type) ? mlx_factors_of(w, o, first, blocks) : factors_of(type, four);
+    struct factors f = open_factors(type, s, four);
     _mm512_storeu_ps(out->d[r], f.d);
     if (has_minimum(type))
         _mm512_storeu_ps(out->m[r], f.m);
 }
 
 /* Row o of W into row r of the steps at out. */
-ALWAYS_INLINE void open_row(graft_type type, const struct matrix *w, int64_t o, int r,
-                            struct opened *out)
+ALWAYS_INLINE void open_row(graft_type type, enum matrix_layout layout, const struct matrix *w,
+                            int64_t o, int r, struct opened *out)
 {
-    const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
-    const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    int64_t b = 0;
-    for (; b + STEP_BLOCKS <= n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes)
-        open_step(type, w, o, b, p, STEP_BLOCKS, r, out++);
-    if (b < n_block)
-        open_step(type, w, o, b, p, (int)(n_block - b), r, out);
+    const int64_t n_block = w->n_in / Q8_BLOCK;
+    for (int64_t b = 0; b < n_block; b += STEP_BLOCKS) {
+        struct step s = step_of(type, layout, w, o, b);
+        if (n_block - b >= STEP_BLOCKS) {
+            open_step(type, &s, r, out++);
+        } else {
+            s.blocks = (int)(n_block - b);
+            open_step(type, &s, r, out);
+        }
+    }
 }
 
 typedef void open_rows(const struct matrix *w, int64_t o, int rows, struct opened *out);
@@ -69,7 +66,10 @@ typedef void open_rows(const struct matrix *w, int64_t o, int rows, struct opene
     static void open_##name(const struct matrix *w, int64_t o, int rows, struct opened *out)       \
     {                                                                                              \
         for (int r = 0; r < rows; r++)                                                             \
-            open_row(GRAFT_TYPE_##TYPE, w, o + r, r, out);                                         \
+            if (split_code_bytes(GRAFT_TYPE_##TYPE) && w->layout == LAYOUT_SPLIT)                  \
+                open_row(GRAFT_TYPE_##TYPE, LAYOUT_SPLIT, w, o + r, r, out);                       \
+            else                                                                                   \
+                open_row(GRAFT_TYPE_##TYPE, LAYOUT_FILE, w, o + r, r, out);                        \
     }
 KERNEL_Q8_TYPES(OPEN_ROWS)
 

@@ -159,14 +159,30 @@ struct factors {
 /* A row of blocks. */
 struct row_32 {
     const struct matrix *w;
-    int64_t row, first; /* block */
-    const uint8_t *p;
+    enum matrix_layout layout; /* that of w, known when compiled */
+    int64_t row, first;        /* block */
+    const uint8_t *p;          /* LAYOUT_FILE: the first block; LAYOUT_SPLIT: the row */
 };
+
+/* The codes of a block of the row in hand, from 0 or signed. */
+ALWAYS_INLINE __m256i row_codes(graft_type type, const struct row_32 *r, int64_t index)
+{
+    if (r->layout == LAYOUT_FILE)
+        return codes_of_32(type, r->p + index * bytes_of_32(type));
+    const struct split_place at = split_place(type, r->first + index);
+    if (type == GRAFT_TYPE_Q4_0)
+        return nibbles_of(r->p + at.low);
+    const __m256i codes = _mm256_set_m128i(_mm_loadu_si128((const __m128i *)(r->p + at.high)),
+                                           _mm_loadu_si128((const __m128i *)(r->p + at.low)));
+    return _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+}
 
 /* Of block `index` of the row in hand. */
 ALWAYS_INLINE struct factors factors_of_32(graft_type type, const struct row_32 *r, int64_t index)
 {
     const uint8_t *p = r->p + index * bytes_of_32(type);
+    if (r->layout == LAYOUT_SPLIT)
+        p = r->p + split_place(type, r->first + index).factor;
     if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8)
         return (struct factors){v_set1(mlx_factor(r->w, r->w->scales, r->row, r->first + index)),
                                 v_set1(mlx_factor(r->w, r->w->biases, r->row, r->first + index))};
@@ -188,24 +204,22 @@ ALWAYS_INLINE void fill_row_32(graft_type type, const struct row_32 *r, int64_t 
 {
     const bool nibbles =
         type == GRAFT_TYPE_Q4_0 || type == GRAFT_TYPE_Q4_1 || type == GRAFT_TYPE_MLX4;
-    const int64_t bytes = bytes_of_32(type);
-    const uint8_t *p = r->p;
     int64_t b = 0;
-    for (; nibbles && b + 2 <= n_block; b += 2, y += 64, p += 2 * bytes) { /* one table for two */
+    for (; nibbles && b + 2 <= n_block; b += 2, y += 64) { /* one table for two */
         __m512i table = round_32(levels_of_32(type, factors_of_32(type, r, b), 0),
                                  levels_of_32(type, factors_of_32(type, r, b + 1), 0));
-        put_chosen(y, codes_of_32(type, p), table);
-        put_chosen(y + 32, plus(codes_of_32(type, p + bytes), 16), table);
+        put_chosen(y, row_codes(type, r, b), table);
+        put_chosen(y + 32, plus(row_codes(type, r, b + 1), 16), table);
     }
-    for (; b < n_block; b++, y += 32, p += bytes) {
+    for (; b < n_block; b++, y += 32) {
         const struct factors f = factors_of_32(type, r, b);
         const vf d[2] = {f.d, f.d}, m[2] = {f.m, f.m};
         if (type == GRAFT_TYPE_Q8_0)
-            put_converted(y, codes_of_32(type, p), true, d, NULL);
+            put_converted(y, row_codes(type, r, b), true, d, NULL);
         else if (type == GRAFT_TYPE_MLX8)
-            put_converted(y, codes_of_32(type, p), false, d, m);
+            put_converted(y, row_codes(type, r, b), false, d, m);
         else
-            put_chosen(y, codes_of_32(type, p),
+            put_chosen(y, row_codes(type, r, b),
                        round_32(levels_of_32(type, f, 0), levels_of_32(type, f, 16)));
     }
 }
@@ -214,10 +228,17 @@ ALWAYS_INLINE void fill_row_32(graft_type type, const struct row_32 *r, int64_t 
     static void row_##name(const struct matrix *w, int64_t row, int64_t first, int64_t n,          \
                            uint16_t *y)                                                            \
     {                                                                                              \
+        const graft_type type = GRAFT_TYPE_##TYPE;                                                 \
         const int64_t block = first / Q8_BLOCK;                                                    \
-        const struct row_32 r = {w, row, block,                                                    \
-                                 block_at(w, row, block, bytes_of_32(GRAFT_TYPE_##TYPE))};         \
-        fill_row_32(GRAFT_TYPE_##TYPE, &r, n / Q8_BLOCK, y);                                       \
+        struct row_32 r = {w, LAYOUT_FILE, row, block,                                             \
+                           block_at(w, row, block, bytes_of_32(type))};                            \
+        if (split_code_bytes(type) && w->layout == LAYOUT_SPLIT) {                                 \
+            r.layout = LAYOUT_SPLIT;                                                               \
+            r.p = block_at(w, row, 0, 0);                                                          \
+            fill_row_32(type, &r, n / Q8_BLOCK, y);                                                \
+        } else {                                                                                   \
+            fill_row_32(type, &r, n / Q8_BLOCK, y);                                                \
+        }                                                                                          \
     }
 KERNEL_Q8_TYPES(ROW_32)
 
