@@ -2,6 +2,7 @@
 #ifndef GRAFT_H
 #define GRAFT_H
 
+#include <graft/adapter.h>
 #include <graft/bench.h>
 #include <graft/model.h>
 #include <graft/runtime.h>

@@ -247,6 +247,11 @@ void adapter_release(struct adapter **adapter)
         adapter_free(a);
 }
 
+const struct model *adapter_model(const struct adapter *adapter)
+{
+    return adapter->model;
+}
+
 const struct adapter_info *adapter_info(const struct adapter *adapter)
 {
     return &adapter->info;

@@ -62,6 +62,7 @@ struct adapter *
 adapter_acquire(struct adapter *adapter);       /* one more reference, to give back with: */
 void adapter_release(struct adapter **adapter); /* NULL allowed; the last one frees */
 
+const struct model *adapter_model(const struct adapter *adapter); /* that it was opened for */
 const struct adapter_info *adapter_info(const struct adapter *adapter);
 const struct adapter_target *adapter_targets(const struct adapter *adapter, int *n);
 /* For a delta_set, which borrows: the reference must be kept meanwhile. */

@@ -4,11 +4,14 @@
 #ifndef GRAFT_API_INTERNAL_H
 #define GRAFT_API_INTERNAL_H
 
+#include "adapter/adapter.h"
 #include "base/base.h"
 #include "generate/generate.h"
 #include "model/model.h"
 
 #include <graft/graft.h>
+
+#include <pthread.h>
 
 struct graft_tokenizer {
     graft_runtime *runtime;
@@ -21,7 +24,31 @@ struct graft_model {
     struct graft_tokenizer tokenizer; /* the model's own, borrowed */
     char (*labels)[24];               /* [n_labels] made-up names, or NULL */
     uint64_t n_params, weight_bytes;
+    pthread_mutex_t lock; /* of: */
+    struct mix *mix;      /* of new sessions, NULL: none */
 };
+
+enum { MIX_MAX = 64 }; /* adapters in a mix */
+
+/* Handles are the objects themselves under their public names. */
+static inline struct adapter *adapter_of(const graft_adapter *handle)
+{
+    return (struct adapter *)(uintptr_t)handle;
+}
+static inline graft_adapter *adapter_handle(struct adapter *adapter)
+{
+    return (graft_adapter *)(void *)adapter;
+}
+static inline struct mix *mix_of(const graft_mix *handle)
+{
+    return (struct mix *)(uintptr_t)handle;
+}
+static inline graft_mix *mix_handle(struct mix *mix)
+{
+    return (graft_mix *)(void *)mix;
+}
+/* A reference to the mix of new sessions, to be released; NULL: none. */
+struct mix *model_default_mix(const struct graft_model *model);
 
 /* Leaves the function with INVALID_ARGUMENT when a pointer is NULL. */
 #define REQUIRE(pointer)                                                                           \

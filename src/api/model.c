@@ -60,6 +60,7 @@ graft_status graft_model_open(graft_runtime *runtime, const char *path,
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a model");
     }
     m->runtime = runtime;
+    pthread_mutex_init(&m->lock, NULL);
     struct model_options inner = {.map = o.load == GRAFT_LOAD_COPY ? MAP_COPY : MAP_SHARED_FILE};
     status = model_resolve(mem, path, &found, error);
     if (status == GRAFT_OK) {
@@ -87,7 +88,9 @@ void graft_model_close(graft_model **model)
     graft_model *m = *model;
     *model = NULL;
     struct mem *mem = &m->runtime->mem;
+    mix_release(&m->mix);
     model_close(&m->model);
+    pthread_mutex_destroy(&m->lock);
     mem_free(mem, m->labels);
     mem_free(mem, m);
 }

@@ -34,7 +34,15 @@ graft_status graft_session_open(const graft_model *model, const graft_session_op
     if (status == GRAFT_OK) {
         status = sampling_read(&o.sampling, error);
     }
-    return status == GRAFT_OK ? session_open(model->model, &o, out, error) : status;
+    if (status == GRAFT_OK) {
+        status = session_open(model->model, &o, out, error);
+    }
+    if (status == GRAFT_OK) {
+        struct mix *mix = model_default_mix(model);
+        session_set_mix(*out, mix, GRAFT_KV_CONTINUE);
+        mix_release(&mix);
+    }
+    return status;
 }
 
 void graft_session_close(graft_session **session)

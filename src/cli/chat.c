@@ -7,6 +7,7 @@
 #include "generate.h"
 #include "line.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 enum { MAX_LINE = 1 << 20 };
@@ -17,6 +18,7 @@ struct chat {
     struct cli_sampling sampling;
     graft_message *messages; /* role: static text; content: owned, but for the system prompt */
     size_t n_messages, capacity;
+    graft_kv_policy policy; /* of swaps */
     bool interactive;
     bool done;
     struct line_reader *lines;
@@ -28,7 +30,8 @@ static error_t parse_chat(int key, char *arg, struct argp_state *state)
     (void)arg;
     if (key == ARGP_KEY_INIT) {
         state->child_inputs[0] = &c->sampling;
-        state->child_inputs[1] = &c->common;
+        state->child_inputs[1] = &c->common.adapters;
+        state->child_inputs[2] = &c->common;
         return 0;
     }
     if (key == ARGP_KEY_END && c->common.json) {
@@ -37,8 +40,10 @@ static error_t parse_chat(int key, char *arg, struct argp_state *state)
     return ARGP_ERR_UNKNOWN;
 }
 
-static const struct argp_child chat_children[] = {
-    {&cli_sampling_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child chat_children[] = {{&cli_sampling_argp, 0, NULL, 0},
+                                                  {&cli_adapters_argp, 0, NULL, 0},
+                                                  {&cli_common_argp, 0, NULL, 0},
+                                                  {0}};
 static const struct argp chat_argp = {
     .parser = parse_chat,
     .children = chat_children,
@@ -213,6 +218,72 @@ static int command_temp(struct chat *c, const char *argument)
     return CLI_OK;
 }
 
+static int command_adapter(struct chat *c, const char *argument)
+{
+    if (argument[0] == '\0') {
+        fputs("  ", stdout);
+        cli_print_mix(&c->s);
+        putchar('\n');
+        for (size_t i = 0; i < c->s.n_adapters; i++) {
+            printf("  open: %s\n", c->s.adapters[i].name);
+        }
+        return CLI_OK;
+    }
+    return cli_swap_text(&c->s, &c->common.adapters, argument, c->policy);
+}
+
+static int command_base(struct chat *c, const char *argument)
+{
+    (void)argument;
+    return cli_swap(&c->s, NULL, 0, c->policy);
+}
+
+/* Another weight for one member of the mix. */
+static int command_scale(struct chat *c, const char *argument)
+{
+    size_t size = strcspn(argument, " \t");
+    const char *number = argument + size + strspn(argument + size, " \t");
+    char *end;
+    double weight = strtod(number, &end);
+    if (size == 0 || end == number || *end != '\0' || !(weight >= -1e6 && weight <= 1e6)) {
+        return cli_fail_text("/scale wants an adapter and its weight, as in /scale ./coder 0.5");
+    }
+    graft_adapter *adapter;
+    graft_member members[64];
+    int status = cli_open_adapter(&c->s, &c->common.adapters, argument, size, &adapter);
+    if (status != CLI_OK) {
+        return status;
+    }
+    graft_mix *mix = graft_session_mix(c->s.session);
+    size_t n = graft_mix_size(mix), at = 0;
+    for (size_t i = 0; i < n; i++) {
+        members[i] = graft_mix_member(mix, i);
+        at += at == i && members[i].adapter != adapter;
+    }
+    if (at < n) {
+        members[at].weight = (float)weight;
+        status = cli_swap(&c->s, members, n, c->policy);
+    } else {
+        status =
+            cli_fail_text("%.*s is not applied: /adapter or /mix do that", (int)size, argument);
+    }
+    graft_mix_close(&mix);
+    return status;
+}
+
+static int command_kv(struct chat *c, const char *argument)
+{
+    if (strcmp(argument, "continue") == 0) {
+        c->policy = GRAFT_KV_CONTINUE;
+    } else if (strcmp(argument, "replay") == 0) {
+        c->policy = GRAFT_KV_REPLAY;
+    } else {
+        return cli_fail_text("/kv wants continue (the next mix reads the cache as it is) or replay "
+                             "(it computes it again)");
+    }
+    return CLI_OK;
+}
+
 static int command_stats(struct chat *c, const char *argument)
 {
     (void)argument;
@@ -229,6 +300,11 @@ static const struct command commands[] = {
     {"/reset", "", "forget the conversation, keep the system prompt", command_reset},
     {"/system", "[TEXT]", "begin anew with this system prompt", command_system},
     {"/temp", "T", "set the temperature; 0 is greedy", command_temp},
+    {"/adapter", "[ADAPTER]", "graft this adapter on; alone: what is applied", command_adapter},
+    {"/mix", "A=W B=W", "several, with weights", command_adapter},
+    {"/scale", "A W", "another weight for one of them", command_scale},
+    {"/base", "", "no adapter", command_base},
+    {"/kv", "WAY", "at a swap, the cache: replay (default) or continue", command_kv},
     {"/stats", "", "how full the context is", command_stats},
     {"/exit", "", "leave (Ctrl-D too)", command_exit},
     {NULL, NULL, NULL, NULL},
@@ -237,7 +313,7 @@ static const struct command commands[] = {
 static void list_commands(void)
 {
     for (const struct command *k = commands; k->name != NULL; k++) {
-        printf("  %-7s %-6s %s\n", k->name, k->argument, k->summary);
+        printf("  %-8s %-9s %s\n", k->name, k->argument, k->summary);
     }
 }
 
@@ -352,7 +428,8 @@ static int chat_on(struct chat *c)
 
 int verb_chat(int argc, char **argv)
 {
-    struct chat chat = {.interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+    struct chat chat = {.policy = GRAFT_KV_REPLAY,
+                        .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     cli_sampling_init(&chat.sampling);
     argp_parse(&chat_argp, argc, argv, 0, NULL, &chat);
     cli_catch_interrupt();

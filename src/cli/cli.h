@@ -34,13 +34,29 @@ int verb_version(int argc, char **argv);
 
 /* ---- options (options.c) ------------------------------------------------------------------ */
 
+/* Adapters that were typed (adapters.c): an argp child whose input is this. */
+enum { CLI_ADAPTERS = 16 };
+struct cli_use {
+    const char *name; /* [size], not terminated */
+    size_t size;
+    float weight;
+};
+struct cli_adapters {
+    struct cli_use uses[CLI_ADAPTERS];
+    int n;
+    const char *type; /* of the factors in memory; NULL: as stored */
+    double scale;     /* 0: not given */
+};
+extern const struct argp cli_adapters_argp;
+
 /* Options of every verb that opens a model: an argp child whose input is this. */
 struct cli_common {
     const char *model; /* as typed; NULL: the model that ships */
     int threads;       /* 0: one per core */
     bool json, verbose, quiet;
-    bool copy;     /* --no-mmap */
-    bool affinity; /* --affinity */
+    bool copy;                    /* --no-mmap */
+    bool affinity;                /* --affinity */
+    struct cli_adapters adapters; /* of the verbs that have that child */
 };
 extern const struct argp cli_common_argp;
 
@@ -63,16 +79,24 @@ extern const struct argp cli_context_argp;
 /* Checked values for argp parsers: a wrong one ends the program with status 2. */
 int64_t cli_parse_int(struct argp_state *state, const char *option, const char *arg, int64_t min,
                       int64_t max);
+double cli_parse_number(struct argp_state *state, const char *option, const char *arg, double min,
+                        double max);
 const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg);
 graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, const char *arg);
 
 /* ---- opening (open.c) --------------------------------------------------------------------- */
 
-/* Runtime, then model; on failure prints why and returns CLI_FAILED with nothing open. */
+struct cli_adapter {
+    char *name; /* as typed */
+    graft_adapter *handle;
+};
+/* Runtime, then model, then adapters; on failure prints why and returns CLI_FAILED with nothing open. */
 struct cli_session {
     graft_runtime *runtime;
     graft_model *model;
     graft_session *session;
+    struct cli_adapter *adapters; /* [n_adapters], all that were opened */
+    size_t n_adapters;
 };
 int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
 int cli_open_model(const struct cli_common *common, struct cli_session *out);
@@ -85,6 +109,22 @@ void cli_close(struct cli_session *s);
 char *cli_model_path(const char *name);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; created when absent. NULL: none. */
 char *cli_home(void);
+
+/* ---- adapters (adapters.c) ---------------------------------------------------------------- */
+
+/* Opens the adapter name[0..size), once. The handle is borrowed from the session. */
+int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
+                     size_t size, graft_adapter **out);
+/* Opens what was typed and applies it to the model, for the sessions that follow. */
+int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how);
+void cli_close_adapters(struct cli_session *s);
+/* The session's mix as "a=0.7 + b=0.3" on stdout. */
+void cli_print_mix(const struct cli_session *s);
+/* Gives the session another mix, n 0: the base model, and prints how long that took. */
+int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft_kv_policy policy);
+/* The same from words ADAPTER[=WEIGHT]. */
+int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
+                  graft_kv_policy policy);
 
 /* ---- talking to people (report.c) --------------------------------------------------------- */
 

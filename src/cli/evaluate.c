@@ -10,7 +10,8 @@ static error_t parse_evaluation(int key, char *arg, struct argp_state *state)
     if (key == ARGP_KEY_INIT) {
         state->child_inputs[0] = &e->input;
         state->child_inputs[1] = &e->session;
-        state->child_inputs[2] = &e->common;
+        state->child_inputs[2] = &e->common.adapters;
+        state->child_inputs[3] = &e->common;
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
@@ -18,6 +19,7 @@ static error_t parse_evaluation(int key, char *arg, struct argp_state *state)
 
 static const struct argp_child evaluation_children[] = {{&cli_input_argp, 0, NULL, 0},
                                                         {&cli_context_argp, 0, NULL, 0},
+                                                        {&cli_adapters_argp, 0, NULL, 0},
                                                         {&cli_common_argp, 0, NULL, 0},
                                                         {0}};
 const struct argp cli_evaluation_argp = {.parser = parse_evaluation,

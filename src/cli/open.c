@@ -91,6 +91,8 @@ int cli_open_model(const struct cli_common *common, struct cli_session *out)
         status = CLI_FAILED;
     } else if (graft_model_open(out->runtime, path, &options, &out->model, &error) != GRAFT_OK) {
         status = cli_fail(&error);
+    } else {
+        status = cli_apply_adapters(out, &common->adapters);
     }
     mem_free(NULL, path);
     if (status != CLI_OK) {
@@ -140,6 +142,7 @@ int cli_open_session(struct cli_session *s, struct cli_sampling *sampling)
 void cli_close(struct cli_session *s)
 {
     graft_session_close(&s->session);
+    cli_close_adapters(s);
     graft_model_close(&s->model);
     graft_runtime_close(&s->runtime);
 }

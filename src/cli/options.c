@@ -20,8 +20,8 @@ int64_t cli_parse_int(struct argp_state *state, const char *option, const char *
     return value;
 }
 
-static double parse_number(struct argp_state *state, const char *option, const char *arg,
-                           double min, double max)
+double cli_parse_number(struct argp_state *state, const char *option, const char *arg, double min,
+                        double max)
 {
     char *end;
     errno = 0;
@@ -181,13 +181,13 @@ static error_t parse_penalties(int key, char *arg, struct argp_state *state)
     struct cli_sampling *s = state->input;
     switch (key) {
     case KEY_REPEAT:
-        s->repeat = parse_number(state, "--repeat-penalty", arg, 1e-3, 1e3);
+        s->repeat = cli_parse_number(state, "--repeat-penalty", arg, 1e-3, 1e3);
         return 0;
     case KEY_PRESENCE:
-        s->presence = parse_number(state, "--presence-penalty", arg, -100, 100);
+        s->presence = cli_parse_number(state, "--presence-penalty", arg, -100, 100);
         return 0;
     case KEY_FREQUENCY:
-        s->frequency = parse_number(state, "--frequency-penalty", arg, -100, 100);
+        s->frequency = cli_parse_number(state, "--frequency-penalty", arg, -100, 100);
         return 0;
     case KEY_WINDOW:
         s->window = cli_parse_int(state, "--repeat-last-n", arg, 0, INT32_MAX);
@@ -212,16 +212,16 @@ static error_t parse_sampling(int key, char *arg, struct argp_state *state)
         s->seed_given = true;
         return 0;
     case KEY_TEMP:
-        s->temperature = parse_number(state, "--temp", arg, 0, 100);
+        s->temperature = cli_parse_number(state, "--temp", arg, 0, 100);
         return 0;
     case KEY_TOP_K:
         s->top_k = cli_parse_int(state, "--top-k", arg, 0, INT32_MAX);
         return 0;
     case KEY_TOP_P:
-        s->top_p = parse_number(state, "--top-p", arg, 1e-6, 1);
+        s->top_p = cli_parse_number(state, "--top-p", arg, 1e-6, 1);
         return 0;
     case KEY_MIN_P:
-        s->min_p = parse_number(state, "--min-p", arg, 0, 1);
+        s->min_p = cli_parse_number(state, "--min-p", arg, 0, 1);
         return 0;
     case KEY_SYSTEM:
         s->system_prompt = arg;

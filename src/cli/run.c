@@ -24,7 +24,8 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->input;
         state->child_inputs[1] = &a->sampling;
-        state->child_inputs[2] = &a->common;
+        state->child_inputs[2] = &a->common.adapters;
+        state->child_inputs[3] = &a->common;
         return 0;
     case KEY_RAW:
         a->raw = true;
@@ -54,6 +55,7 @@ static const struct argp_option run_options[] = {
 static const struct argp_child run_children[] = {
     {&cli_input_argp, 0, NULL, 0},
     {&cli_sampling_argp, 0, NULL, 0},
+    {&cli_adapters_argp, 0, NULL, 0},
     {&cli_common_argp, 0, NULL, 0},
     {0},
 };

@@ -8,9 +8,11 @@
 #ifndef GRAFT_GENERATE_H
 #define GRAFT_GENERATE_H
 
+#include "adapter/adapter.h"
 #include "base/base.h"
 #include "model/model.h"
 
+#include <graft/adapter.h>
 #include <graft/session.h>
 
 /* ---- sampler ------------------------------------------------------------------------------ */
@@ -69,6 +71,12 @@ int session_context(const struct graft_session *s);
 size_t session_kv_bytes(const struct graft_session *s);
 graft_status session_set_sampling(struct graft_session *s, const graft_sampling *sampling,
                                   graft_error *error);
+/* The mix of the rows to come, NULL: the base model. The session takes a reference of its own and gives
+ * back the one that it had. REPLAY forgets the cache if that changes what rows compute. Cannot fail. */
+void session_set_mix(struct graft_session *s, struct mix *mix, graft_kv_policy policy);
+struct mix *session_mix(const struct graft_session *s); /* borrowed */
+void session_enable_mix(struct graft_session *s, bool on, graft_kv_policy policy);
+bool session_mix_enabled(const struct graft_session *s);
 graft_status session_top(const struct graft_session *s, size_t n, graft_token_id *ids,
                          float *logprobs, graft_error *error);
 

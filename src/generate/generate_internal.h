@@ -68,12 +68,16 @@ struct graft_session {
     int logits_row;
     size_t logits_after;
     graft_finish finish;
-    bool answering; /* the stream has begun */
+    bool answering;  /* the stream has begun */
+    struct mix *mix; /* a reference, or NULL */
+    bool mix_off;    /* rows are the base model's all the same */
     bool ignore_eos;
     graft_token_id *stop_ids;
     size_t n_stop_ids;
 };
 
+/* Of the rows to come; NULL: the base model. */
+const struct delta_set *session_deltas(const struct graft_session *s);
 /* No token can follow: an end token, a stop, or a full context. */
 bool session_is_over(const struct graft_session *s);
 /* The record that ends an answer: what is still held back, once. */

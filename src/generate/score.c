@@ -61,6 +61,7 @@ static graft_status evaluate(struct graft_session *s, const graft_token_id *ids,
                                       .pos = (int32_t)pos,
                                       .seq = s->seq,
                                       .role = e->role,
+                                      .deltas = session_deltas(s),
                                       .want_logits = e->logits && wanted,
                                       .want_hidden = e->hidden && wanted};
         }

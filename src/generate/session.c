@@ -138,6 +138,7 @@ void session_close(struct graft_session **session)
         mem_free(s->mem, s->tokens);
         mem_free(s->mem, s->roles);
         mem_free(s->mem, s->stop_ids);
+        mix_release(&s->mix);
         mem_free(s->mem, s);
     }
     *session = NULL;
@@ -179,6 +180,7 @@ static graft_status evaluate_rows(struct graft_session *s, size_t first, int n, 
                                   .pos = (int32_t)at,
                                   .seq = s->seq,
                                   .role = (enum role)s->roles[at],
+                                  .deltas = session_deltas(s),
                                   .want_logits = at + 1 == s->n_tokens};
     }
     return model_forward(s->model, s->rows, n, s->workspace, error);

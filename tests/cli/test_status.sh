@@ -55,6 +55,12 @@ for verb in run chat classify perplexity logits; do
     wrong "ctx-size: \"99999999\"" "$verb" -m $nowhere -c 99999999
     wrong "cache-type-k: \"q2\"" "$verb" -m $nowhere --cache-type-k q2
     wrong "cache-type-v: \"\"" "$verb" -m $nowhere --cache-type-v ""
+    wrong "adapter: the name is empty" "$verb" -m $nowhere -a ""
+    wrong "adapter: the name is empty" "$verb" -m $nowhere -a =2
+    wrong "lora-scaled: the name is empty" "$verb" -m $nowhere --lora-scaled :2
+    wrong "adapter: at most 16" "$verb" -m $nowhere -a 1 -a 2 -a 3 -a 4 -a 5 -a 6 -a 7 -a 8 -a 9 \
+        -a 10 -a 11 -a 12 -a 13 -a 14 -a 15 -a 16 -a 17
+    wrong "adapter-scale: \"x\"" "$verb" -m $nowhere --adapter-scale x
 done
 for verb in run chat; do
     wrong "predict: \"-2\"" "$verb" -m $nowhere -n -2
@@ -116,6 +122,11 @@ for verb in run classify perplexity logits tokenize; do
     check "... in one line" err_lines 1
     failed "/nonexistent/text" "$verb" -f /nonexistent/text
     failed "directory" "$verb" -f /
+done
+for verb in run classify perplexity logits; do
+    failed "$nowhere" "$verb" -a $nowhere -p x
+    failed "cannot be held as \"q9\"" "$verb" -a $nowhere --adapter-type q9 -p x
+    check "... in one line" err_lines 1
 done
 failed "$nowhere" detokenize -m $nowhere --tokens 1
 failed "$nowhere" quantize -m $nowhere -o "$scratch/x.gguf"

@@ -1,0 +1,246 @@
+/* adapters.c: adapters on the command line: -a and its aliases, and what chat's commands do.
+ *
+ * ADAPTER is a path, with =WEIGHT behind it where it is not 1. Each is opened once in the life of the
+ * program, whatever it is used for afterwards.
+ */
+#include "cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { KEY_LORA = 0x300, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE };
+
+/* ---- ADAPTER[=WEIGHT] ---- */
+
+/* A number and nothing else. */
+static bool read_weight(const char *text, float *out)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(value)) {
+        return false;
+    }
+    *out = (float)value;
+    return true;
+}
+
+/* What comes after the last `mark` (NUL: none) is the weight, if it is a number and no file is called
+ * so. */
+static struct cli_use read_use(const char *text, char mark)
+{
+    struct cli_use use = {.name = text, .size = strlen(text), .weight = 1};
+    const char *at = mark != '\0' && !path_exists(text) ? strrchr(text, mark) : NULL;
+    if (at != NULL && at > text && read_weight(at + 1, &use.weight)) {
+        use.size = (size_t)(at - text);
+    }
+    return use;
+}
+
+static void add_use(struct cli_adapters *a, struct argp_state *state, const char *option,
+                    const char *text, char mark)
+{
+    if (text[0] == '\0' || text[0] == mark) {
+        argp_error(state, "%s: the name is empty", option);
+    }
+    if (a->n == CLI_ADAPTERS) {
+        argp_error(state, "%s: at most %d adapters", option, CLI_ADAPTERS);
+    }
+    a->uses[a->n++] = read_use(text, mark);
+}
+
+static error_t parse_adapters(int key, char *arg, struct argp_state *state)
+{
+    struct cli_adapters *a = state->input;
+    switch (key) {
+    case 'a':
+        add_use(a, state, "--adapter", arg, '=');
+        return 0;
+    case KEY_LORA:
+        add_use(a, state, "--lora", arg, '\0');
+        return 0;
+    case KEY_LORA_SCALED:
+        add_use(a, state, "--lora-scaled", arg, ':');
+        return 0;
+    case KEY_TYPE:
+        a->type = cli_parse_name(state, "--adapter-type", arg);
+        return 0;
+    case KEY_SCALE:
+        a->scale = cli_parse_number(state, "--adapter-scale", arg, -1e6, 1e6);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option adapter_options[] = {
+    {NULL, 0, NULL, 0, "Adapters:", 2},
+    {"adapter", 'a', "ADAPTER[=WEIGHT]", 0,
+     "Graft this adapter on (PEFT or MLX directory, GGUF file); repeatable: a mix", 2},
+    {"adapter-path", 0, NULL, OPTION_ALIAS, NULL, 2},
+    {"lora", KEY_LORA, "FILE", 0, "The same, as other programs call it", 2},
+    {"lora-scaled", KEY_LORA_SCALED, "FILE:WEIGHT", 0, "Likewise, with a weight", 2},
+    {"adapter-type", KEY_TYPE, "TYPE", 0,
+     "Hold factors as bf16, int8 or q4; default: as they are stored", 2},
+    {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 2},
+    {0},
+};
+const struct argp cli_adapters_argp = {.options = adapter_options, .parser = parse_adapters};
+
+/* ---- opening ---- */
+
+static struct cli_adapter *find_open(struct cli_session *s, const char *name, size_t size)
+{
+    for (size_t i = 0; i < s->n_adapters; i++) {
+        if (strlen(s->adapters[i].name) == size && memcmp(s->adapters[i].name, name, size) == 0) {
+            return &s->adapters[i];
+        }
+    }
+    return NULL;
+}
+
+/* Room for one more, and its name. */
+static struct cli_adapter *add_adapter(struct cli_session *s, const char *name, size_t size)
+{
+    struct cli_adapter *grown =
+        mem_resize(NULL, s->adapters, (s->n_adapters + 1) * sizeof *s->adapters);
+    if (grown == NULL) {
+        return NULL;
+    }
+    s->adapters = grown;
+    s->adapters[s->n_adapters] = (struct cli_adapter){.name = mem_strndup(NULL, name, size)};
+    return s->adapters[s->n_adapters].name != NULL ? &s->adapters[s->n_adapters] : NULL;
+}
+
+int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
+                     size_t size, graft_adapter **out)
+{
+    struct cli_adapter *a = find_open(s, name, size);
+    if (a == NULL) {
+        a = add_adapter(s, name, size);
+        if (a == NULL) {
+            return cli_fail_text("out of memory");
+        }
+        graft_adapter_options options = graft_adapter_options_default();
+        options.type = how->type;
+        options.scale = how->scale;
+        graft_error error = {0};
+        if (graft_adapter_open(s->model, a->name, &options, &a->handle, &error) != GRAFT_OK) {
+            mem_free(NULL, a->name);
+            return cli_fail(&error);
+        }
+        s->n_adapters++;
+    }
+    *out = a->handle;
+    return CLI_OK;
+}
+
+int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how)
+{
+    graft_error error = {0};
+    for (int i = 0; i < how->n; i++) {
+        const struct cli_use *use = &how->uses[i];
+        graft_adapter *adapter;
+        int status = cli_open_adapter(s, how, use->name, use->size, &adapter);
+        if (status != CLI_OK) {
+            return status;
+        }
+        if (graft_model_has_adapter(s->model, adapter)) {
+            return cli_fail_text("%.*s is given twice: add the weights", (int)use->size, use->name);
+        }
+        if (graft_model_apply_adapter(s->model, adapter, use->weight, &error) != GRAFT_OK) {
+            return cli_fail(&error);
+        }
+    }
+    return CLI_OK;
+}
+
+void cli_close_adapters(struct cli_session *s)
+{
+    for (size_t i = 0; i < s->n_adapters; i++) {
+        graft_adapter_close(&s->adapters[i].handle);
+        mem_free(NULL, s->adapters[i].name);
+    }
+    mem_free(NULL, s->adapters);
+    s->adapters = NULL;
+    s->n_adapters = 0;
+}
+
+/* ---- swapping ---- */
+
+static const char *name_of(const struct cli_session *s, const graft_adapter *adapter)
+{
+    for (size_t i = 0; i < s->n_adapters; i++) {
+        if (s->adapters[i].handle == adapter) {
+            return s->adapters[i].name;
+        }
+    }
+    return "?";
+}
+
+void cli_print_mix(const struct cli_session *s)
+{
+    graft_mix *mix = graft_session_mix(s->session);
+    size_t n = graft_mix_size(mix);
+    if (n == 0) {
+        fputs("the base model", stdout);
+    }
+    for (size_t i = 0; i < n; i++) {
+        graft_member member = graft_mix_member(mix, i);
+        printf("%s%s=%g", i > 0 ? " + " : "", name_of(s, member.adapter), (double)member.weight);
+    }
+    graft_mix_close(&mix);
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft_kv_policy policy)
+{
+    graft_error error = {0};
+    graft_mix *mix = NULL;
+    double begun = seconds_now();
+    graft_status status = n > 0 ? graft_mix_open(s->model, members, n, &mix, &error) : GRAFT_OK;
+    if (status == GRAFT_OK) {
+        status = graft_session_set_mix(s->session, mix, policy, &error);
+    }
+    double took = seconds_now() - begun;
+    graft_mix_close(&mix);
+    if (status != GRAFT_OK) {
+        return cli_fail(&error);
+    }
+    putchar('(');
+    cli_print_mix(s);
+    printf(", swapped in %.0f µs)\n", took * 1e6);
+    return CLI_OK;
+}
+
+int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
+                  graft_kv_policy policy)
+{
+    static const char blanks[] = " \t,";
+    graft_member members[CLI_ADAPTERS];
+    size_t n = 0;
+    for (text += strspn(text, blanks); *text != '\0'; text += strspn(text, blanks)) {
+        char word[4096];
+        size_t size = strcspn(text, blanks);
+        if (size >= sizeof word || n == CLI_ADAPTERS) {
+            return cli_fail_text("at most %d adapters, with names of at most %zu bytes",
+                                 CLI_ADAPTERS, sizeof word - 1);
+        }
+        memcpy(word, text, size);
+        word[size] = '\0';
+        text += size;
+        struct cli_use use = read_use(word, '=');
+        int status = cli_open_adapter(s, how, use.name, use.size, &members[n].adapter);
+        if (status != CLI_OK) {
+            return status;
+        }
+        members[n++].weight = use.weight;
+    }
+    return cli_swap(s, members, n, policy);
+}
