@@ -22,10 +22,12 @@ const struct kernels dotprod_kernels = {
     .linear_prefill = neon_linear_prefill,
     .linear_transposed = neon_linear_transposed,
     KERNEL_TABLE_REST(neon, NEON_DEQUANTIZE, DOTPROD_DECODE),
+    KERNEL_TABLE_LOWRANK(neon, ROLE_PREFILL),
 };
 const struct kernels i8mm_kernels = {
     .tier = "i8mm",
     .linear_prefill = neon_linear_prefill,
     .linear_transposed = neon_linear_transposed,
     KERNEL_TABLE_REST(neon, NEON_DEQUANTIZE, I8MM_DECODE),
+    KERNEL_TABLE_LOWRANK(neon, ROLE_PREFILL),
 };
