@@ -138,6 +138,8 @@ void file_writer_abort(struct file_writer *w); /* after commit: does nothing */
 /* All of the above for bytes at hand. */
 graft_status file_write_atomic(struct mem *mem, const char *path, const void *bytes, size_t size,
                                graft_error *error);
+/* Flushes which names a folder has: what was made, renamed or removed in it. */
+graft_status folder_sync(const char *folder, graft_error *error);
 
 /* A folder that appears whole: files go into `work`, which commit renames to the target. That may exist as
  * an empty folder; IO when there is something in it. Abort (also after a commit, which it does not undo)

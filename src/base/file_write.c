@@ -128,7 +128,7 @@ graft_status file_writer_pad(struct file_writer *w, size_t alignment, graft_erro
 
 /* Without this a crash of the machine may bring the old name back. Folders that cannot be flushed
  * (some network and memory file systems say EINVAL) are as good as they get. */
-static graft_status sync_folder(const char *folder, graft_error *error)
+graft_status folder_sync(const char *folder, graft_error *error)
 {
     graft_status status = GRAFT_OK;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -165,7 +165,7 @@ graft_status file_writer_commit(struct file_writer *w, graft_error *error)
     }
     mem_free(w->mem, w->temporary);
     w->temporary = NULL;
-    status = sync_folder(folder, error);
+    status = folder_sync(folder, error);
 done:
     mem_free(w->mem, folder);
     file_writer_abort(w);
