@@ -322,7 +322,7 @@ graft_status registry_add(struct registry *r, const char *path, const struct reg
                           graft_error *error)
 {
     struct change c;
-    struct registry_version_id id;
+    struct registry_version_id id = {0};
     graft_status status = change_begin(&c, r, error);
     if (status == GRAFT_OK)
         status = add_one(&c, path, card, where, &id, error);
@@ -382,7 +382,7 @@ static void add_found(struct change *c, const struct buf *paths, registry_report
     for (size_t i = 0; i < paths->size / sizeof(char *); i++) {
         const char *path;
         graft_error why = {0};
-        struct registry_version_id id;
+        struct registry_version_id id = {0};
         memcpy(&path, paths->data + i * sizeof(path), sizeof(path));
         graft_status status = add_one(c, path, NULL, REGISTRY_ADD, &id, &why);
         *added += status == GRAFT_OK;

@@ -107,7 +107,7 @@ static const char *take_string(struct cursor *c, size_t limit)
     const char *text = (const char *)take(c, length + 1);
     for (size_t i = 0, step; i < length; i += step) {
         uint32_t code;
-        step = (size_t)utf8_decode(text + i, length - i, &code);
+        step = (uint8_t)text[i] < 0x80 ? 1 : (size_t)utf8_decode(text + i, length - i, &code);
         if (!step) {
             c->bad = true;
             return "";
