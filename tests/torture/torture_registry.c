@@ -302,6 +302,16 @@ static uint64_t check_state(struct fixture *f, uint64_t least)
     return stats.generation;
 }
 
+/* Until the child has done that many steps, so that it is killed in the middle of one and not while it starts. */
+static void await_steps(pid_t child, const atomic_ullong *done, uint64_t wanted)
+{
+    int status;
+    while (atomic_load(done) < wanted) {
+        assert_int_equal(waitpid(child, &status, WNOHANG), 0);
+        usleep(200);
+    }
+}
+
 static void a_killed_process_leaves_a_state_that_was_published(void **state)
 {
     (void)state;
@@ -323,7 +333,8 @@ static void a_killed_process_leaves_a_state_that_was_published(void **state)
             run_script(f.home, folder, generation, done);
             _exit(1);
         }
-        usleep(rng_u32(&rng) % 40000);
+        await_steps(child, done, generation + rng_u32(&rng) % 4);
+        usleep(rng_u32(&rng) % 10000);
         kill(child, SIGKILL);
         int status;
         assert_int_equal(waitpid(child, &status, 0), child);
