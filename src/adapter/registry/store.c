@@ -126,7 +126,8 @@ graft_status store_snapshot(const struct store *store, struct snapshot **out, gr
         return store_no_memory(error);
     s->mem = store->mem;
     atomic_init(&s->references, 1);
-    graft_status status = file_map_open(&s->map, store->mem, store->index, MAP_SHARED_FILE, &why);
+    /* A copy: whoever lets go of the last map of a file that was replaced would wait for the disk to free it. */
+    graft_status status = file_map_open(&s->map, store->mem, store->index, MAP_COPY, &why);
     if (status == GRAFT_OK) {
         status = index_parse(&s->view, s->map.data, s->map.size, &why);
         error_at_file(&why, store->index);
