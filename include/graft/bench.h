@@ -22,7 +22,7 @@ enum { GRAFT_BENCH_LIST_MAX = 16 };
  * are. */
 typedef struct graft_bench_options {
     size_t struct_size;
-    /* "limits", "decode", "prefill", "attention", "linear" or "load". */
+    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters" or "swap". */
     const char *bench;
     const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
@@ -42,6 +42,11 @@ typedef struct graft_bench_options {
     graft_kv_type cache_k, cache_v; /* default F16 */
     graft_progress_fn progress;     /* NULL: none; units: the call's own */
     void *progress_user;
+    /* adapters and swap: random adapters on all linears of the blocks, of this rank (default 16), with factors
+     * held as "bf16" (default), "int8" or "q4"; as DoRA (default false). */
+    int rank;
+    const char *adapter_type;
+    bool dora;
 } graft_bench_options;
 GRAFT_API void graft_bench_options_init(graft_bench_options *options, size_t struct_size);
 static inline graft_bench_options graft_bench_options_default(void)

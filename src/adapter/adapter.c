@@ -197,6 +197,7 @@ static void adapter_free(struct adapter *adapter)
     struct mem *mem = adapter->mem;
     json_decref(adapter->metadata);
     json_decref(adapter->card);
+    delta_set_close(&adapter->alone);
     mem_free(mem, adapter->builds);
     mem_free(mem, adapter->targets);
     mem_free(mem, adapter->lowranks);
@@ -224,6 +225,10 @@ graft_status adapter_open(const struct model *model, const char *path,
         status = parse(&spec, &source, options, error);
     if (status == GRAFT_OK)
         status = build(adapter, &spec, &source, options, path, error);
+    if (status == GRAFT_OK) {
+        const struct delta_member member = adapter_member(adapter, 1);
+        status = delta_set_open(model, &member, 1, &adapter->alone, error);
+    }
     spec_free(&spec);
     source_close(&source);
     if (status != GRAFT_OK)

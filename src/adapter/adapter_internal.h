@@ -178,6 +178,7 @@ struct adapter {
     struct adapter_target *targets;  /* [n_builds] */
     const struct lowrank **lowranks; /* [model_n_sites] */
     uint8_t *memory;                 /* of all factors and vectors */
+    struct delta_set *alone;         /* what rows read under this adapter with weight 1 */
     struct arena arena;              /* names */
     json_t *metadata, *card;
     struct adapter_info info;

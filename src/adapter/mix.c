@@ -8,7 +8,8 @@
 struct mix {
     atomic_int references;
     struct mem *mem;
-    struct delta_set *deltas; /* NULL: nothing to apply */
+    const struct delta_set *deltas; /* NULL: nothing to apply */
+    struct delta_set *own;          /* the same, unless they are those of an adapter alone */
     uint8_t digest[32];
     int n_parts;
     struct mix_part parts[];
@@ -35,13 +36,18 @@ static graft_status make_digest(struct mix *mix, graft_error *error)
 static graft_status make_deltas(struct mix *mix, const struct model *model, graft_error *error)
 {
     int n = 0;
+    if (mix->n_parts == 1 && mix->parts[0].weight == 1) { /* the common case: a swap is a pointer */
+        mix->deltas = mix->parts[0].adapter->alone;
+        return GRAFT_OK;
+    }
     struct delta_member *members = mem_calloc(mix->mem, (size_t)mix->n_parts + 1, sizeof *members);
     if (!members)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a mix");
     for (int i = 0; i < mix->n_parts; i++)
         if (mix->parts[i].weight != 0)
             members[n++] = adapter_member(mix->parts[i].adapter, mix->parts[i].weight);
-    graft_status status = n ? delta_set_open(model, members, n, &mix->deltas, error) : GRAFT_OK;
+    graft_status status = n ? delta_set_open(model, members, n, &mix->own, error) : GRAFT_OK;
+    mix->deltas = mix->own;
     mem_free(mix->mem, members);
     return status;
 }
@@ -90,7 +96,7 @@ void mix_release(struct mix **mix)
     *mix = NULL;
     if (!m || atomic_fetch_sub_explicit(&m->references, 1, memory_order_acq_rel) != 1)
         return;
-    delta_set_close(&m->deltas);
+    delta_set_close(&m->own);
     for (int i = 0; i < m->n_parts; i++)
         adapter_release(&m->parts[i].adapter);
     mem_free(m->mem, m);

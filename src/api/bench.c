@@ -2,11 +2,18 @@
 #include "bench/bench.h"
 #include "api/api_internal.h"
 
-enum { ROWS_LIMIT = 64, TOKENS_LIMIT = 4096, SAMPLES_LIMIT = 64, CONTEXT_LIMIT = 1 << 20 };
+enum {
+    ROWS_LIMIT = 64,
+    TOKENS_LIMIT = 4096,
+    SAMPLES_LIMIT = 64,
+    CONTEXT_LIMIT = 1 << 20,
+    RANK_LIMIT = 1024
+};
 
 void graft_bench_options_init(graft_bench_options *options, size_t struct_size)
 {
-    graft_bench_options defaults = {.shape = "qwen2.5-0.5b", .type = "q8_0"};
+    graft_bench_options defaults = {
+        .shape = "qwen2.5-0.5b", .type = "q8_0", .rank = 16, .adapter_type = "bf16"};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -38,6 +45,15 @@ static graft_status check(const graft_bench_options *o, graft_error *error)
     }
     if ((unsigned)o->cache_k > GRAFT_KV_Q8 || (unsigned)o->cache_v > GRAFT_KV_Q8) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "no such type of cache");
+    }
+    if (o->rank < 1 || o->rank > RANK_LIMIT) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "rank must be from 1 to %d", RANK_LIMIT);
+    }
+    if (o->adapter_type == NULL ||
+        (strcmp(o->adapter_type, "bf16") != 0 && strcmp(o->adapter_type, "int8") != 0 &&
+         strcmp(o->adapter_type, "q4") != 0)) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "factors of random adapters are held as bf16, int8 or q4");
     }
     graft_status status =
         check_list("contexts", o->contexts, o->n_contexts, 1, CONTEXT_LIMIT, error);

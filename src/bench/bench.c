@@ -17,9 +17,10 @@ static const struct {
     graft_status (*run)(struct bench *b, graft_error *error);
     bool needs_model, needs_limits;
 } BENCHES[] = {
-    {"limits", bench_limits, false, true},  {"decode", bench_decode, true, true},
-    {"prefill", bench_prefill, true, true}, {"attention", bench_attention, true, true},
-    {"linear", bench_linear, true, true},   {"load", bench_load, true, true},
+    {"limits", bench_limits, false, true},    {"decode", bench_decode, true, true},
+    {"prefill", bench_prefill, true, true},   {"attention", bench_attention, true, true},
+    {"linear", bench_linear, true, true},     {"load", bench_load, true, true},
+    {"adapters", bench_adapters, true, true}, {"swap", bench_swap, true, true},
 };
 
 const char *bench_shapes(void)
@@ -192,7 +193,7 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
     if (i == ARRAY_LEN(BENCHES))
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "no bench \"%s\"; known are limits, decode, prefill, attention, linear, "
-                         "load",
+                         "load, adapters, swap",
                          options->bench);
     open_scalar(&b);
     graft_status status = GRAFT_OK;

@@ -7,10 +7,12 @@
 #ifndef GRAFT_BENCH_INTERNAL_H
 #define GRAFT_BENCH_INTERNAL_H
 
+#include "adapter/adapter.h"
 #include "bench/bench.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
 
+struct bench;
 enum { SAMPLES_MAX = 64, SUBJECT_SIZE = 320, CASE_NAME_SIZE = 64 };
 
 /* ---- limits of the machine (limits.c, peak.c) --------------------------------------------- */
@@ -85,6 +87,24 @@ graft_status synth_write_config(struct mem *mem, const struct shape *shape, cons
 graft_status vocab_put(struct mem *mem, struct gguf_writer *w, const char *pre, int n,
                        graft_error *error);
 
+/* ---- random adapters (synth_adapter.c) ---------------------------------------------------- */
+
+struct synth_adapter {
+    int rank;
+    bool dora, retype;
+    graft_type type; /* of the factors in memory, with retype */
+    uint64_t seed;
+};
+/* As the options ask for, seed 1. */
+struct synth_adapter synth_adapter_of(const graft_bench_options *options);
+/* In a folder of its own, for b->model. *folder is to be removed. */
+graft_status synth_adapter_write(struct bench *b, const struct synth_adapter *adapter,
+                                 char **folder, graft_error *error);
+void synth_adapter_remove(struct bench *b, char **folder); /* sets it to NULL */
+/* Written, opened, and removed again. */
+graft_status synth_adapter_open(struct bench *b, const struct synth_adapter *how,
+                                struct adapter **out, graft_error *error);
+
 /* ---- one run (bench.c) -------------------------------------------------------------------- */
 
 struct bench {
@@ -129,8 +149,8 @@ struct bench_case {
 graft_status bench_measure(struct bench *b, const struct bench_case *cases, int n,
                            graft_error *error);
 /* "value" of samples that were taken elsewhere. */
-void bench_report(const struct bench *b, const char *name, const char *unit, const double *values,
-                  int n);
+void bench_report(const struct bench *b, const char *name, const char *unit,
+                  enum bench_clock clock, const double *values, int n);
 /* Samples to take when the caller did not say; `most` when there is time. */
 int bench_samples(const struct bench *b);
 graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,
@@ -144,6 +164,8 @@ double wall_seconds(double since);
 graft_status check_products(struct bench *b, graft_error *error);
 /* The above, and eight rows through the first two blocks. */
 graft_status check_model(struct bench *b, graft_error *error);
+/* The same under an adapter of linears (NULL: none), through all blocks. */
+graft_status check_model_with(struct bench *b, const struct adapter *adapter, graft_error *error);
 /* NUMERIC unless |got − want| is small beside the size of `want`; `through_panels`: as of products that may
  * round to bf16. */
 graft_status check_close(const float *got, const float *want, int64_t n, bool through_panels,
@@ -195,5 +217,7 @@ graft_status bench_prefill(struct bench *b, graft_error *error);
 graft_status bench_attention(struct bench *b, graft_error *error);
 graft_status bench_linear(struct bench *b, graft_error *error);
 graft_status bench_load(struct bench *b, graft_error *error);
+graft_status bench_adapters(struct bench *b, graft_error *error);
+graft_status bench_swap(struct bench *b, graft_error *error);
 
 #endif

@@ -161,7 +161,7 @@ static graft_status report_rate(struct bench *b, int limit, bool alone, int done
         if (status != GRAFT_OK)
             return status;
     }
-    bench_report(b, name, peak ? peak->unit : "GB/s", values, n);
+    bench_report(b, name, peak ? peak->unit : "GB/s", CLOCK_WORKERS, values, n);
     return GRAFT_OK;
 }
 

@@ -34,7 +34,7 @@ static double spread(const double *values, int n)
         least = fmin(least, values[i]);
         most = fmax(most, values[i]);
     }
-    return (most - least) / median(values, n);
+    return most > least ? (most - least) / median(values, n) : 0;
 }
 
 int bench_samples(const struct bench *b)
@@ -68,8 +68,8 @@ static void give(const struct bench *b, graft_bench_result *r)
     b->callback(b->user, r);
 }
 
-void bench_report(const struct bench *b, const char *name, const char *unit, const double *values,
-                  int n)
+void bench_report(const struct bench *b, const char *name, const char *unit,
+                  enum bench_clock clock, const double *values, int n)
 {
     give(b, &(graft_bench_result){.name = name,
                                   .unit = unit,
@@ -77,10 +77,11 @@ void bench_report(const struct bench *b, const char *name, const char *unit, con
                                   .spread = spread(values, n),
                                   .samples = n,
                                   .seconds = NAN,
-                                  .clock = clock_name(CLOCK_WORKERS),
+                                  .clock = clock_name(clock),
                                   .limit_share = NAN,
                                   .baseline_value = NAN,
-                                  .ratio = NAN});
+                                  .ratio = NAN,
+                                  .checked = b->checked});
 }
 
 /* ---- cases -------------------------------------------------------------------------------- */

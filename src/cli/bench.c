@@ -15,6 +15,9 @@ enum {
     KEY_SAMPLES,
     KEY_CACHE_K,
     KEY_CACHE_V,
+    KEY_RANK,
+    KEY_FACTORS,
+    KEY_DORA,
 };
 
 struct bench_args {
@@ -44,7 +47,8 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     const char *bench = a->options.bench;
     bool model = bench != NULL && strcmp(bench, "model") == 0;
     if (bench == NULL) {
-        argp_error(state, "which one? limits, decode, prefill, attention, linear, load, or model");
+        argp_error(state, "which one? limits, decode, prefill, attention, linear, load, adapters, "
+                          "swap, or model");
     }
     if (a->common.model != NULL && a->shape_given) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
@@ -91,6 +95,15 @@ static error_t parse_bench(int key, char *arg, struct argp_state *state)
     case KEY_SAMPLES:
         o->samples = (int)cli_parse_int(state, "--samples", arg, 1, 64);
         return 0;
+    case KEY_RANK:
+        o->rank = (int)cli_parse_int(state, "--rank", arg, 1, 1024);
+        return 0;
+    case KEY_FACTORS:
+        o->adapter_type = arg;
+        return 0;
+    case KEY_DORA:
+        o->dora = true;
+        return 0;
     case KEY_CACHE_K:
         o->cache_k = cli_parse_kv_type(state, "--cache-type-k", arg);
         return 0;
@@ -125,6 +138,10 @@ static const struct argp_option bench_options[] = {
     {"samples", KEY_SAMPLES, "N", 0, "Samples of each case; default 9, 3 of what takes long", 1},
     {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "Keys are kept as f16 (default), f32 or q8", 1},
     {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values likewise", 1},
+    {"rank", KEY_RANK, "R", 0, "adapters, swap: of the random adapters; default 16", 1},
+    {"adapter-type", KEY_FACTORS, "TYPE", 0, "Their factors in memory: bf16 (default), int8, q4",
+     1},
+    {"dora", KEY_DORA, NULL, 0, "They are DoRA", 1},
     {"output", 'o', "FILE", 0, "model: the GGUF file to write; mlx4, mlx8: the directory", 1},
     {0},
 };
@@ -133,7 +150,7 @@ static const struct argp bench_argp = {
     .options = bench_options,
     .parser = parse_bench,
     .children = bench_children,
-    .args_doc = "limits|decode|prefill|attention|linear|load|model",
+    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|model",
     .doc = "Measure speed beside the limits of this machine: what it reads from memory, and what "
            "it multiplies. Without -m the weights are random; the speed does not depend on them. "
            "Figures are medians; every result is checked against the scalar tier first.\v"
@@ -141,6 +158,7 @@ static const struct argp bench_argp = {
            "  graft bench limits\n"
            "  graft bench decode --shape llama-3.2-1b --type q4_k_m --rows 1,16\n"
            "  graft bench prefill -m model.gguf --json\n"
+           "  graft bench adapters --type q4_0 --adapter-type int8\n"
            "  graft bench model --shape qwen2.5-0.5b --type q8_0 -o qwen.gguf\n"};
 
 /* ---- figures ---- */
@@ -199,8 +217,10 @@ static void print_row(struct report *p, const graft_bench_result *r)
         if (r->checked != NULL) {
             printf("equal to the scalar tier: %s\n", r->checked);
         }
-        printf("medians of %d samples, %s time; spread is (most - least) / median\n\n", r->samples,
-               r->clock);
+        if (r->samples > 1) {
+            printf("medians of %d samples, ", r->samples);
+        }
+        printf("%s time; spread is (most - least) / median\n\n", r->clock);
         printf("  %-34s %20s  %7s\n", "case", "", "spread");
     }
     printf("  %-34s %10.4g %-9s  %5.0f %%", r->name, r->value, r->unit, r->spread * 100);

@@ -1,0 +1,189 @@
+/* synth_adapter.c: random adapters as PEFT writes them: one rank, all seven linears of every block, factors in bf16.
+ *
+ * They lie in a folder of their own under TMPDIR and are opened like any other; the folder may be removed
+ * at once, since adapters are copied.
+ */
+#include "bench/bench_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { NAME_SIZE = 112, PARTS = 3 };
+static const char WEIGHTS[] = "adapter_model.safetensors", CONFIG[] = "adapter_config.json";
+
+static const char *const MODULES[LINEAR_COUNT] = {
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+
+struct synth_adapter synth_adapter_of(const graft_bench_options *options)
+{
+    static const struct {
+        const char *name;
+        graft_type type;
+    } TYPES[] = {{"bf16", GRAFT_TYPE_BF16}, {"int8", GRAFT_TYPE_Q8_0}, {"q4", GRAFT_TYPE_Q4_0}};
+    struct synth_adapter how = {.rank = options->rank, .dora = options->dora, .seed = 1};
+    for (size_t i = 0; options->adapter_type && i < ARRAY_LEN(TYPES); i++)
+        if (!strcmp(options->adapter_type, TYPES[i].name)) {
+            how.retype = true;
+            how.type = TYPES[i].type;
+        }
+    return how;
+}
+
+struct plan {
+    struct bench *b;
+    const struct synth_adapter *adapter;
+    struct tensor_decl *decls; /* [n] */
+    char (*names)[NAME_SIZE];
+    size_t n;
+};
+
+static void declare(struct plan *p, int layer, int id, const char *part, graft_type type,
+                    int64_t rows, int64_t columns)
+{
+    snprintf(p->names[p->n], NAME_SIZE, "base_model.model.model.layers.%d.%s.%s", layer,
+             MODULES[id], part);
+    struct tensor_decl *d = &p->decls[p->n];
+    *d = (struct tensor_decl){.name = p->names[p->n], .type = type, .n_dims = columns ? 2 : 1};
+    d->shape[0] = rows;
+    d->shape[1] = columns;
+    p->n++;
+}
+
+static void declare_all(struct plan *p)
+{
+    const struct model *m = p->b->model;
+    for (int layer = 0; layer < m->config.n_layer; layer++)
+        for (int id = 0; id < LINEAR_COUNT; id++) {
+            const struct matrix *w = &m->layers[layer].linear[id];
+            int rank = p->adapter->rank;
+            declare(p, layer, id, "lora_A.weight", GRAFT_TYPE_BF16, rank, w->n_in);
+            declare(p, layer, id, "lora_B.weight", GRAFT_TYPE_BF16, w->n_out, rank);
+            if (p->adapter->dora)
+                declare(p, layer, id, "lora_magnitude_vector", GRAFT_TYPE_F32, w->n_out, 0);
+        }
+}
+
+/* Factors about 0, small beside the weights; magnitudes about 1. */
+static graft_status write_tensor(const struct plan *p, const struct tensor_decl *d, uint64_t stream,
+                                 struct file_writer *file, graft_error *error)
+{
+    enum { CHUNK = 4096 };
+    int64_t n = d->shape[0] * (d->n_dims == 2 ? d->shape[1] : 1);
+    struct rng rng;
+    graft_status status = GRAFT_OK;
+    rng_init(&rng, p->adapter->seed, stream);
+    for (int64_t i = 0; i < n && status == GRAFT_OK; i += CHUNK) {
+        float values[CHUNK];
+        uint16_t halves[CHUNK];
+        int64_t count = n - i < CHUNK ? n - i : CHUNK;
+        for (int64_t j = 0; j < count; j++) {
+            float x = (float)(2 * rng_uniform(&rng) - 1);
+            values[j] = d->n_dims == 1 ? 1 + 0.1f * x : 0.02f * x;
+            halves[j] = f32_to_bf16(values[j]);
+        }
+        if (d->type == GRAFT_TYPE_F32)
+            status = file_writer_write(file, values, (size_t)count * sizeof *values, error);
+        else
+            status = file_writer_write(file, halves, (size_t)count * sizeof *halves, error);
+    }
+    return status;
+}
+
+static graft_status write_weights(struct plan *p, const char *path, graft_error *error)
+{
+    struct file_writer file = {0};
+    graft_status status = file_writer_open(&file, p->b->mem, path, error);
+    if (status == GRAFT_OK)
+        status = safetensors_write_header(&file, p->decls, p->n, NULL, error);
+    for (size_t i = 0; i < p->n && status == GRAFT_OK; i++)
+        status = write_tensor(p, &p->decls[i], i, &file, error);
+    if (status == GRAFT_OK)
+        status = file_writer_commit(&file, error);
+    file_writer_abort(&file);
+    return status;
+}
+
+static graft_status write_config(const struct plan *p, const char *path, graft_error *error)
+{
+    char text[512];
+    int size =
+        snprintf(text, sizeof text,
+                 "{\"peft_type\": \"LORA\", \"task_type\": \"CAUSAL_LM\", \"r\": %d, "
+                 "\"lora_alpha\": %d, \"use_dora\": %s, \"target_modules\": [\"q_proj\", "
+                 "\"k_proj\", \"v_proj\", \"o_proj\", \"gate_proj\", \"up_proj\", "
+                 "\"down_proj\"]}\n",
+                 p->adapter->rank, 2 * p->adapter->rank, p->adapter->dora ? "true" : "false");
+    return file_write_atomic(p->b->mem, path, text, (size_t)size, error);
+}
+
+static graft_status write_files(struct plan *p, const char *folder, graft_error *error)
+{
+    struct mem *mem = p->b->mem;
+    size_t most = (size_t)p->b->model->config.n_layer * LINEAR_COUNT * PARTS;
+    char *weights = path_join(mem, folder, WEIGHTS), *config = path_join(mem, folder, CONFIG);
+    p->decls = mem_calloc(mem, most, sizeof *p->decls);
+    p->names = mem_calloc(mem, most, sizeof *p->names);
+    graft_status status = weights && config && p->decls && p->names
+                              ? GRAFT_OK
+                              : error_set(error, GRAFT_NO_MEMORY, "no memory for an adapter");
+    if (status == GRAFT_OK) {
+        declare_all(p);
+        status = write_weights(p, weights, error);
+    }
+    if (status == GRAFT_OK)
+        status = write_config(p, config, error);
+    mem_free(mem, p->decls);
+    mem_free(mem, p->names);
+    mem_free(mem, weights);
+    mem_free(mem, config);
+    return status;
+}
+
+graft_status synth_adapter_write(struct bench *b, const struct synth_adapter *adapter,
+                                 char **folder, graft_error *error)
+{
+    const char *temporary = getenv("TMPDIR");
+    struct plan plan = {.b = b, .adapter = adapter};
+    char *path =
+        path_join(b->mem, temporary && temporary[0] ? temporary : "/tmp", "graft-adapter-XXXXXX");
+    if (!path || !mkdtemp(path)) {
+        graft_status status = error_set(error, GRAFT_IO, "cannot make the folder %s: %s",
+                                        path ? path : "", strerror(errno));
+        mem_free(b->mem, path);
+        return status;
+    }
+    graft_status status = write_files(&plan, path, error);
+    *folder = path;
+    if (status != GRAFT_OK)
+        synth_adapter_remove(b, folder);
+    return status;
+}
+
+void synth_adapter_remove(struct bench *b, char **folder)
+{
+    static const char *const NAMES[] = {WEIGHTS, CONFIG};
+    for (size_t i = 0; i < ARRAY_LEN(NAMES) && *folder; i++) {
+        char *path = path_join(b->mem, *folder, NAMES[i]);
+        if (path)
+            unlink(path);
+        mem_free(b->mem, path);
+    }
+    if (*folder)
+        rmdir(*folder);
+    mem_free(b->mem, *folder);
+    *folder = NULL;
+}
+
+graft_status synth_adapter_open(struct bench *b, const struct synth_adapter *how,
+                                struct adapter **out, graft_error *error)
+{
+    char *folder = NULL;
+    const struct adapter_options options = {.retype = how->retype, .type = how->type};
+    graft_status status = synth_adapter_write(b, how, &folder, error);
+    if (status == GRAFT_OK)
+        status = adapter_open(b->model, folder, &options, out, error);
+    synth_adapter_remove(b, &folder);
+    return status;
+}
