@@ -68,8 +68,8 @@ static void give(const struct bench *b, graft_bench_result *r)
     b->callback(b->user, r);
 }
 
-void bench_report(const struct bench *b, const char *name, const char *unit,
-                  enum bench_clock clock, const double *values, int n)
+void bench_report(const struct bench *b, const char *name, const char *unit, enum bench_clock clock,
+                  const double *values, int n)
 {
     give(b, &(graft_bench_result){.name = name,
                                   .unit = unit,

@@ -54,7 +54,8 @@ static void every_bench_gives_positive_figures_with_their_limits(void **state)
     static const struct {
         const char *bench;
         int n;
-    } benches[] = {{"decode", 4}, {"prefill", 1}, {"attention", 3}, {"linear", 30}, {"load", 1}};
+    } benches[] = {{"decode", 4},  {"prefill", 1}, {"attention", 3},
+                   {"linear", 30}, {"load", 1},    {"adapters", 6}};
     graft_runtime *runtime = open_runtime(2);
     size_t before = atomic_load(&runtime->mem.bytes_in_use);
     for (size_t i = 0; i < ARRAY_LEN(benches); i++) {
@@ -88,6 +89,36 @@ static void limits_are_those_of_one_thread_and_of_all(void **state)
         assert_true(f.of[i].value > 0);
         assert_null(f.of[i].limit);
     }
+    graft_runtime_close(&runtime);
+}
+
+static void swaps_are_counted_and_leave_nothing(void **state)
+{
+    (void)state;
+    graft_runtime *runtime = open_runtime(2);
+    size_t before = atomic_load(&runtime->mem.bytes_in_use);
+    static const char *const types[] = {"bf16", "int8", "q4"};
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        graft_bench_options o = mini("swap");
+        o.adapter_type = types[i];
+        o.rank = 32;
+        o.dora = i == 1;
+        struct figures f = run(runtime, &o);
+        assert_int_equal(f.n, 8);
+        assert_string_equal(f.names[0], "swap, median");
+        assert_true(f.of[0].value > 0 && f.of[0].value <= f.of[1].value);
+        assert_true(f.of[2].value <= f.of[3].value && f.of[4].value <= f.of[5].value);
+        assert_true(f.of[7].value > 0);
+    }
+    graft_bench_options o = mini("swap");
+    struct figures none = {.n = 0};
+    o.adapter_type = "f64";
+    assert_int_equal(graft_bench_run(runtime, &o, keep, &none, NULL), GRAFT_INVALID_ARGUMENT);
+    o = mini("adapters");
+    o.rank = 0;
+    assert_int_equal(graft_bench_run(runtime, &o, keep, &none, NULL), GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(none.n, 0);
+    assert_int_equal(atomic_load(&runtime->mem.bytes_in_use), before);
     graft_runtime_close(&runtime);
 }
 
@@ -137,7 +168,8 @@ static void zeros(const struct matrix *w, const void *x, int n_tok, int64_t o_be
 static void wrong_results_give_no_figure(void **state)
 {
     (void)state;
-    static const char *const benches[] = {"decode", "prefill", "linear", "load"};
+    static const char *const benches[] = {"decode", "prefill",  "linear",
+                                          "load",   "adapters", "swap"};
     graft_runtime *runtime = open_runtime(2);
     const struct kernels *good = runtime->kernels;
     struct kernels bad = *good;
@@ -397,6 +429,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_bench_gives_positive_figures_with_their_limits),
         cmocka_unit_test(limits_are_those_of_one_thread_and_of_all),
+        cmocka_unit_test(swaps_are_counted_and_leave_nothing),
         cmocka_unit_test(decode_compares_rows_with_one_row_and_contexts_with_the_first),
         cmocka_unit_test(a_model_of_somebody_is_measured_too),
         cmocka_unit_test(wrong_results_give_no_figure),
