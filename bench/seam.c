@@ -156,7 +156,7 @@ static void make_deltas(struct deltas *d, const struct model *m, graft_type type
             .gain = dora ? random_vector(n_out, 1) : NULL};
         d->places[site] = &d->own[site];
     }
-    const struct delta_member member = {d->places, 1};
+    const struct delta_member member = {.lowranks = d->places, .weight = 1};
     graft_error error = {0};
     if (delta_set_open(m, &member, 1, &d->set, &error) != GRAFT_OK)
         die(error.message);

@@ -13,74 +13,6 @@ const char *adapter_format_name(enum adapter_format format)
     return NAMES[format];
 }
 
-/* ---- digest ------------------------------------------------------------------------------- */
-
-/* What a digest is made from, for one delta. */
-struct record {
-    int64_t site, rank, types;
-    float scale;
-    uint32_t has; /* gain, bias */
-    uint8_t pieces[4][32];
-};
-
-static graft_status digest_one(struct build *b)
-{
-    const struct lowrank *l = &b->lowrank;
-    const size_t vector = (size_t)b->n_out * sizeof(float);
-    const struct {
-        const void *bytes;
-        size_t size;
-    } pieces[] = {{l->a.data, (size_t)l->a.n_out * l->a.row_bytes},
-                  {l->b.data, (size_t)l->b.n_out * l->b.row_bytes},
-                  {l->gain, vector},
-                  {l->bias, vector}};
-    struct record r;
-    memset(&r, 0, sizeof r);
-    r.site = b->site;
-    r.rank = b->rank;
-    r.types = (int64_t)b->a << 8 | (int64_t)b->b;
-    r.scale = l->scale;
-    r.has = (l->gain ? 1u : 0u) | (l->bias ? 2u : 0u);
-    graft_status status = GRAFT_OK;
-    for (size_t i = 0; i < ARRAY_LEN(pieces) && status == GRAFT_OK; i++)
-        if (pieces[i].bytes)
-            status = sha256(pieces[i].bytes, pieces[i].size, r.pieces[i], NULL);
-    return status == GRAFT_OK ? sha256(&r, sizeof r, b->digest, NULL) : status;
-}
-
-struct digests {
-    struct adapter *adapter;
-    atomic_int next;
-};
-
-static void digest_work(void *context, int worker, int n_workers)
-{
-    struct digests *d = context;
-    (void)worker;
-    (void)n_workers;
-    for (int i; (i = atomic_fetch_add(&d->next, 1)) < d->adapter->n_builds;)
-        d->adapter->builds[i].status = digest_one(&d->adapter->builds[i]);
-}
-
-static graft_status digest_all(struct adapter *adapter, graft_error *error)
-{
-    struct digests d = {.adapter = adapter};
-    struct buf all;
-    graft_status status = GRAFT_OK;
-    pool_run(adapter->model->runtime->pool, digest_work, &d);
-    buf_init(&all, adapter->mem, SIZE_MAX);
-    for (int i = 0; i < adapter->n_builds; i++) {
-        status = status == GRAFT_OK ? adapter->builds[i].status : status;
-        buf_append(&all, adapter->builds[i].digest, sizeof adapter->builds[i].digest);
-    }
-    if (status != GRAFT_OK || all.status != GRAFT_OK)
-        status = error_set(error, GRAFT_NO_MEMORY, "no memory to hash an adapter");
-    else
-        status = sha256(all.data, all.size, adapter->info.digest, error);
-    buf_free(&all);
-    return status;
-}
-
 /* ---- description -------------------------------------------------------------------------- */
 
 static int by_site(const void *left, const void *right)
@@ -92,7 +24,7 @@ static int by_site(const void *left, const void *right)
 static int64_t parameters(const struct build *b)
 {
     return b->rank * (b->n_in + b->n_out) + (b->lowrank.gain ? b->n_out : 0) +
-           (b->lowrank.bias ? b->n_out : 0);
+           (b->token_gain ? b->n_in : 0) + (b->lowrank.bias ? b->n_out : 0);
 }
 
 static const char *keep(struct adapter *adapter, const char *text, bool *ok)
@@ -110,17 +42,36 @@ static void describe_target(struct adapter *adapter, int i, bool *ok)
                                                   .module = keep(adapter, b->module->name, ok),
                                                   .rank = b->rank,
                                                   .scale = b->scale,
-                                                  .stored = b->module->parts[PART_A]->type,
+                                                  .stored = b->from_a->type,
                                                   .a = b->a,
                                                   .b = b->b,
-                                                  .dora = b->lowrank.gain != NULL,
+                                                  .dora = b->from_magnitude != NULL,
                                                   .biased = b->lowrank.bias != NULL};
-    adapter->lowranks[b->site] = &b->lowrank;
+    if (b->site == EMBED_SITE) {
+        adapter->changes.lowrank = &b->lowrank;
+        adapter->changes.token_gain = b->token_gain;
+    } else {
+        adapter->lowranks[b->site] = &b->lowrank;
+    }
     info->parameters += parameters(b);
     info->least_rank = i && info->least_rank < b->rank ? info->least_rank : b->rank;
     info->most_rank = info->most_rank > b->rank ? info->most_rank : b->rank;
-    info->n_dora += b->lowrank.gain != NULL;
+    info->n_dora += b->from_magnitude != NULL;
     info->n_biased += b->lowrank.bias != NULL;
+}
+
+static void describe_saved(struct adapter *adapter, const struct saved *s)
+{
+    if (s->norm >= 0) {
+        adapter->norms[s->norm] = s->matrix.data;
+        adapter->changes.norms = adapter->norms;
+    }
+    if (s->embed)
+        adapter->changes.embed = &s->matrix;
+    if (s->head)
+        adapter->changes.head = &s->matrix;
+    adapter->info.parameters += s->matrix.n_out * s->matrix.n_in;
+    adapter->info.n_saved++;
 }
 
 static graft_status describe(struct adapter *adapter, const struct spec *spec,
@@ -131,10 +82,14 @@ static graft_status describe(struct adapter *adapter, const struct spec *spec,
     bool ok = true;
     adapter->targets = mem_calloc(adapter->mem, n + 1, sizeof *adapter->targets);
     adapter->lowranks = mem_calloc(adapter->mem, sites, sizeof *adapter->lowranks);
-    if (!adapter->targets || !adapter->lowranks)
+    adapter->norms =
+        mem_calloc(adapter->mem, (size_t)model_n_norms(adapter->model), sizeof *adapter->norms);
+    if (!adapter->targets || !adapter->lowranks || !adapter->norms)
         return error_set(error, GRAFT_NO_MEMORY, "no memory to describe an adapter");
     for (int i = 0; i < adapter->n_builds; i++)
         describe_target(adapter, i, &ok);
+    for (int i = 0; i < adapter->n_saved; i++)
+        describe_saved(adapter, &adapter->saved[i]);
     info->format = spec->format;
     info->path = keep(adapter, path, &ok);
     info->base = keep(adapter, spec->base, &ok);
@@ -184,11 +139,9 @@ static graft_status build(struct adapter *adapter, const struct spec *spec,
     if (status == GRAFT_OK)
         status = describe(adapter, spec, source, path, error);
     if (status == GRAFT_OK)
-        status = digest_all(adapter, error);
+        status = digest_adapter(adapter, error);
     if (status != GRAFT_OK)
         error_at_file(error, source->weights);
-    for (int i = 0; i < adapter->n_builds; i++)
-        adapter->builds[i].module = NULL; /* it goes with the spec */
     return status;
 }
 
@@ -199,6 +152,8 @@ static void adapter_free(struct adapter *adapter)
     json_decref(adapter->card);
     delta_set_close(&adapter->alone);
     mem_free(mem, adapter->builds);
+    mem_free(mem, adapter->saved);
+    mem_free(mem, adapter->norms);
     mem_free(mem, adapter->targets);
     mem_free(mem, adapter->lowranks);
     mem_free(mem, adapter->memory);
@@ -270,5 +225,8 @@ const struct adapter_target *adapter_targets(const struct adapter *adapter, int 
 
 struct delta_member adapter_member(const struct adapter *adapter, float weight)
 {
-    return (struct delta_member){adapter->lowranks, weight};
+    const struct module_changes *c = &adapter->changes;
+    bool any = c->norms || c->embed || c->head || c->lowrank;
+    return (struct delta_member){
+        .lowranks = adapter->lowranks, .weight = weight, .modules = any ? c : NULL};
 }

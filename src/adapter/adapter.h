@@ -24,9 +24,9 @@ struct adapter_options {
     double scale;
 };
 
-/* One linear layer that an adapter changes. */
+/* One linear layer, or the embedding, that an adapter changes by factors. */
 struct adapter_target {
-    int site;
+    int site;           /* −1: the embedding */
     const char *module; /* as the adapter calls it, without prefixes */
     int64_t rank;
     double scale;      /* of B A: alpha / rank, or as the format says */
@@ -46,6 +46,8 @@ struct adapter_info {
     int64_t parameters;     /* trained values */
     int64_t least_rank, most_rank;
     int n_dora, n_biased; /* targets */
+    int n_saved;          /* modules held whole: norms, the embedding, the head */
+    size_t saved_bytes;   /* of `bytes` */
     uint8_t digest[32];   /* SHA-256 of what is held: equal digests, equal results */
 };
 

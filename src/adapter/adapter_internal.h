@@ -141,29 +141,52 @@ void source_close(struct source *source); /* a zeroed one is allowed */
 /* How rows of q and k are to be put into the base's RoPE order. */
 enum row_order { ROWS_STAY, ROWS_INTERLEAVE, ROWS_HALVES };
 
-/* One low-rank delta about to be built at a site. */
+/* What went wrong while a worker built something. */
+struct mishap {
+    graft_status status;
+    const struct tensor_info *tensor;
+    int64_t row;
+};
+
+enum { EMBED_SITE = -1 };
+
+/* One low-rank delta about to be built: of a linear, [n_out, n_in], or of the embedding, where n_in is n_vocab and
+ * n_out d_model. A is held [rank, n_in], that of an embedding [n_in, rank]. What points into the spec
+ * or the file is gone when the adapter is open. */
 struct build {
     const struct module *module;
-    int site;
+    int site; /* or EMBED_SITE */
     int64_t rank, n_in, n_out;
     double scale;
     enum row_order order;
     int d_head;
-    bool transposed;        /* A and B are stored the MLX way */
-    graft_type a, b;        /* as they will be held */
-    struct lowrank lowrank; /* pointers into the adapter's memory */
+    const struct tensor_info *from_a, *from_b, *from_magnitude, *from_bias;
+    bool a_rank_first, b_rank_first; /* [rank, …] in the file */
+    bool by_token;                   /* the magnitude of an embedding: [n_vocab] */
+    graft_type a, b;                 /* as they will be held */
+    struct lowrank lowrank;          /* pointers into the adapter's memory */
+    float *token_gain;
     uint8_t digest[32];
-    graft_status status; /* of building, with: */
-    const struct tensor_info *bad;
-    int64_t bad_row;
+    struct mishap mishap;
+};
+
+/* A module that the adapter holds whole: a norm, the embedding or the head. */
+struct saved {
+    const struct module *module;
+    int norm;             /* −1: a matrix */
+    bool embed, head;     /* what it is; a tied embedding may be both */
+    struct matrix matrix; /* norms: F32 [1, n] */
+    uint8_t digest[32];
+    struct mishap mishap;
 };
 
 /* Where module names lead in one model. */
 struct directory {
     const struct model *model;
-    enum naming_of { NAMES_HF, NAMES_GGUF } naming;
     struct arena arena;
     struct str_map index;
+    const char **names; /* [n_names] */
+    size_t n_names;
 };
 graft_status directory_open(struct directory *out, const struct model *model, bool gguf,
                             graft_error *error);
@@ -175,7 +198,11 @@ struct adapter {
     struct mem *mem;
     struct build *builds; /* [n_builds] */
     int n_builds;
+    struct saved *saved; /* [n_saved] */
+    int n_saved;
     struct adapter_target *targets;  /* [n_builds] */
+    struct module_changes changes;   /* for the members of mixes */
+    const float **norms;             /* [model_n_norms], of these; NULL: none */
     const struct lowrank **lowranks; /* [model_n_sites] */
     uint8_t *memory;                 /* of all factors and vectors */
     struct delta_set *alone;         /* what rows read under this adapter with weight 1 */
@@ -187,10 +214,12 @@ struct adapter {
 /* Finds the site of every module of the spec, checks shapes and types, and lists what to build. */
 graft_status bind_modules(struct adapter *adapter, const struct spec *spec,
                           const struct adapter_options *options, graft_error *error);
-/* Allocates, copies and packs the factors of all builds, and hashes them. */
+/* Allocates, copies and packs the factors of all builds, and those of whole modules. */
 graft_status build_factors(struct adapter *adapter, graft_error *error);
-/* gain = m / ‖W + scale · B A‖ of each row, for the builds with magnitudes, which lie in gain. */
+/* gain = m / ‖W + scale · B A‖ for the builds with magnitudes, which lie in gain or token_gain. */
 graft_status build_gains(struct adapter *adapter, graft_error *error);
+graft_status build_embed_gain(struct adapter *adapter, struct build *b, graft_error *error);
+graft_status digest_adapter(struct adapter *adapter, graft_error *error);
 /* Row of the file that becomes row `row` of the base. */
 int64_t source_row(const struct build *b, int64_t row);
 

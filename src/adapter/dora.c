@@ -146,7 +146,7 @@ static graft_status make_gain(struct adapter *adapter, struct build *b, graft_er
         }
         long long row = atomic_load(&n.bad_row);
         if (row >= 0)
-            status = tensor_refused(b->module->parts[PART_MAGNITUDE], GRAFT_NUMERIC, error,
+            status = tensor_refused(b->from_magnitude, GRAFT_NUMERIC, error,
                                     "row %lld of W + s B A is zero, so its magnitude has no "
                                     "direction to scale",
                                     row);
@@ -162,7 +162,9 @@ graft_status build_gains(struct adapter *adapter, graft_error *error)
 {
     graft_status status = GRAFT_OK;
     for (int i = 0; i < adapter->n_builds && status == GRAFT_OK; i++)
-        if (adapter->builds[i].lowrank.gain)
-            status = make_gain(adapter, &adapter->builds[i], error);
+        if (adapter->builds[i].from_magnitude)
+            status = adapter->builds[i].site == EMBED_SITE
+                         ? build_embed_gain(adapter, &adapter->builds[i], error)
+                         : make_gain(adapter, &adapter->builds[i], error);
     return status;
 }

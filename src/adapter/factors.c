@@ -44,47 +44,55 @@ static float type_limit(graft_type type)
     return type == GRAFT_TYPE_BF16 ? 0x1.fep127f : 65504.0f;
 }
 
-static void refuse(struct build *b, const struct tensor_info *t, graft_status status, int64_t row)
+static void refuse(struct mishap *m, const struct tensor_info *t, int64_t row)
 {
-    if (b->status == GRAFT_OK) {
-        b->status = status;
-        b->bad = t;
-        b->bad_row = row;
+    if (m->status == GRAFT_OK)
+        *m = (struct mishap){GRAFT_NUMERIC, t, row};
+}
+
+/* ---- A and whole matrices ----------------------------------------------------------------- */
+
+/* Row r of `to` from its values x, which are row r of `from` unless `from` is NULL. */
+static void store_row(const struct matrix *to, const struct matrix *from, int64_t r, const float *x,
+                      const struct tensor_info *t, struct mishap *mishap)
+{
+    uint8_t *out = (uint8_t *)to->data + (size_t)r * to->row_bytes;
+    if (!all_within(x, to->n_in, type_limit(to->type)))
+        refuse(mishap, t, r);
+    else if (from && from->type == to->type)
+        memcpy(out, (const uint8_t *)from->data + (size_t)r * from->row_bytes, to->row_bytes);
+    else if (!quantize_row(to->type, x, to->n_in, out))
+        refuse(mishap, t, r);
+}
+
+static void copy_matrix(const struct kernels *k, const struct matrix *to,
+                        const struct tensor_info *t, float *scratch, struct mishap *mishap)
+{
+    const struct matrix from = stored(t);
+    for (int64_t r = 0; r < to->n_out; r++) {
+        k->dequantize[from.type](&from, r, 0, to->n_in, scratch);
+        store_row(to, &from, r, scratch, t, mishap);
     }
 }
 
-/* ---- A ------------------------------------------------------------------------------------ */
-
-static void store_row(struct build *b, const struct matrix *from, int64_t r, const float *x)
+/* The same from the transposed one. */
+static void turn_matrix(const struct kernels *k, const struct matrix *to,
+                        const struct tensor_info *t, float *scratch, struct mishap *mishap)
 {
-    const struct matrix *a = &b->lowrank.a;
-    uint8_t *out = (uint8_t *)a->data + (size_t)r * a->row_bytes;
-    if (!all_within(x, a->n_in, type_limit(a->type)))
-        refuse(b, b->module->parts[PART_A], GRAFT_NUMERIC, r);
-    else if (!b->transposed && from->type == a->type)
-        memcpy(out, (const uint8_t *)from->data + (size_t)r * from->row_bytes, a->row_bytes);
-    else if (!quantize_row(a->type, x, a->n_in, out))
-        refuse(b, b->module->parts[PART_A], GRAFT_NUMERIC, r);
+    const struct matrix from = stored(t);
+    float *row = scratch + to->n_out * to->n_in;
+    for (int64_t i = 0; i < to->n_in; i++) {
+        k->dequantize[from.type](&from, i, 0, to->n_out, row);
+        for (int64_t r = 0; r < to->n_out; r++)
+            scratch[r * to->n_in + i] = row[r];
+    }
+    for (int64_t r = 0; r < to->n_out; r++)
+        store_row(to, NULL, r, scratch + r * to->n_in, t, mishap);
 }
 
-static void make_a(const struct kernels *k, struct build *b, float *scratch)
+static bool a_is_turned(const struct build *b)
 {
-    const struct matrix from = stored(b->module->parts[PART_A]);
-    if (!b->transposed) {
-        for (int64_t r = 0; r < b->rank; r++) {
-            k->dequantize[from.type](&from, r, 0, from.n_in, scratch);
-            store_row(b, &from, r, scratch);
-        }
-        return;
-    }
-    float *row = scratch + b->rank * b->n_in;
-    for (int64_t i = 0; i < b->n_in; i++) {
-        k->dequantize[from.type](&from, i, 0, b->rank, row);
-        for (int64_t r = 0; r < b->rank; r++)
-            scratch[r * b->n_in + i] = row[r];
-    }
-    for (int64_t r = 0; r < b->rank; r++)
-        store_row(b, &from, r, scratch + r * b->n_in);
+    return b->a_rank_first == (b->site == EMBED_SITE);
 }
 
 /* ---- B ------------------------------------------------------------------------------------ */
@@ -94,7 +102,7 @@ static void gather_b(const struct kernels *k, const struct build *b, const struc
                      int64_t first, int64_t n, float *out)
 {
     float column[LOWRANK_TILE];
-    if (!b->transposed)
+    if (!b->b_rank_first)
         for (int64_t i = 0; i < n; i++)
             k->dequantize[from->type](from, source_row(b, first + i), 0, b->rank,
                                       out + i * b->rank);
@@ -113,7 +121,7 @@ static void gather_b(const struct kernels *k, const struct build *b, const struc
 
 static void make_b(const struct kernels *k, struct build *b, float *scratch)
 {
-    const struct matrix from = stored(b->module->parts[PART_B]);
+    const struct matrix from = stored(b->from_b);
     const struct matrix *to = &b->lowrank.b;
     float limit = type_limit(b->b);
     uint8_t *out = (uint8_t *)to->data;
@@ -122,43 +130,50 @@ static void make_b(const struct kernels *k, struct build *b, float *scratch)
         gather_b(k, b, &from, o, n, scratch);
         if (!all_within(scratch, n * b->rank, limit) ||
             !lowrank_pack_b(b->b, scratch, n, b->rank, out))
-            refuse(b, b->module->parts[PART_B], GRAFT_NUMERIC, o);
+            refuse(&b->mishap, b->from_b, o);
         out += (size_t)b->rank * to->row_bytes;
     }
 }
 
 /* ---- vectors ------------------------------------------------------------------------------ */
 
-static void make_vector(const struct kernels *k, struct build *b, enum part part, float *out)
+static void make_vector(const struct kernels *k, struct build *b, const struct tensor_info *t,
+                        float *out)
 {
-    const struct tensor_info *t = b->module->parts[part];
     if (!t)
         return;
     const struct matrix from = stored(t);
-    for (int64_t o = 0; o < b->n_out; o++)
+    for (int64_t o = 0; o < from.n_in; o++)
         k->dequantize[from.type](&from, 0, source_row(b, o), 1, out + o);
-    if (!all_within(out, b->n_out, type_limit(GRAFT_TYPE_F32)))
-        refuse(b, t, GRAFT_NUMERIC, 0);
+    if (!all_within(out, from.n_in, type_limit(GRAFT_TYPE_F32)))
+        refuse(&b->mishap, t, 0);
 }
 
 /* ---- one module --------------------------------------------------------------------------- */
 
 static void make_one(const struct kernels *k, struct build *b, float *scratch)
 {
-    make_a(k, b, scratch);
+    (a_is_turned(b) ? turn_matrix : copy_matrix)(k, &b->lowrank.a, b->from_a, scratch, &b->mishap);
     make_b(k, b, scratch);
-    make_vector(k, b, PART_MAGNITUDE, (float *)b->lowrank.gain);
-    make_vector(k, b, PART_LORA_BIAS, (float *)b->lowrank.bias);
+    make_vector(k, b, b->from_magnitude, b->by_token ? b->token_gain : (float *)b->lowrank.gain);
+    make_vector(k, b, b->from_bias, (float *)b->lowrank.bias);
 }
 
 static void make_work(void *context, int worker, int n_workers)
 {
     struct job *job = context;
     struct adapter *adapter = job->adapter;
+    const struct kernels *k = adapter->model->runtime->kernels;
     float *scratch = job->scratch + (size_t)worker * job->scratch_floats;
     (void)n_workers;
-    for (int i; (i = atomic_fetch_add(&job->next, 1)) < adapter->n_builds;)
-        make_one(adapter->model->runtime->kernels, &adapter->builds[i], scratch);
+    for (int i; (i = atomic_fetch_add(&job->next, 1)) < adapter->n_builds + adapter->n_saved;) {
+        if (i < adapter->n_builds) {
+            make_one(k, &adapter->builds[i], scratch);
+            continue;
+        }
+        struct saved *s = &adapter->saved[i - adapter->n_builds];
+        copy_matrix(k, &s->matrix, s->module->parts[PART_WEIGHT], scratch, &s->mishap);
+    }
 }
 
 /* ---- memory ------------------------------------------------------------------------------- */
@@ -174,17 +189,22 @@ static void *give(struct adapter *adapter, size_t *used, size_t bytes)
 static void lay_out_one(struct adapter *adapter, struct build *b, size_t *used)
 {
     struct lowrank *l = &b->lowrank;
-    size_t vector = (size_t)b->n_out * sizeof(float);
+    bool embedding = b->site == EMBED_SITE;
+    size_t gains = (size_t)(b->by_token ? b->n_in : b->n_out) * sizeof(float);
     l->scale = (float)b->scale;
-    l->a = (struct matrix){.type = b->a, .n_out = b->rank, .n_in = b->n_in};
+    l->a = (struct matrix){.type = b->a,
+                           .n_out = embedding ? b->n_in : b->rank,
+                           .n_in = embedding ? b->rank : b->n_in};
     l->b = (struct matrix){
         .type = b->b, .n_out = lowrank_b_rows(b->rank, b->n_out), .n_in = LOWRANK_TILE};
-    (void)type_row_bytes(b->a, b->n_in, &l->a.row_bytes);
+    (void)type_row_bytes(b->a, l->a.n_in, &l->a.row_bytes);
     (void)type_row_bytes(b->b, LOWRANK_TILE, &l->b.row_bytes);
     l->a.data = give(adapter, used, (size_t)l->a.n_out * l->a.row_bytes);
     l->b.data = give(adapter, used, (size_t)l->b.n_out * l->b.row_bytes);
-    l->gain = b->module->parts[PART_MAGNITUDE] ? give(adapter, used, vector) : NULL;
-    l->bias = b->module->parts[PART_LORA_BIAS] ? give(adapter, used, vector) : NULL;
+    float *gain = b->from_magnitude ? give(adapter, used, gains) : NULL;
+    l->gain = b->by_token ? NULL : gain;
+    b->token_gain = b->by_token ? gain : NULL;
+    l->bias = b->from_bias ? give(adapter, used, (size_t)b->n_out * sizeof(float)) : NULL;
 }
 
 static size_t lay_out(struct adapter *adapter)
@@ -192,38 +212,54 @@ static size_t lay_out(struct adapter *adapter)
     size_t used = 0;
     for (int i = 0; i < adapter->n_builds; i++)
         lay_out_one(adapter, &adapter->builds[i], &used);
+    size_t before = used;
+    for (int i = 0; i < adapter->n_saved; i++) {
+        struct matrix *m = &adapter->saved[i].matrix;
+        (void)type_row_bytes(m->type, m->n_in, &m->row_bytes);
+        m->data = give(adapter, &used, (size_t)m->n_out * m->row_bytes);
+    }
+    adapter->info.saved_bytes = used - before;
     return used;
 }
 
-/* Of a worker: a tile of B, a row of A, or all of an A that is stored transposed. */
+/* Of a worker: a row, a tile of B, or all of an A that is stored transposed and a row of that. */
 static size_t scratch_floats(const struct adapter *adapter)
 {
     int64_t most = 0;
     for (int i = 0; i < adapter->n_builds; i++) {
         const struct build *b = &adapter->builds[i];
-        int64_t tile = LOWRANK_TILE * b->rank, a = b->n_in;
-        if (b->transposed)
-            a = b->rank * (b->n_in + 1);
-        a = a > tile ? a : tile;
-        most = a > most ? a : most;
+        const struct matrix *a = &b->lowrank.a;
+        int64_t tile = LOWRANK_TILE * b->rank;
+        int64_t rows = a_is_turned(b) ? a->n_out * (a->n_in + 1) : a->n_in;
+        most = most > tile ? most : tile;
+        most = most > rows ? most : rows;
     }
+    for (int i = 0; i < adapter->n_saved; i++)
+        most = most > adapter->saved[i].matrix.n_in ? most : adapter->saved[i].matrix.n_in;
     return (size_t)(most + 15) / 16 * 16;
 }
 
-/* The first module in the order of the file that went wrong. */
+static graft_status report_one(const struct mishap *m, graft_type held, graft_error *error)
+{
+    if (m->status == GRAFT_OK)
+        return GRAFT_OK;
+    return tensor_refused(m->tensor, m->status, error,
+                          "at row %lld it holds a value that is NaN, infinite, or beyond what %s "
+                          "can hold",
+                          (long long)m->row, graft_type_name(held));
+}
+
+/* The first module that went wrong. */
 static graft_status report(const struct adapter *adapter, graft_error *error)
 {
-    for (int i = 0; i < adapter->n_builds; i++) {
+    graft_status status = GRAFT_OK;
+    for (int i = 0; i < adapter->n_builds && status == GRAFT_OK; i++) {
         const struct build *b = &adapter->builds[i];
-        if (b->status != GRAFT_OK)
-            return tensor_refused(
-                b->bad, b->status, error,
-                "at row %lld it holds a value that is NaN, infinite, or beyond "
-                "what %s can hold",
-                (long long)b->bad_row,
-                graft_type_name(b->bad == b->module->parts[PART_B] ? b->b : b->a));
+        status = report_one(&b->mishap, b->mishap.tensor == b->from_b ? b->b : b->a, error);
     }
-    return GRAFT_OK;
+    for (int i = 0; i < adapter->n_saved && status == GRAFT_OK; i++)
+        status = report_one(&adapter->saved[i].mishap, adapter->saved[i].matrix.type, error);
+    return status;
 }
 
 graft_status build_factors(struct adapter *adapter, graft_error *error)

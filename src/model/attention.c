@@ -38,11 +38,13 @@ static void store_item(const struct pass *p, int row, int head)
     const float *value = p->ws->v + ((int64_t)row * c->n_kv + head) * d;
     for (int g = 0; g < n_group; g++) {
         if (l->q_norm)
-            k->rmsnorm(q + g * d, l->q_norm, d, c->norm_eps, q + g * d);
+            k->rmsnorm(q + g * d, row_norm(p, row, model_norm(p->layer, NORM_Q), l->q_norm), d,
+                       c->norm_eps, q + g * d);
         rotate(p, row, q + g * d);
     }
     if (l->k_norm)
-        k->rmsnorm(key, l->k_norm, d, c->norm_eps, key);
+        k->rmsnorm(key, row_norm(p, row, model_norm(p->layer, NORM_K), l->k_norm), d, c->norm_eps,
+                   key);
     rotate(p, row, key);
     struct kv_block *block = r->seq->blocks[r->pos / KV_BLOCK];
     size_t at = (size_t)(r->pos % KV_BLOCK);

@@ -136,15 +136,22 @@ graft_status delta_set_open(const struct model *model, const struct delta_member
                               .mem = mem,
                               .deltas = (struct delta *)(void *)((char *)set + deltas),
                               .starts = (int *)(void *)((char *)set + starts)};
+    arena_init(&set->arena, mem, SIZE_MAX);
     lay_out(set, members, n_members);
     measure(set);
-    *out = set;
-    return GRAFT_OK;
+    status = module_set_make(set, members, n_members, error);
+    if (status != GRAFT_OK)
+        delta_set_close(&set);
+    else
+        *out = set;
+    return status;
 }
 
 void delta_set_close(struct delta_set **set)
 {
-    if (*set)
+    if (*set) {
+        arena_free(&(*set)->arena);
         mem_free((*set)->mem, *set);
+    }
     *set = NULL;
 }

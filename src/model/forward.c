@@ -100,6 +100,9 @@ static bool make_delta_room(struct pass *p)
     int64_t n_u = 0, n_jobs = 0;
     for (int i = 0; i < p->all.n_segments; i++) {
         const struct segment *s = &p->all.segments[i];
+        const struct module_set *modules = s->deltas->modules;
+        if (modules && modules->n_heads && !workspace_grow_whole(p->ws))
+            return false;
         n_u += s->deltas->most_ranks * (s->end - s->begin);
         n_jobs += s->deltas->most_deltas;
     }
@@ -214,6 +217,8 @@ static void embed_work(void *context, int worker, int n_workers)
     for (int64_t i = begin; i < end; i++) {
         const struct row *r = p->ws->rows[i].row;
         p->kernels->dequantize[m->embed.type](&m->embed, r->token, 0, width, p->ws->x + i * width);
+        if (r->deltas && r->deltas->modules)
+            modules_embed(p, r, worker, p->ws->x + i * width);
         rope_angles(m->rope_freq, n_planes, r->pos, m->rope_mscale, p->ws->cos + i * n_planes,
                     p->ws->sin + i * n_planes);
     }
@@ -226,9 +231,12 @@ static void hidden_work(void *context, int worker, int n_workers)
     const struct model *m = p->model;
     int64_t begin, end, width = m->config.d_model;
     pool_split(p->n_wanted, 1, worker, n_workers, &begin, &end);
-    for (int64_t i = begin; i < end; i++)
-        p->kernels->rmsnorm(p->ws->x + p->ws->wanted[i] * width, m->final_norm, width,
+    for (int64_t i = begin; i < end; i++) {
+        int row = p->ws->wanted[i];
+        p->kernels->rmsnorm(p->ws->x + row * width,
+                            row_norm(p, row, model_final_norm(m), m->final_norm), width,
                             m->config.norm_eps, p->ws->hidden + i * width);
+    }
 }
 
 static graft_status run_head(struct pass *p, graft_error *error)

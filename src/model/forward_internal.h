@@ -105,7 +105,9 @@ struct workspace {
     struct pass_row *rows;    /* [max_rows] */
     struct segment *segments; /* [2, max_rows]: of the pass, of the head */
     int *row_segment;         /* [max_rows] by the caller's row */
-    float *u;                 /* [u_capacity]: inner products of deltas */
+    float
+        *whole_logits; /* [max_rows, model_n_logits]: of heads that adapters hold; NULL: none yet */
+    float *u;          /* [u_capacity]: inner products of deltas */
     int64_t u_capacity;
     struct delta_job *jobs;     /* [job_capacity] */
     struct lowrank_part *stack; /* [job_capacity]: the A of the jobs */
@@ -134,6 +136,7 @@ bool workspace_grow_lists(struct workspace *ws, int64_t n_blocks);
 bool workspace_grow_parts(struct workspace *ws, int64_t n_floats);
 /* Room for deltas: n_u inner products and n_jobs jobs. */
 bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs);
+bool workspace_grow_whole(struct workspace *ws);
 
 struct pass {
     const struct model *model;
@@ -150,6 +153,7 @@ struct pass {
     const struct linear_group *group;
     struct linear_input input;
     int64_t n_delta_items; /* 0: no deltas in this group */
+    bool whole_heads;      /* it is the head, and some rows bring one of their own */
     enum panel_format delta_format;
     int n_wanted, n_logits;
     atomic_llong next_item;
@@ -167,6 +171,7 @@ struct linear_group {
     const struct linear_rows *rows;
     const float *x;    /* [n_rows, n_in] */
     const float *norm; /* RMSNorm weight [n_in] applied to x first; NULL: none */
+    int norm_index;    /* where mixes find it */
     int64_t n_in;
     struct linear linears[3];
     int n_linears;
@@ -185,6 +190,25 @@ void seam_down(struct pass *pass, const struct linear_input *in, void *scratch);
 void seam_gain(const struct pass *pass, int linear, int64_t begin, int64_t end);
 /* y[:, begin..end) += Σ w · gain ⊙ scale · (B (A x) + bias), once all items are done. */
 void seam_up(struct pass *pass, int linear, int64_t begin, int64_t end, void *scratch);
+
+/* ---- modules that mixes change (modules.c) ---- */
+
+/* A norm's weight for a row: its mix's, or the base's. */
+static inline const float *row_norm(const struct pass *p, int64_t row, int norm, const float *base)
+{
+    const struct delta_set *set = p->ws->rows[row].row->deltas;
+    const float *own =
+        set && set->modules && set->modules->norms ? set->modules->norms[norm] : NULL;
+    return own ? own : base;
+}
+/* x = the embedding of the row's token as its mix makes it, from the base's. */
+void modules_embed(const struct pass *pass, const struct row *row, int worker, float *x);
+/* Outputs begin..end of the head for the rows of a segment += those of the heads that its mix brings. */
+void modules_head(const struct pass *pass, const struct segment *s, const struct linear *l,
+                  int64_t begin, int64_t end, void *scratch);
+bool modules_have_head(const struct segment *s);
+/* What these take of the factor of W x. */
+float modules_head_weight(const struct segment *s);
 
 /* Groups the rows of a pass into tiles, and decides whether workers share them. false: no memory. */
 bool attention_plan(struct pass *pass);

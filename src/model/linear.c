@@ -64,8 +64,8 @@ static void prepare_rows(const struct pass *p, const struct linear_input *in, fl
     unsigned formats = group_formats(g);
     for (int64_t row = begin; row < end; row++) {
         if (g->norm)
-            p->kernels->rmsnorm(g->x + row * g->n_in, g->norm, g->n_in, p->model->config.norm_eps,
-                                normed + row * g->n_in);
+            p->kernels->rmsnorm(g->x + row * g->n_in, row_norm(p, row, g->norm_index, g->norm),
+                                g->n_in, p->model->config.norm_eps, normed + row * g->n_in);
         linear_prepare(p->kernels, in, formats, (int)row);
     }
 }
@@ -126,12 +126,12 @@ static void make_outputs(struct pass *p, int i, const struct linear_input *in, i
 {
     const struct linear *l = &p->group->linears[i];
     multiply(p->kernels, l, in, begin, end, scratch);
-    if (p->n_delta_items)
+    if (p->n_delta_items || p->whole_heads)
         seam_gain(p, i, begin, end);
     if (l->bias)
         for (int row = 0; row < in->n_rows; row++)
             p->kernels->add(l->y + row * l->weight->n_out + begin, l->bias + begin, end - begin);
-    if (p->n_delta_items)
+    if (p->n_delta_items || p->whole_heads)
         seam_up(p, i, begin, end, scratch);
 }
 

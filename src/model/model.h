@@ -190,12 +190,36 @@ struct lowrank {
     const float *bias; /* [n_out] or NULL */
 };
 
+/* The norms of a model: four in each block, then the final one. */
+enum norm_id { NORM_ATTN, NORM_MLP, NORM_Q, NORM_K, NORM_COUNT };
+int model_n_norms(const struct model *model);
+int model_norm(int layer, enum norm_id id);
+int model_final_norm(const struct model *model);
+const float *model_norm_weight(const struct model *model, int norm); /* NULL: there is none */
+int64_t model_norm_width(const struct model *model, int norm);
+
+/* What an adapter does to modules that are no linears; any of it may be NULL. A module that it holds whole counts
+ * as its difference to the base's: a member of weight w adds w · (own − base). With e the embedding of a token t,
+ * a low-rank one adds, with g = gain ⊙ token_gain[t],
+ *   w · [(g − 1) ⊙ e + g ⊙ scale · (B a_t)]
+ * An embedding that is also the head is changed here as embedding only: the head has a site of its own. */
+struct module_changes {
+    const float *const *norms;  /* [model_n_norms] whole weights; NULL: the base's */
+    const struct matrix *embed; /* whole, F32, F16 or BF16 as is */
+    const struct matrix *head;  /* the head */
+    const struct lowrank
+        *lowrank; /* of the embedding: a [n_vocab, rank], of rank 2 · d_model at most; b the
+                                      tiles of B [d_model, rank]; gain [d_model]; no bias */
+    const float *token_gain; /* [n_vocab], of that; NULL: 1 */
+};
+
 /* A mix: adapters with weights, laid out for the forward pass. Immutable; it borrows the lowranks, which
  * must outlive it, and costs a few bytes for each of them. Members are applied in the order given; one
  * of weight 0 is left out. */
 struct delta_member {
     const struct lowrank *const *lowranks; /* [model_n_sites]; NULL: none at that site */
     float weight;
+    const struct module_changes *modules; /* NULL: none */
 };
 struct delta_set;
 /* SHAPE, with both shapes, where a factor does not fit its site; UNSUPPORTED for a type that cannot be a

@@ -78,12 +78,18 @@ static enum panel_format group_format(const struct pass *p)
     return format;
 }
 
+static bool is_head(const struct pass *p, int linear)
+{
+    return p->group->linears[linear].site == model_head_site(p->model);
+}
+
 void seam_begin(struct pass *p)
 {
     const struct linear_rows *rows = p->group->rows;
     int n_jobs = 0;
     float *u = p->ws->u;
     p->n_delta_items = 0;
+    p->whole_heads = false;
     p->delta_format = rows->n_segments ? group_format(p) : PANEL_F32;
     for (int i = 0; i < rows->n_segments; i++) {
         struct segment *s = &rows->segments[i];
@@ -93,6 +99,7 @@ void seam_begin(struct pass *p)
         s->first_item = p->n_delta_items;
         p->n_delta_items += cut_items(p, s);
         s->items_end = p->n_delta_items;
+        p->whole_heads = p->whole_heads || (is_head(p, 0) && modules_have_head(s));
     }
     atomic_store_explicit(&p->next_delta_item, 0, memory_order_relaxed);
     atomic_store_explicit(&p->delta_items_done, 0, memory_order_relaxed);
@@ -154,6 +161,12 @@ static void gain_rows(const struct pass *p, const struct segment *s, int linear,
         p->kernels->gain_add(factor, job->lowrank->gain + begin, job->weight, n);
         any = true;
     }
+    if (p->whole_heads && modules_have_head(s)) {
+        float weight = modules_head_weight(s);
+        for (int64_t i = 0; i < n; i++)
+            factor[i] -= weight;
+        any = true;
+    }
     for (int64_t row = s->begin; row < s->end && any; row++)
         p->kernels->mul(l->y + row * l->weight->n_out + begin, factor, n);
 }
@@ -195,5 +208,7 @@ void seam_up(struct pass *p, int linear, int64_t begin, int64_t end, void *scrat
                                                       .format = p->delta_format,
                                                       .scratch = scratch});
         }
+        if (p->whole_heads && modules_have_head(s))
+            modules_head(p, s, l, begin, end, scratch);
     }
 }

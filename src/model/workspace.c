@@ -157,6 +157,14 @@ bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs)
     return true;
 }
 
+bool workspace_grow_whole(struct workspace *ws)
+{
+    size_t width = (size_t)model_n_logits(ws->model);
+    if (!ws->whole_logits)
+        ws->whole_logits = mem_calloc(ws->mem, (size_t)ws->max_rows * width, sizeof(float));
+    return ws->whole_logits != NULL;
+}
+
 graft_status workspace_open(const struct model *model, int max_rows, struct workspace **out,
                             graft_error *error)
 {
@@ -189,6 +197,7 @@ void workspace_close(struct workspace **ws)
     mem_free(w->mem, w->block_lists);
     mem_free(w->mem, w->stack);
     mem_free(w->mem, w->u);
+    mem_free(w->mem, w->whole_logits);
     mem_free(w->mem, w->jobs);
     mem_free(w->mem, w->parts);
     arena_free(&w->arena);

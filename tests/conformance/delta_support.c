@@ -187,7 +187,7 @@ struct delta_set *mix_open(const struct model *m, const struct adapter *adapters
     struct delta_set *set = NULL;
     graft_error error = {0};
     for (int i = 0; i < n; i++)
-        members[i] = (struct delta_member){adapters[i].places, weights[i]};
+        members[i] = (struct delta_member){.lowranks = adapters[i].places, .weight = weights[i]};
     if (delta_set_open(m, members, n, &set, &error) != GRAFT_OK)
         fail_msg("%s", error.message);
     return set;

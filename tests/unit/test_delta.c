@@ -57,7 +57,7 @@ static void refuse(const struct fixture *f, float weight, graft_status status, c
 {
     graft_error error = {0};
     struct delta_set *set = NULL;
-    const struct delta_member member = {f->adapter.places, weight};
+    const struct delta_member member = {.lowranks = f->adapter.places, .weight = weight};
     graft_status found = delta_set_open(f->model, &member, 1, &set, &error);
     if (found != status || !strstr(error.message, words))
         fail_msg("status %d, \"%s\"; expected %d and \"%s\"", (int)found, error.message,
@@ -92,8 +92,8 @@ static void factors_that_do_not_fit_are_refused_with_both_shapes(void **state)
     graft_error error = {0};
     struct delta_set *set = NULL;
     l->a.n_in = 209;
-    const struct delta_member member = {f->adapter.places,
-                                        0}; /* left out, and checked all the same */
+    /* weight 0: left out, and checked all the same */
+    const struct delta_member member = {.lowranks = f->adapter.places};
     assert_int_equal(delta_set_open(f->model, &member, 1, &set, &error), GRAFT_SHAPE);
     assert_int_equal(error.expected[1], 208);
     assert_int_equal(error.found[1], 209);
@@ -115,8 +115,11 @@ static void a_mix_keeps_the_order_of_its_members_and_leaves_out_weight_0(void **
     const struct lowrank **none = calloc((size_t)model_n_sites(f->model), sizeof(*none));
     const struct lowrank **one = calloc((size_t)model_n_sites(f->model), sizeof(*one));
     one[4] = &f->adapter.own[4];
-    const struct delta_member members[] = {
-        {f->adapter.places, 1}, {none, 2}, {one, 3}, {f->adapter.places, 0}, {one, -4}};
+    const struct delta_member members[] = {{f->adapter.places, 1, NULL},
+                                           {none, 2, NULL},
+                                           {one, 3, NULL},
+                                           {f->adapter.places, 0, NULL},
+                                           {one, -4, NULL}};
     struct delta_set *set = NULL;
     assert_int_equal(delta_set_open(f->model, members, 5, &set, NULL), GRAFT_OK);
     assert_int_equal(set->starts[4], 4);

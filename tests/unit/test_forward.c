@@ -453,7 +453,7 @@ static void no_memory_for_deltas_leaves_the_sequence_as_it_was(void **state)
     start(&f, "qwen2", 8);
     adapter_make(&adapter, f.model, NULL, &SMALL);
     struct delta_set *set = NULL;
-    const struct delta_member member = {adapter.places, 1};
+    const struct delta_member member = {.lowranks = adapter.places, .weight = 1};
     fail_next(&f, 1);
     assert_int_equal(delta_set_open(f.model, &member, 1, &set, NULL), GRAFT_NO_MEMORY);
     fail_next(&f, 0);
