@@ -140,7 +140,7 @@ enum panel_format {
  * small, so whoever calls may cut tokens, ranks and outputs as it likes.
  *
  * Decode rows take all of it in floats. Prefill rows follow the panels of the weight beside which the delta
- * stands: `format` is kernels_panel_format of its type. */
+ * stands: `format` is kernels_delta_format of its type. */
 enum { LOWRANK_TILE = 64 };
 struct lowrank_part {
     const struct matrix *a; /* [rank, n_in] */
@@ -197,6 +197,7 @@ int64_t transposed_grain(const struct matrix *w);
 struct kernels {
     const char *tier;
     enum panel_format float_panels, quantised_panels; /* see kernels_panel_format */
+    enum panel_format float_deltas;                   /* see kernels_delta_format */
 
     /* The types of which linear_decode, and what is made of panels, also take LAYOUT_SPLIT, because its products are
      * the faster ones. `dequantize` of every tier, and all of the scalar tier, take what any tier takes. */
@@ -259,6 +260,9 @@ struct kernels {
 
 /* The format that a tier's products through panels take for a weight type. */
 enum panel_format kernels_panel_format(const struct kernels *k, graft_type type);
+/* The one for low-rank products of prefill rows beside a weight of that type: as the weight's own, but where
+ * that is floats and the tier has sums of two bf16, those. */
+enum panel_format kernels_delta_format(const struct kernels *k, graft_type type);
 
 /* The tiers compiled in and runnable on this processor, slowest first; NULL past the end. Asking for
  * them asks Linux for the tiles of AMX where there are any: the one thing that graft changes for the

@@ -22,8 +22,8 @@ enum {
         4 * (PREFILL_PANEL * FLOAT_CHUNK + TRANSPOSED_ROWS * ROW_PITCH + FLOAT_TOKENS * FLOAT_PITCH)
 };
 
-/* A panel of bf16. Its width along K, BF16_CHUNK, is the tier's: BF16_WIDTH or half of that, and then
- * there is room for large and small parts. */
+/* A panel of bf16. Its width along K, BF16_CHUNK, is the tier's: BF16_WIDTH at most. There is room for large
+ * and small parts. */
 enum {
     BF16_WIDTH = 1024,
     BF16_OUTPUTS = 32,                          /* the other side of a panel */
@@ -32,8 +32,9 @@ enum {
     BF16_SPAN = TRANSPOSED_SPAN / BF16_OUTPUTS, /* panels that linear_transposed fills at once */
     BF16_ROW_PITCH = PREFILL_CHUNK + BF16_GAP,  /* of rows on their way into a panel */
     BF16_TERMS = 3,                             /* of a product in PANEL_SPLIT */
-    BF16_SCRATCH_BYTES = 2 * (BF16_SPAN * BF16_OUTPUTS * BF16_WIDTH + 2 * 16 * BF16_ROW_PITCH +
-                              BF16_TOKENS * (BF16_WIDTH + 2 * BF16_GAP)) +
+    BF16_SCRATCH_BYTES = 2 * 2 *
+                             (BF16_SPAN * BF16_OUTPUTS * BF16_WIDTH + 16 * BF16_ROW_PITCH +
+                              BF16_TOKENS * (BF16_WIDTH + BF16_GAP)) +
                          4 * PREFILL_CHUNK
 };
 

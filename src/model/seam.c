@@ -72,7 +72,7 @@ static enum panel_format group_format(const struct pass *p)
     enum panel_format format = PANEL_BF16;
     for (int i = 0; i < p->group->n_linears; i++) {
         graft_type type = p->group->linears[i].weight->type;
-        enum panel_format of_type = kernels_panel_format(p->kernels, type);
+        enum panel_format of_type = kernels_delta_format(p->kernels, type);
         format = of_type < format ? of_type : format;
     }
     return format;

@@ -55,5 +55,6 @@ const struct kernels amx_emulated_kernels = {
     KERNEL_TABLE_BF16(amx_emulated),
     KERNEL_TABLE_REST(scalar, SCALAR_DEQUANTIZE, SCALAR_DECODE),
     .float_panels = PANEL_SPLIT,
+    .float_deltas = PANEL_SPLIT,
     .quantised_panels = PANEL_BF16,
 };

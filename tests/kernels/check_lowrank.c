@@ -21,10 +21,10 @@ struct way {
     FOR_EACH_PANEL_TIER(k_)                                                                        \
     for (int i_ = 0; i_ < 3; i_++)                                                                 \
         for (struct way way = {k_, i_ ? ROLE_PREFILL : ROLE_DECODE,                                \
-                               i_ == 1   ? k_->float_panels                                        \
+                               i_ == 1   ? k_->float_deltas                                        \
                                : i_ == 2 ? k_->quantised_panels                                    \
                                          : PANEL_F32};                                             \
-             way.k && !(i_ == 2 && k_->float_panels == k_->quantised_panels); way.k = NULL)
+             way.k && !(i_ == 2 && k_->float_deltas == k_->quantised_panels); way.k = NULL)
 
 static double tolerance(const struct way *way)
 {

@@ -11,7 +11,7 @@
 /* 12 · 2 sums, 2 vectors of pairs of weights and one of x: 27 of 32 registers. */
 enum { TILE_TOKENS = 12 };
 
-enum { BF16_CHUNK = BF16_WIDTH, BF16_PARTS = 1, X_PITCH = BF16_CHUNK + BF16_GAP };
+enum { BF16_CHUNK = BF16_WIDTH, BF16_PARTS = 2, X_PITCH = BF16_CHUNK + BF16_GAP };
 
 ALWAYS_INLINE __m512bh pair_of(const uint16_t *p)
 {
@@ -21,7 +21,6 @@ ALWAYS_INLINE __m512bh pair_of(const uint16_t *p)
 ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int tokens, int vectors)
 {
     vf sum[TILE_TOKENS][2];
-    const uint16_t *x = p->x[0] + token * X_PITCH;
     float *y = p->y + token * p->y_stride;
     TIMES(t, tokens) TIMES(v, vectors)
     {
@@ -36,16 +35,19 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
             const float *next = y + (TILE_TOKENS + t) * p->y_stride + v * VF;
             _mm_prefetch((const char *)next, _MM_HINT_T1);
         }
-    for (int64_t j = 0; j < p->n; j += 2) {
-        __m512bh w[2];
-        TIMES(v, vectors)
-        {
-            w[v] = (__m512bh)_mm512_loadu_si512(p->panel[0] + j * BF16_OUTPUTS + 2 * v * VF);
-        }
-        TIMES(t, tokens)
-        {
-            __m512bh xj = pair_of(x + t * X_PITCH + j);
-            TIMES(v, vectors) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], w[v], xj);
+    for (int term = 0; term < p->n_terms; term++) {
+        const uint16_t *x = p->x[term] + token * X_PITCH;
+        for (int64_t j = 0; j < p->n; j += 2) {
+            __m512bh w[2];
+            TIMES(v, vectors)
+            {
+                w[v] = (__m512bh)_mm512_loadu_si512(p->panel[term] + j * BF16_OUTPUTS + 2 * v * VF);
+            }
+            TIMES(t, tokens)
+            {
+                __m512bh xj = pair_of(x + t * X_PITCH + j);
+                TIMES(v, vectors) sum[t][v] = _mm512_dpbf16_ps(sum[t][v], w[v], xj);
+            }
         }
     }
     TIMES(t, tokens) TIMES(v, vectors)
