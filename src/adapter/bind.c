@@ -275,6 +275,9 @@ static graft_status bind_embedding(struct adapter *adapter, const struct spec *s
                       .a_rank_first = spec->format == ADAPTER_PEFT,
                       .b_rank_first = mlx,
                       .by_token = mlx};
+    if (m->parts[PART_LORA_BIAS])
+        return tensor_refused(m->parts[PART_LORA_BIAS], GRAFT_UNSUPPORTED, error,
+                              "it is a bias of an embedding, which graft does not apply");
     if (a->n_dims == 2 && a->shape[!b.a_rank_first] > 2 * b.n_out)
         return tensor_refused(a, GRAFT_SHAPE, error,
                               "its rank is more than twice the width of the embedding");

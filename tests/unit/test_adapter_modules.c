@@ -304,6 +304,20 @@ static void whole_modules_are_reported_and_odd_ones_refused(void **state)
     refused(tied, at("adapter"), "save embed_tokens, too");
 
     oracle_adapter_make(&a, "embed", 7, &m);
+    json_object_set_new(a.config, "lora_bias", json_true());
+    for (size_t i = 0, n = a.n_tensors; i < n; i++) {
+        char name[128];
+        size_t length = strcspn(a.tensors[i].name, "AB");
+        snprintf(name, sizeof(name), "%.*sB.bias", (int)length, a.tensors[i].name);
+        if (strstr(a.tensors[i].name, "lora_B.weight"))
+            oracle_fill(oracle_add(&a, name, a.tensors[i].shape[0], 0), name, 1, 0);
+    }
+    oracle_fill(oracle_add(&a, "base_model.model.model.embed_tokens.lora_B.bias", 96, 0), "b", 1,
+                0);
+    put(&a, "adapter");
+    refused(tied, at("adapter"), "a bias of an embedding");
+
+    oracle_adapter_make(&a, "embed", 7, &m);
     oracle_find(&a, "base_model.model.model.embed_tokens.lora_embedding_A")->shape[1] = 330;
     oracle_find(&a, "base_model.model.model.embed_tokens.lora_embedding_A")->count = 4 * 330;
     put(&a, "adapter");
