@@ -4,6 +4,7 @@
 
 #include <graft/adapter.h>
 #include <graft/bench.h>
+#include <graft/fuse.h>
 #include <graft/model.h>
 #include <graft/runtime.h>
 #include <graft/session.h>

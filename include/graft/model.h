@@ -18,6 +18,13 @@ typedef struct graft_tokenizer graft_tokenizer;
 
 typedef enum graft_load { GRAFT_LOAD_MAP = 0, GRAFT_LOAD_COPY = 1 } graft_load;
 
+/* An adapter by its path, to be baked into weights. */
+typedef struct graft_fuse_member {
+    const char *path; /* PEFT or MLX directory, the weights in one, or a GGUF file */
+    float weight;     /* of its change of the weights: 1 as trained */
+    double scale;     /* MLX: in place of what its configuration says; 0: the file's */
+} graft_fuse_member;
+
 typedef struct graft_model_options {
     size_t struct_size;
     graft_load

@@ -50,6 +50,9 @@ static inline graft_mix *mix_handle(struct mix *mix)
 /* A reference to the mix of new sessions, to be released; NULL: none. */
 struct mix *model_default_mix(const struct graft_model *model);
 
+/* Paths, weights and their number. */
+graft_status fuse_members_check(const graft_fuse_member *members, size_t n, graft_error *error);
+
 /* Leaves the function with INVALID_ARGUMENT when a pointer is NULL. */
 #define REQUIRE(pointer)                                                                           \
     do {                                                                                           \

@@ -142,9 +142,10 @@ static void set_tokens(const struct config *k, json_t **json)
     }
 }
 
-static json_t *from_config(const struct model *m)
+static json_t *from_config(const struct conversion *c)
 {
-    const struct config *k = &m->config;
+    const struct model *m = c->model;
+    const struct config *k = &c->config;
     const struct arch *arch = hf_arch(k);
     json_t *json = json_pack(
         "{s:[s], s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:s, s:b, s:b, s:b}",
@@ -174,9 +175,10 @@ static bool same_rope(const struct model *m, const struct config *read, double *
 }
 
 /* What differs, or NULL. */
-static const char *difference(const struct model *m, const struct config *read, double *freq)
+static const char *difference(const struct conversion *c, const struct config *read, double *freq)
 {
-    const struct config *k = &m->config;
+    const struct model *m = c->model;
+    const struct config *k = &c->config;
     if (read->n_layer != k->n_layer || read->d_model != k->d_model || read->d_ff != k->d_ff ||
         read->n_head != k->n_head || read->n_kv != k->n_kv || read->d_head != k->d_head ||
         read->n_vocab != k->n_vocab || read->tied != k->tied || read->qk_norm != k->qk_norm)
@@ -193,14 +195,16 @@ static const char *difference(const struct model *m, const struct config *read, 
 static graft_status read_back(const struct conversion *c, const json_t *json, graft_error *error)
 {
     struct mem *mem = &c->runtime->mem;
-    const struct config *k = &c->model->config;
+    const struct config *k = &c->config;
     struct arena arena;
     struct config read;
     arena_init(&arena, mem, CONFIG_LIMIT);
     double *freq = mem_calloc(mem, (size_t)k->d_head / 2, sizeof *freq);
     graft_status status = freq ? config_parse_hf(&read, &arena, json, error)
                                : error_set(error, GRAFT_NO_MEMORY, "out of memory");
-    const char *what = status == GRAFT_OK ? difference(c->model, &read, freq) : NULL;
+    if (status == GRAFT_OK)
+        status = fused_check_biases(c, read.biases, error);
+    const char *what = status == GRAFT_OK ? difference(c, &read, freq) : NULL;
     if (what)
         status = error_set(error, GRAFT_UNSUPPORTED,
                            "the config.json of a %s cannot express this model's %s",
@@ -210,30 +214,52 @@ static graft_status read_back(const struct conversion *c, const json_t *json, gr
     return status;
 }
 
+static graft_status read_source(const struct conversion *c, json_t **json, graft_error *error)
+{
+    char *path = conversion_source(c, "config.json");
+    graft_status status = path ? json_read(&c->runtime->mem, path, CONFIG_LIMIT, json, error)
+                               : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    mem_free(&c->runtime->mem, path);
+    return status;
+}
+
+/* What a mix changes of the source's own file. */
+static void put_changes(const struct conversion *c, json_t **json)
+{
+    const struct config *from = &c->model->config, *to = &c->config;
+    unsigned added = to->biases & ~from->biases;
+    if (to->tied != from->tied)
+        json_put(json, "tie_word_embeddings", json_boolean(to->tied));
+    if (added & BIAS_ATTENTION)
+        json_put(json, "attention_bias", json_true());
+    if (added & BIAS_MLP)
+        json_put(json, "mlp_bias", json_true());
+}
+
 graft_status config_write_json(const struct conversion *c, json_t **out, graft_error *error)
 {
-    graft_status status;
     json_t *json = NULL;
-    if (c->model->tensors.gguf) {
-        json = from_config(c->model);
-        status =
-            json ? read_back(c, json, error) : error_set(error, GRAFT_NO_MEMORY, "out of memory");
-    } else {
-        char *path = conversion_source(c, "config.json");
-        status = path ? json_read(&c->runtime->mem, path, CONFIG_LIMIT, &json, error)
-                      : error_set(error, GRAFT_NO_MEMORY, "out of memory");
-        mem_free(&c->runtime->mem, path);
+    bool made = c->model->tensors.gguf != NULL;
+    graft_status status = GRAFT_OK;
+    if (made)
+        json = from_config(c);
+    else
+        status = read_source(c, &json, error);
+    if (status == GRAFT_OK && json) {
+        put_changes(c, &json);
+        json_object_del(json, "quantization"); /* MLX: the weights are plain now */
+        json_object_del(json, "quantization_config");
+        json_object_del(json, "dtype"); /* the key's newer name */
+        json_put(&json, "torch_dtype", json_string(torch_dtype(c)));
     }
+    if (status == GRAFT_OK && !json)
+        status = error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    if (status == GRAFT_OK && (made || c->fuse))
+        status = read_back(c, json, error);
     if (status != GRAFT_OK) {
         json_decref(json);
         return status;
     }
-    json_object_del(json, "quantization"); /* MLX: the weights are plain now */
-    json_object_del(json, "quantization_config");
-    json_object_del(json, "dtype"); /* the key's newer name */
-    json_put(&json, "torch_dtype", json_string(torch_dtype(c)));
-    if (!json)
-        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
     *out = json;
     return GRAFT_OK;
 }

@@ -14,6 +14,44 @@
 graft_status model_convert(graft_runtime *runtime, const char *in, const char *out,
                            const graft_convert_options *options, graft_error *error);
 
+/* ---- fused: W + ΔW of a mix in the place of W (fused.c) ---- */
+
+/* What became of one matrix that a mix changes. Wq: W in the type that was written, W'q: W' in it. Norms are of
+ * Frobenius, summed in double row by row, so that threads cannot be seen in them. */
+struct fuse_record {
+    char name[160];           /* as written */
+    int place;                /* of bake.h */
+    graft_type planned, type; /* by the recipe; as written */
+    int64_t n_out, n_in;
+    double norm, delta; /* ‖W'‖, ‖ΔW‖ */
+    double error;       /* ‖W'q − W'‖ */
+    double kept;        /* ⟨W'q − Wq, ΔW⟩ / ‖ΔW‖²; 1 where ΔW is 0 */
+};
+
+/* What a fused conversion is to do, and what it did. */
+struct convert_fuse {
+    const struct delta_set *mix; /* of the model that is converted; NULL changes nothing */
+    /* Quantised types below 8 bits become 8-bit ones where |1 − kept| > 1 − fallback; 0: never. */
+    double fallback;
+    bool compensate; /* rounding with feedback: compensate.c */
+    /* Called after each of them, with W' − W'q [n_out, n_in] in the order of the base's rows; NULL: none. Not
+     * within a region of the pool. */
+    graft_status (*lost)(void *user, const struct fuse_record *record, const float *lost,
+                         graft_error *error);
+    /* Called when all is written and nothing is visible yet, with the path of what can be opened. */
+    graft_status (*written)(void *user, const char *path, graft_error *error);
+    void *user;
+    struct fuse_record *records; /* [n_records], to be mem_free'd by the caller, on failure too */
+    size_t n_records;
+};
+
+/* Writes an open model with a mix in its weights. A head that is tied to the embedding is written apart when
+ * only one of them, or both in different ways, are changed. UNSUPPORTED: the output has no place for a bias
+ * that the mix adds. */
+graft_status model_convert_fused(struct model *model, const char *out,
+                                 const graft_convert_options *options, struct convert_fuse *fuse,
+                                 graft_error *error);
+
 /* ---- recipes: which type each tensor gets (recipe.c) ---- */
 
 struct recipe;

@@ -153,6 +153,8 @@ graft_status convert_to_hf(struct conversion *c, graft_error *error)
     if (status == GRAFT_OK)
         status = write_weights(c, folder.work, error);
     if (status == GRAFT_OK)
+        status = conversion_written(c, folder.work, error);
+    if (status == GRAFT_OK)
         status = folder_writer_commit(&folder, error);
     folder_writer_abort(&folder);
     return status;

@@ -49,6 +49,15 @@ static int head_rows(const struct conversion *c, int slot)
     return slot == SLOT_LINEAR + LINEAR_Q ? config->n_head : config->n_kv;
 }
 
+/* Where a mix finds the matrix of a slot. */
+static int place_of(const struct model *m, int slot, int layer)
+{
+    if (slot == SLOT_EMBED)
+        return bake_embed_place(m);
+    return slot == SLOT_HEAD ? model_head_site(m)
+                             : model_site(layer, (enum linear_id)(slot - SLOT_LINEAR));
+}
+
 static graft_status add_matrix(struct conversion *c, int slot, int layer, const struct matrix *w,
                                graft_error *error)
 {
@@ -58,13 +67,16 @@ static graft_status add_matrix(struct conversion *c, int slot, int layer, const 
     if (status != GRAFT_OK)
         return status;
     item->matrix = w;
-    item->type = recipe_type(c->recipe, &c->model->config, slot, layer, w->n_in);
+    item->type = recipe_type(c->recipe, &c->config, slot, layer, w->n_in);
     item->n_head_rows = head_rows(c, slot);
     if (!type_row_bytes(item->type, w->n_in, &row))
         return error_set(error, GRAFT_INTERNAL, "rows of %lld values do not fit %s",
                          (long long)w->n_in, graft_type_name(item->type));
     c->plan.bytes += row * (uint64_t)w->n_out;
-    return name_item(c, slot, layer, ".weight", item, error);
+    status = name_item(c, slot, layer, ".weight", item, error);
+    if (status == GRAFT_OK && c->fuse)
+        status = fused_note(c, item, place_of(c->model, slot, layer), error);
+    return status;
 }
 
 static graft_status add_vector(struct conversion *c, int slot, int layer, const char *suffix,
@@ -84,23 +96,37 @@ static graft_status add_vector(struct conversion *c, int slot, int layer, const 
     return name_item(c, slot, layer, suffix, item, error);
 }
 
+static graft_status add_norm(struct conversion *c, int slot, int layer, int norm,
+                             graft_error *error)
+{
+    return add_vector(c, slot, layer, ".weight", fused_norm(c, norm),
+                      model_norm_width(c->model, norm), error);
+}
+
+static graft_status add_bias(struct conversion *c, int layer, int id, graft_error *error)
+{
+    const struct layer *l = &c->model->layers[layer];
+    const float *bias = NULL;
+    graft_status status = fused_bias(c, layer, id, &bias, error);
+    if (status != GRAFT_OK)
+        return status;
+    return add_vector(c, SLOT_LINEAR + id, layer, ".bias", bias, l->linear[id].n_out, error);
+}
+
 static graft_status add_layer(struct conversion *c, int i, graft_error *error)
 {
     const struct layer *l = &c->model->layers[i];
-    const struct config *config = &c->model->config;
-    graft_status status =
-        add_vector(c, SLOT_ATTN_NORM, i, ".weight", l->attn_norm, config->d_model, error);
-    if (status == GRAFT_OK)
-        status = add_vector(c, SLOT_MLP_NORM, i, ".weight", l->mlp_norm, config->d_model, error);
-    if (status == GRAFT_OK)
-        status = add_vector(c, SLOT_Q_NORM, i, ".weight", l->q_norm, config->d_head, error);
-    if (status == GRAFT_OK)
-        status = add_vector(c, SLOT_K_NORM, i, ".weight", l->k_norm, config->d_head, error);
+    static const int SLOTS[NORM_COUNT] = {[NORM_ATTN] = SLOT_ATTN_NORM,
+                                          [NORM_MLP] = SLOT_MLP_NORM,
+                                          [NORM_Q] = SLOT_Q_NORM,
+                                          [NORM_K] = SLOT_K_NORM};
+    graft_status status = GRAFT_OK;
+    for (int id = 0; id < NORM_COUNT && status == GRAFT_OK; id++)
+        status = add_norm(c, SLOTS[id], i, model_norm(i, (enum norm_id)id), error);
     for (int id = 0; id < LINEAR_COUNT && status == GRAFT_OK; id++) {
         status = add_matrix(c, SLOT_LINEAR + id, i, &l->linear[id], error);
         if (status == GRAFT_OK)
-            status = add_vector(c, SLOT_LINEAR + id, i, ".bias", l->bias[id], l->linear[id].n_out,
-                                error);
+            status = add_bias(c, i, id, error);
     }
     return status;
 }
@@ -159,9 +185,8 @@ graft_status plan_build(struct conversion *c, graft_error *error)
     for (int i = 0; i < m->config.n_layer && status == GRAFT_OK; i++)
         status = add_layer(c, i, error);
     if (status == GRAFT_OK)
-        status =
-            add_vector(c, SLOT_FINAL_NORM, 0, ".weight", m->final_norm, m->config.d_model, error);
-    if (status == GRAFT_OK && !m->config.tied)
+        status = add_norm(c, SLOT_FINAL_NORM, 0, model_final_norm(m), error);
+    if (status == GRAFT_OK && !c->config.tied)
         status = add_matrix(c, SLOT_HEAD, 0, &m->head, error);
     return status == GRAFT_OK ? add_rope_factors(c, error) : status;
 }

@@ -14,23 +14,12 @@ static const long long NO_ROW = INT64_MAX;
 struct chunk {
     const struct conversion *c;
     const struct item *item;
+    struct fused *fused; /* NULL: the mix does not change it */
     int64_t first, n_rows;
-    size_t row_bytes;
     float *floats;        /* [n_workers, n_in] */
-    uint8_t *out;         /* [n_rows, row_bytes] */
+    struct matrix to;     /* [n_rows, n_in] as written */
     atomic_llong bad_row; /* the first row that holds what the type cannot, or NO_ROW */
 };
-
-/* The source row of output row r. */
-static int64_t source_row(const struct conversion *c, const struct item *item, int64_t r)
-{
-    if (item->n_head_rows == 0)
-        return r;
-    int64_t d = c->model->config.d_head, head = r / d, i = r % d;
-    if (c->naming == NAMING_GGUF) /* output interleaved: i = 2 * plane + part */
-        return head * d + (i % 2) * (d / 2) + i / 2;
-    return head * d + (i % (d / 2)) * 2 + i / (d / 2);
-}
 
 /* The largest value of a type; a Q type's scales are F16. */
 static float type_limit(graft_type type)
@@ -46,6 +35,50 @@ static int64_t row_misfit(const float *x, int64_t n, graft_type type)
         if (!(fabsf(x[i]) <= limit))
             return i;
     return -1;
+}
+
+/* ---- encoded rows ------------------------------------------------------------------------- */
+
+size_t store_bytes(const struct conversion *c, graft_type type, int64_t n_rows, int64_t n_in)
+{
+    size_t row = 0;
+    (void)c;
+    (void)type_row_bytes(type, n_in, &row);
+    return row * (size_t)n_rows;
+}
+
+struct matrix store_at(const struct conversion *c, graft_type type, int64_t n_rows, int64_t n_in,
+                       void *bytes)
+{
+    struct matrix to = {.type = type, .n_out = n_rows, .n_in = n_in, .data = bytes};
+    (void)c;
+    (void)type_row_bytes(type, n_in, &to.row_bytes);
+    return to;
+}
+
+bool store_part(const struct matrix *to, int64_t at, int64_t first, int64_t n, const float *x)
+{
+    const struct type_traits *traits = type_traits(to->type);
+    uint8_t *row = (uint8_t *)(uintptr_t)to->data + (size_t)at * to->row_bytes;
+    return row_misfit(x, n, to->type) < 0 &&
+           quantize_row(to->type, x, n,
+                        row + (size_t)(first / traits->block_values) * traits->block_bytes);
+}
+
+bool store_row(const struct matrix *to, int64_t at, const float *x)
+{
+    return store_part(to, at, 0, to->n_in, x);
+}
+
+/* The source row of output row r. */
+static int64_t source_row(const struct conversion *c, const struct item *item, int64_t r)
+{
+    if (item->n_head_rows == 0)
+        return r;
+    int64_t d = c->model->config.d_head, head = r / d, i = r % d;
+    if (c->naming == NAMING_GGUF) /* output interleaved: i = 2 * plane + part */
+        return head * d + (i % 2) * (d / 2) + i / 2;
+    return head * d + (i % (d / 2)) * 2 + i / (d / 2);
 }
 
 static graft_status misfit(const struct item *item, int64_t row, float value, graft_error *error)
@@ -64,24 +97,29 @@ static void note_bad_row(atomic_llong *bad, long long row)
         ;
 }
 
+static bool convert_row(struct chunk *k, int worker, int64_t row, int64_t at)
+{
+    const struct matrix *w = k->item->matrix;
+    if (k->fused)
+        return fused_row(k->fused, worker, row, &k->to, at);
+    if (w->type == k->to.type) {
+        memcpy((uint8_t *)(uintptr_t)k->to.data + (size_t)at * k->to.row_bytes,
+               (const uint8_t *)w->data + (size_t)row * w->row_bytes, k->to.row_bytes);
+        return true;
+    }
+    float *x = k->floats + worker * w->n_in;
+    k->c->runtime->kernels->dequantize[w->type](w, row, 0, w->n_in, x);
+    return store_row(&k->to, at, x);
+}
+
 static void convert_rows(void *context, int worker, int n_workers)
 {
     struct chunk *k = context;
-    const struct matrix *w = k->item->matrix;
-    const struct kernels *kernels = k->c->runtime->kernels;
-    float *x = k->floats + worker * w->n_in;
     int64_t begin, end;
     pool_split(k->n_rows, 1, worker, n_workers, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
         int64_t row = source_row(k->c, k->item, k->first + i);
-        uint8_t *out = k->out + (size_t)i * k->row_bytes;
-        if (w->type == k->item->type) {
-            memcpy(out, (const uint8_t *)w->data + (size_t)row * w->row_bytes, k->row_bytes);
-            continue;
-        }
-        kernels->dequantize[w->type](w, row, 0, w->n_in, x);
-        if (row_misfit(x, w->n_in, k->item->type) >= 0 ||
-            !quantize_row(k->item->type, x, w->n_in, out))
+        if (!convert_row(k, worker, row, i))
             note_bad_row(&k->bad_row, row);
     }
 }
@@ -90,49 +128,70 @@ static graft_status report(struct conversion *c, size_t bytes, const char *name,
 {
     c->bytes_done += bytes;
     if (c->options->progress &&
-        !c->options->progress(c->options->progress_user, c->bytes_done, c->plan.bytes, name))
+        !c->options->progress(c->options->progress_user, c->bytes_done, c->bytes_total, name))
         return error_set(error, GRAFT_CANCELLED, "conversion cancelled");
     return GRAFT_OK;
+}
+
+/* What row `bad` holds that its type cannot. */
+static graft_status bad_row(struct chunk *k, int64_t bad, graft_error *error)
+{
+    const struct matrix *w = k->item->matrix;
+    const float *x = k->floats;
+    if (k->fused)
+        x = fused_values(k->fused, bad);
+    else
+        k->c->runtime->kernels->dequantize[w->type](w, bad, 0, w->n_in, k->floats);
+    int64_t i = row_misfit(x, w->n_in, k->item->type);
+    return misfit(k->item, bad, x[i < 0 ? 0 : i], error);
 }
 
 static graft_status write_chunk(struct conversion *c, struct chunk *k, struct file_writer *file,
                                 graft_error *error)
 {
-    const struct matrix *w = k->item->matrix;
     atomic_store(&k->bad_row, NO_ROW);
     pool_run(c->runtime->pool, convert_rows, k);
     long long bad = atomic_load(&k->bad_row);
-    if (bad != NO_ROW) {
-        c->runtime->kernels->dequantize[w->type](w, bad, 0, w->n_in, k->floats);
-        int64_t i = row_misfit(k->floats, w->n_in, k->item->type);
-        return misfit(k->item, bad, k->floats[i < 0 ? 0 : i], error);
-    }
-    size_t bytes = (size_t)k->n_rows * k->row_bytes;
-    graft_status status = file_writer_write(file, k->out, bytes, error);
+    if (bad != NO_ROW)
+        return bad_row(k, bad, error);
+    size_t bytes = (size_t)k->n_rows * k->to.row_bytes;
+    graft_status status = file ? file_writer_write(file, k->to.data, bytes, error) : GRAFT_OK;
     return status == GRAFT_OK ? report(c, bytes, k->item->name, error) : status;
+}
+
+static graft_status write_chunks(struct conversion *c, struct chunk *k, struct file_writer *file,
+                                 graft_error *error)
+{
+    struct mem *mem = &c->runtime->mem;
+    const struct item *item = k->item;
+    const struct matrix *w = item->matrix;
+    int64_t rows = CHUNK_BYTES / (int64_t)store_bytes(c, item->type, 1, w->n_in) + 1;
+    rows = rows < w->n_out ? rows : w->n_out;
+    uint8_t *out = mem_calloc(mem, 1, store_bytes(c, item->type, rows, w->n_in));
+    k->floats = mem_calloc(mem, (size_t)pool_threads(c->runtime->pool) * (size_t)w->n_in,
+                           sizeof *k->floats);
+    graft_status status =
+        k->floats && out ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    for (k->first = 0; k->first < w->n_out && status == GRAFT_OK; k->first += rows) {
+        k->n_rows = w->n_out - k->first < rows ? w->n_out - k->first : rows;
+        k->to = store_at(c, item->type, k->n_rows, w->n_in, out);
+        status = write_chunk(c, k, file, error);
+    }
+    mem_free(mem, k->floats);
+    mem_free(mem, out);
+    return status;
 }
 
 static graft_status write_matrix(struct conversion *c, const struct item *item,
                                  struct file_writer *file, graft_error *error)
 {
-    struct mem *mem = &c->runtime->mem;
-    const struct matrix *w = item->matrix;
     struct chunk k = {.c = c, .item = item};
-    if (!type_row_bytes(item->type, w->n_in, &k.row_bytes))
-        return error_set(error, GRAFT_INTERNAL, "row size of %s", item->name);
-    int64_t rows = CHUNK_BYTES / (int64_t)k.row_bytes + 1;
-    rows = rows < w->n_out ? rows : w->n_out;
-    k.floats =
-        mem_calloc(mem, (size_t)pool_threads(c->runtime->pool) * (size_t)w->n_in, sizeof *k.floats);
-    k.out = mem_calloc(mem, (size_t)rows, k.row_bytes);
-    graft_status status =
-        k.floats && k.out ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
-    for (k.first = 0; k.first < w->n_out && status == GRAFT_OK; k.first += rows) {
-        k.n_rows = w->n_out - k.first < rows ? w->n_out - k.first : rows;
-        status = write_chunk(c, &k, file, error);
-    }
-    mem_free(mem, k.floats);
-    mem_free(mem, k.out);
+    graft_status status = item->record ? fused_open(c, item, &k.fused, error) : GRAFT_OK;
+    if (status == GRAFT_OK)
+        status = write_chunks(c, &k, file, error);
+    if (status == GRAFT_OK && k.fused)
+        status = fused_finish(k.fused, file != NULL, error);
+    fused_close(&k.fused);
     return status;
 }
 

@@ -1,0 +1,208 @@
+/* fuse.c: a fused model from the paths of a base and of adapters, with its certificate.
+ *
+ * The conversion does the work; before its output becomes visible the output is opened and compared with the
+ * adapters beside the base. The certificate is put together from what the two found.
+ */
+#include "adapter/fuse/fuse.h"
+
+#include "model/convert/convert.h"
+
+#include <stdlib.h>
+
+/* A call under way. */
+struct fusion {
+    graft_runtime *runtime;
+    const graft_fuse_options *options;
+    const graft_fuse_member *members;
+    size_t n_members;
+    const char *out;
+    struct model *model;
+    struct mix *mix;
+    struct tokens tokens;
+    bool measured;
+    struct divergence divergence;
+    struct convert_fuse convert;
+};
+
+/* ---- the mix ------------------------------------------------------------------------------ */
+
+graft_status fuse_open_mix(const struct model *model, const graft_fuse_member *members,
+                           size_t n_members, struct mix **out, graft_error *error)
+{
+    struct mem *mem = &model->runtime->mem;
+    struct mix_part *parts = mem_calloc(mem, n_members + 1, sizeof *parts);
+    graft_status status = parts ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "no memory");
+    for (size_t i = 0; i < n_members && status == GRAFT_OK; i++) {
+        const struct adapter_options how = {.rescale = members[i].scale != 0,
+                                            .scale = members[i].scale};
+        parts[i].weight = members[i].weight;
+        status = adapter_open(model, members[i].path, &how, &parts[i].adapter, error);
+    }
+    if (status == GRAFT_OK)
+        status = mix_make(model, parts, (int)n_members, out, error);
+    for (size_t i = 0; i < n_members && parts; i++)
+        adapter_release(&parts[i].adapter);
+    mem_free(mem, parts);
+    return status;
+}
+
+/* ---- the comparison ----------------------------------------------------------------------- */
+
+static graft_status take_text(struct fusion *f, graft_error *error)
+{
+    const graft_fuse_options *o = f->options;
+    const struct tokenizer *t = f->model->tokenizer;
+    const char *text = o->text ? o->text : FUSE_TEXT;
+    f->tokens.mem = &f->runtime->mem;
+    if (o->kl_tokens == 0 || !t)
+        return GRAFT_OK;
+    graft_status status =
+        tokenizer_encode(t, text, o->text ? o->text_size : strlen(FUSE_TEXT),
+                         tokenizer_adds_bos(t) ? TOKENIZE_BOS : 0, &f->tokens, error);
+    if (f->tokens.count > (size_t)o->kl_tokens)
+        f->tokens.count = (size_t)o->kl_tokens;
+    return status;
+}
+
+static graft_status compare(void *user, const char *path, graft_error *error)
+{
+    struct fusion *f = user;
+    struct model *fused = NULL;
+    graft_status status = take_text(f, error);
+    if (status != GRAFT_OK || f->tokens.count == 0)
+        return status;
+    status = model_open(f->runtime, path, NULL, &fused, error);
+    if (status == GRAFT_OK)
+        status = fuse_divergence(f->model, mix_deltas(f->mix), fused, f->tokens.ids,
+                                 f->tokens.count, f->options, &f->divergence, error);
+    f->measured = status == GRAFT_OK;
+    model_close(&fused);
+    return status;
+}
+
+/* ---- the certificate ---------------------------------------------------------------------- */
+
+static json_t *describe_tensor(const struct fuse_record *r)
+{
+    return json_pack("{s:s, s:s, s:s, s:[I, I], s:f, s:f, s:f, s:f}", "name", r->name, "planned",
+                     graft_type_name(r->planned), "type", graft_type_name(r->type), "shape",
+                     (json_int_t)r->n_out, (json_int_t)r->n_in, "norm", r->norm, "delta_norm",
+                     r->delta, "relative_error", r->norm > 0 ? r->error / r->norm : 0, "retained",
+                     r->kept);
+}
+
+static json_t *describe_divergence(const struct fusion *f)
+{
+    const struct divergence *d = &f->divergence;
+    if (!f->measured)
+        return json_null();
+    return json_pack("{s:f, s:f, s:f, s:I, s:s}", "mean", d->mean, "max", d->most, "same_top",
+                     (double)d->same_top / (double)d->positions, "positions",
+                     (json_int_t)d->positions, "text", f->options->text ? "given" : "built-in");
+}
+
+/* A path may hold any bytes; JSON holds UTF-8. */
+static json_t *path_json(const char *path)
+{
+    json_t *json = json_string(path);
+    return json ? json : json_string("?");
+}
+
+static json_t *certify(const struct fusion *f)
+{
+    const graft_fuse_options *o = f->options;
+    bool hf = o->format == GRAFT_FORMAT_HF;
+    json_t *json = json_object(), *adapters = json_array(), *tensors = json_array();
+    for (size_t i = 0; i < f->n_members; i++)
+        json_append(&adapters, json_pack("{s:o, s:f}", "path", path_json(f->members[i].path),
+                                         "weight", (double)f->members[i].weight));
+    for (size_t i = 0; i < f->convert.n_records; i++)
+        json_append(&tensors, describe_tensor(&f->convert.records[i]));
+    json_put(&json, "model", path_json(f->model->path));
+    json_put(&json, "adapters", adapters);
+    json_put(&json, "output", path_json(f->out));
+    json_put(&json, "format", json_string(hf ? "hf" : "gguf"));
+    json_put(&json, "type", json_string(o->type ? o->type : hf ? "bf16" : "q8_0"));
+    json_put(&json, "fallback", json_real(o->fallback));
+    json_put(&json, "compensate", json_boolean(o->compensate));
+    json_put(&json, "tensors", tensors);
+    json_put(&json, "kl", describe_divergence(f));
+    return json;
+}
+
+static graft_status write_beside(const struct fusion *f, const char *text, graft_error *error)
+{
+    struct mem *mem = &f->runtime->mem;
+    struct buf path;
+    buf_init(&path, mem, SIZE_MAX);
+    if (f->options->format == GRAFT_FORMAT_GGUF)
+        buf_printf(&path, "%s.fuse.json", f->out);
+    else
+        buf_printf(&path, "%s/fuse.json", f->out);
+    graft_status status = path.status == GRAFT_OK
+                              ? file_write_atomic(mem, path.data, text, strlen(text), error)
+                              : error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
+    buf_free(&path);
+    return status;
+}
+
+static graft_status finish(const struct fusion *f, char **certificate, graft_error *error)
+{
+    struct mem *mem = &f->runtime->mem;
+    json_t *json = certify(f);
+    char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    char *copy = text ? mem_strdup(mem, text) : NULL;
+    free(text); /* jansson's */
+    json_decref(json);
+    graft_status status = copy ? write_beside(f, copy, error)
+                               : error_set(error, GRAFT_NO_MEMORY, "no memory for a certificate");
+    if (status == GRAFT_OK && certificate)
+        *certificate = copy;
+    else
+        mem_free(mem, copy);
+    return status;
+}
+
+/* ---- all of it ---------------------------------------------------------------------------- */
+
+static graft_status open_parts(struct fusion *f, const char *model_path, graft_error *error)
+{
+    char *found = NULL;
+    graft_status status = model_resolve(&f->runtime->mem, model_path, &found, error);
+    if (status == GRAFT_OK)
+        status = model_open(f->runtime, found, NULL, &f->model, error);
+    mem_free(&f->runtime->mem, found);
+    return status == GRAFT_OK ? fuse_open_mix(f->model, f->members, f->n_members, &f->mix, error)
+                              : status;
+}
+
+graft_status fuse_write(graft_runtime *runtime, const char *model_path,
+                        const graft_fuse_member *members, size_t n_members, const char *out_path,
+                        const graft_fuse_options *options, char **certificate, graft_error *error)
+{
+    struct fusion f = {.runtime = runtime,
+                       .options = options,
+                       .members = members,
+                       .n_members = n_members,
+                       .out = out_path};
+    const graft_convert_options convert = {.struct_size = sizeof convert,
+                                           .format = options->format,
+                                           .type = options->type,
+                                           .progress = options->progress,
+                                           .progress_user = options->progress_user};
+    graft_status status = open_parts(&f, model_path, error);
+    f.convert = (struct convert_fuse){.mix = mix_deltas(f.mix),
+                                      .fallback = options->fallback,
+                                      .compensate = options->compensate,
+                                      .written = compare,
+                                      .user = &f};
+    if (status == GRAFT_OK)
+        status = model_convert_fused(f.model, out_path, &convert, &f.convert, error);
+    if (status == GRAFT_OK)
+        status = finish(&f, certificate, error);
+    mem_free(&runtime->mem, f.convert.records);
+    tokens_free(&f.tokens);
+    mix_release(&f.mix);
+    model_close(&f.model);
+    return status;
+}
