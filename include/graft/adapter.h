@@ -8,7 +8,8 @@
  *
  * Adapters and mixes are immutable. Any thread may open, use and close them; each handle holds a
  * reference, and so does everything that it is applied to, so it may be closed at any time. Close
- * them, and the sessions, before the model.
+ * them, and the sessions, before the model. Two handles with equal digests on one model are the same adapter, wherever
+ * one is looked for: opened twice it is still in a mix once.
  */
 #ifndef GRAFT_PUBLIC_ADAPTER_H
 #define GRAFT_PUBLIC_ADAPTER_H

@@ -6,6 +6,7 @@
 #include <graft/bench.h>
 #include <graft/fuse.h>
 #include <graft/model.h>
+#include <graft/registry.h>
 #include <graft/runtime.h>
 #include <graft/session.h>
 #include <graft/types.h>

@@ -104,27 +104,6 @@ static graft_status describe(struct adapter *adapter, const struct spec *spec,
 
 /* ---- life --------------------------------------------------------------------------------- */
 
-static graft_status parse(struct spec *spec, const struct source *s,
-                          const struct adapter_options *options, graft_error *error)
-{
-    struct mem *mem = s->mem;
-    graft_status status;
-    if (s->format == ADAPTER_GGUF) {
-        status = spec_parse_gguf(spec, mem, s->tensors.gguf, error);
-    } else {
-        const struct safetensors *st = &s->tensors.files[0];
-        status =
-            s->format == ADAPTER_MLX
-                ? spec_parse_mlx(spec, mem, s->config, st->tensors, st->n_tensors, options, error)
-                : spec_parse_peft(spec, mem, s->config, st->tensors, st->n_tensors, error);
-    }
-    if (status != GRAFT_OK)
-        error_at_file(error, error && error->tensor[0] ? s->weights
-                             : s->config_path          ? s->config_path
-                                                       : s->weights);
-    return status;
-}
-
 static graft_status build(struct adapter *adapter, const struct spec *spec,
                           const struct source *source, const struct adapter_options *options,
                           const char *path, graft_error *error)
@@ -148,6 +127,14 @@ static graft_status build(struct adapter *adapter, const struct spec *spec,
 static void adapter_free(struct adapter *adapter)
 {
     struct mem *mem = adapter->mem;
+    if (adapter->owner) { /* the parts are not its own */
+        void (*gone)(void *user) = adapter->gone;
+        void *user = adapter->user;
+        adapter_release(&adapter->owner);
+        mem_free(mem, adapter);
+        gone(user);
+        return;
+    }
     json_decref(adapter->metadata);
     json_decref(adapter->card);
     delta_set_close(&adapter->alone);
@@ -177,7 +164,7 @@ graft_status adapter_open(const struct model *model, const char *path,
     arena_init(&adapter->arena, mem, NAMES_LIMIT);
     graft_status status = source_open(&source, mem, path, error);
     if (status == GRAFT_OK)
-        status = parse(&spec, &source, options, error);
+        status = source_parse(&source, options, &spec, error);
     if (status == GRAFT_OK)
         status = build(adapter, &spec, &source, options, path, error);
     if (status == GRAFT_OK) {
@@ -191,6 +178,34 @@ graft_status adapter_open(const struct model *model, const char *path,
     else
         *out = adapter;
     return status;
+}
+
+graft_status adapter_share(struct adapter *adapter, void (*gone)(void *user), void *user,
+                           struct adapter **out, graft_error *error)
+{
+    struct adapter *other = mem_calloc(adapter->mem, 1, sizeof *other);
+    if (!other)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a handle of an adapter");
+    atomic_init(&other->references, 1);
+    other->model = adapter->model;
+    other->mem = adapter->mem;
+    other->n_builds = adapter->n_builds;
+    other->targets = adapter->targets;
+    other->changes = adapter->changes;
+    other->lowranks = adapter->lowranks;
+    other->alone = adapter->alone;
+    other->info = adapter->info;
+    other->owner = adapter_acquire(adapter);
+    other->gone = gone;
+    other->user = user;
+    *out = other;
+    return GRAFT_OK;
+}
+
+bool adapter_same(const struct adapter *a, const struct adapter *b)
+{
+    return a == b ||
+           (a->model == b->model && !memcmp(a->info.digest, b->info.digest, sizeof a->info.digest));
 }
 
 struct adapter *adapter_acquire(struct adapter *adapter)

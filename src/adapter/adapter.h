@@ -64,11 +64,31 @@ struct adapter *
 adapter_acquire(struct adapter *adapter);       /* one more reference, to give back with: */
 void adapter_release(struct adapter **adapter); /* NULL allowed; the last one frees */
 
+/* Another object for the same adapter, with references of its own: it borrows all that it is made of, and when
+ * the last reference to it is given back calls `gone`, from whatever thread that is. */
+graft_status adapter_share(struct adapter *adapter, void (*gone)(void *user), void *user,
+                           struct adapter **out, graft_error *error);
+/* Whether they are one adapter: of one model and with equal digests. */
+bool adapter_same(const struct adapter *a, const struct adapter *b);
+
 const struct model *adapter_model(const struct adapter *adapter); /* that it was opened for */
 const struct adapter_info *adapter_info(const struct adapter *adapter);
 const struct adapter_target *adapter_targets(const struct adapter *adapter, int *n);
 /* For a delta_set, which borrows: the reference must be kept meanwhile. */
 struct delta_member adapter_member(const struct adapter *adapter, float weight);
+
+/* What an adapter's files say of themselves, read without a model; nothing that only a model tells (names of
+ * modules, shapes) is checked. */
+struct adapter_outline {
+    enum adapter_format format;
+    uint64_t bytes; /* of its tensors, as stored */
+    char *base;     /* what it says it was made for, or NULL */
+    json_t *card;   /* graft.json beside it: an object, or NULL */
+    struct mem *mem;
+};
+graft_status adapter_outline_open(struct adapter_outline *out, struct mem *mem, const char *path,
+                                  graft_error *error);
+void adapter_outline_close(struct adapter_outline *outline); /* a zeroed one is allowed */
 
 /* ---- mixes -------------------------------------------------------------------------------- */
 

@@ -136,6 +136,11 @@ struct source {
 graft_status source_open(struct source *out, struct mem *mem, const char *path, graft_error *error);
 void source_close(struct source *source); /* a zeroed one is allowed */
 
+/* What they say, checked as far as no model is needed for that. options: may be NULL. The spec must be freed, on
+ * failure too, and before the source is closed. */
+graft_status source_parse(const struct source *source, const struct adapter_options *options,
+                          struct spec *out, graft_error *error);
+
 /* ---- binding ------------------------------------------------------------------------------ */
 
 /* How rows of q and k are to be put into the base's RoPE order. */
@@ -209,6 +214,10 @@ struct adapter {
     struct arena arena;              /* names */
     json_t *metadata, *card;
     struct adapter_info info;
+    /* Made by adapter_share: whose parts these are, and who wants to know of the end. */
+    struct adapter *owner;
+    void (*gone)(void *user);
+    void *user;
 };
 
 /* Finds the site of every module of the spec, checks shapes and types, and lists what to build. */

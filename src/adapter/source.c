@@ -205,3 +205,24 @@ void source_close(struct source *s)
     mem_free(s->mem, s->config_path);
     *s = (struct source){0};
 }
+
+graft_status source_parse(const struct source *s, const struct adapter_options *options,
+                          struct spec *spec, graft_error *error)
+{
+    struct mem *mem = s->mem;
+    graft_status status;
+    if (s->format == ADAPTER_GGUF) {
+        status = spec_parse_gguf(spec, mem, s->tensors.gguf, error);
+    } else {
+        const struct safetensors *st = &s->tensors.files[0];
+        status =
+            s->format == ADAPTER_MLX
+                ? spec_parse_mlx(spec, mem, s->config, st->tensors, st->n_tensors, options, error)
+                : spec_parse_peft(spec, mem, s->config, st->tensors, st->n_tensors, error);
+    }
+    if (status != GRAFT_OK)
+        error_at_file(error, error && error->tensor[0] ? s->weights
+                             : s->config_path          ? s->config_path
+                                                       : s->weights);
+    return status;
+}

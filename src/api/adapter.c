@@ -9,7 +9,7 @@ void graft_adapter_options_init(graft_adapter_options *options, size_t struct_si
 
 /* ---- adapters ---- */
 
-static graft_status read_type(const char *name, struct adapter_options *out, graft_error *error)
+graft_status adapter_type_read(const char *name, struct adapter_options *out, graft_error *error)
 {
     static const struct {
         const char *name;
@@ -44,7 +44,7 @@ graft_status graft_adapter_open(graft_model *model, const char *path,
     struct adapter *adapter;
     graft_status status = options_read(&o, sizeof o, options, error);
     if (status == GRAFT_OK) {
-        status = read_type(o.type, &inner, error);
+        status = adapter_type_read(o.type, &inner, error);
     }
     inner.rescale = o.scale != 0;
     inner.scale = o.scale;
@@ -71,13 +71,6 @@ graft_adapter *graft_adapter_retain(graft_adapter *adapter)
     return adapter != NULL ? adapter_handle(adapter_acquire(adapter_of(adapter))) : NULL;
 }
 
-static void write_hex(const uint8_t *bytes, size_t n, char *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-    }
-}
-
 graft_status graft_adapter_describe(const graft_adapter *adapter, graft_adapter_info *out,
                                     graft_error *error)
 {
@@ -97,7 +90,7 @@ graft_status graft_adapter_describe(const graft_adapter *adapter, graft_adapter_
                                 .n_targets = n_targets,
                                 .n_dora = info->n_dora,
                                 .n_biased = info->n_biased};
-    write_hex(info->digest, sizeof info->digest, out->digest);
+    digest_write(info->digest, out->digest);
     return GRAFT_OK;
 }
 
@@ -139,7 +132,7 @@ graft_status graft_mix_open(graft_model *model, const graft_member *members, siz
     for (size_t i = 0; i < n; i++) {
         REQUIRE(members[i].adapter);
         for (size_t j = 0; j < i; j++) {
-            if (members[j].adapter == members[i].adapter) {
+            if (adapter_same(inner[j].adapter, adapter_of(members[i].adapter))) {
                 return error_set(error, GRAFT_INVALID_ARGUMENT,
                                  "members %zu and %zu are the same adapter: add their weights",
                                  j + 1, i + 1);

@@ -19,7 +19,7 @@ static graft_status mix_with(const struct model *model, const struct mix *mix,
     struct mix_part members[MIX_MAX];
     int n = 0, at = 0;
     const struct mix_part *old = mix != NULL ? mix_parts(mix, &n) : NULL;
-    while (at < n && old[at].adapter != adapter) {
+    while (at < n && !adapter_same(old[at].adapter, adapter)) {
         at++;
     }
     if (at == MIX_MAX) {
@@ -40,7 +40,7 @@ static graft_status mix_without(const struct model *model, const struct mix *mix
     int n = 0, kept = 0;
     const struct mix_part *old = mix != NULL ? mix_parts(mix, &n) : NULL;
     for (int i = 0; i < n && adapter != NULL; i++) {
-        if (old[i].adapter != adapter) {
+        if (!adapter_same(old[i].adapter, adapter)) {
             members[kept++] = old[i];
         }
     }
@@ -57,7 +57,7 @@ static bool mix_has(const struct mix *mix, const struct adapter *adapter)
     int n = 0;
     const struct mix_part *members = mix != NULL ? mix_parts(mix, &n) : NULL;
     for (int i = 0; i < n; i++) {
-        if (adapter == NULL || members[i].adapter == adapter) {
+        if (adapter == NULL || adapter_same(members[i].adapter, adapter)) {
             return true;
         }
     }

@@ -1,0 +1,538 @@
+/* registry.c: the public functions on registries: the registry's hooks filled with what an adapter is, handles that
+ * hold a lease, and names for the rest.
+ *
+ * A handle that acquire gives is an object of its own, which shares the parts of the version in memory and brings a
+ * lease along. Mixes, sessions and models take references to that object; the last one to go gives the lease
+ * back. So a version is held exactly as long as somebody could still compute with it.
+ */
+#include "api/api_internal.h"
+
+#include "adapter/registry/registry.h"
+
+struct graft_registry {
+    graft_runtime *runtime;
+    graft_model *model; /* may be NULL */
+    struct adapter_options options;
+    struct registry *registry;
+};
+
+void graft_registry_options_init(graft_registry_options *options, size_t struct_size)
+{
+    graft_registry_options defaults = {.budget = (size_t)1 << 30};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+void graft_card_init(graft_card *card, size_t struct_size)
+{
+    graft_card defaults = {.name = NULL};
+    options_give(card, struct_size, &defaults, sizeof defaults);
+}
+
+/* ---- hooks: what a registry does not know of adapters ---- */
+
+static graft_status open_version(void *user, const char *path, void **handle, size_t *bytes,
+                                 graft_error *error)
+{
+    const struct graft_registry *r = user;
+    struct adapter *adapter;
+    graft_status status = adapter_open(r->model->model, path, &r->options, &adapter, error);
+    if (status == GRAFT_OK) {
+        *handle = adapter;
+        *bytes = adapter_info(adapter)->bytes;
+    }
+    return status;
+}
+
+/* May come when the registry is closed already: a handle was the last to go. */
+static void close_version(void *user, void *handle)
+{
+    struct adapter *adapter = handle;
+    (void)user;
+    adapter_release(&adapter);
+}
+
+static graft_status copy_text(const json_t *object, const char *key, struct arena *arena,
+                              const char **out, graft_error *error)
+{
+    const char *text = NULL;
+    graft_status status = json_get_string(object, key, &text, error);
+    if (status == GRAFT_OK && text != NULL) {
+        *out = arena_strndup(arena, text, strlen(text));
+        if (*out == NULL) {
+            status = error_set(error, GRAFT_NO_MEMORY, "no memory for the %s of an adapter", key);
+        }
+    }
+    return status;
+}
+
+static graft_status copy_tags(const json_t *card, struct arena *arena, struct registry_card *out,
+                              graft_error *error)
+{
+    const json_t *list = json_object_get(card, "tags"), *tag;
+    size_t n = json_array_size(list), i;
+    if (list == NULL) {
+        return GRAFT_OK;
+    }
+    const char **tags = arena_alloc_packed(arena, (n + 1) * sizeof *tags);
+    if (tags == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for the tags of an adapter");
+    }
+    json_array_foreach(list, i, tag)
+    {
+        const char *text = json_string_value(tag);
+        if (text == NULL || strlen(text) != json_string_length(tag)) {
+            return error_set(error, GRAFT_FORMAT, "tags: tag %zu is no text", i + 1);
+        }
+        tags[i] = arena_strndup(arena, text, strlen(text));
+        if (tags[i] == NULL) {
+            return error_set(error, GRAFT_NO_MEMORY, "no memory for the tags of an adapter");
+        }
+    }
+    out->tags = tags;
+    out->n_tags = n;
+    return json_is_array(list) ? GRAFT_OK
+                               : error_set(error, GRAFT_FORMAT, "tags must be an array of texts");
+}
+
+static graft_status read_time(const json_t *card, const char *key, int64_t *out, graft_error *error)
+{
+    const char *text = NULL;
+    graft_status status = json_get_string(card, key, &text, error);
+    if (status == GRAFT_OK && text != NULL && !registry_parse_time(text, out)) {
+        status = error_set(error, GRAFT_FORMAT, "%s: \"%.40s\" is no time: 2024-02-29T12:00:00Z is",
+                           key, text);
+    }
+    return status;
+}
+
+/* graft.json into the registry's card. */
+static graft_status read_card(const json_t *card, struct arena *arena, struct registry_card *out,
+                              graft_error *error)
+{
+    const struct {
+        const char *key;
+        const char **text;
+    } texts[] = {
+        {"name", &out->name}, {"version", &out->version}, {"description", &out->description}};
+    const json_t *base = json_object_get(card, "base");
+    graft_status status = GRAFT_OK;
+    for (size_t i = 0; status == GRAFT_OK && i < ARRAY_LEN(texts); i++) {
+        status = copy_text(card, texts[i].key, arena, texts[i].text, error);
+    }
+    if (status == GRAFT_OK && json_is_object(base)) {
+        status = copy_text(base, "fingerprint", arena, &out->base, error);
+    }
+    if (status == GRAFT_OK) {
+        status = copy_tags(card, arena, out, error);
+    }
+    if (status == GRAFT_OK) {
+        status = read_time(card, "created", &out->created, error);
+    }
+    if (status == GRAFT_OK) {
+        status = read_time(card, "modified", &out->modified, error);
+    }
+    return status;
+}
+
+static graft_status describe_files(void *user, const char *path, struct arena *arena,
+                                   struct registry_card *card, graft_error *error)
+{
+    const struct graft_registry *r = user;
+    struct adapter_outline outline;
+    graft_status status = adapter_outline_open(&outline, &r->runtime->mem, path, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    card->memory = outline.bytes;
+    if (outline.card != NULL) {
+        status = read_card(outline.card, arena, card, error);
+    }
+    if (status == GRAFT_FORMAT) {
+        char *file = path_join(&r->runtime->mem, path_is_dir(path) ? path : "", "graft.json");
+        error_at_file(error, file != NULL ? file : path);
+        mem_free(&r->runtime->mem, file);
+    }
+    adapter_outline_close(&outline);
+    return status;
+}
+
+/* ---- open and close ---- */
+
+graft_status graft_registry_open(graft_runtime *runtime, graft_model *model,
+                                 const graft_registry_options *options, graft_registry **out,
+                                 graft_error *error)
+{
+    REQUIRE(runtime);
+    REQUIRE(out);
+    CHECK_RUNTIME(runtime);
+    graft_registry_options o = graft_registry_options_default();
+    graft_status status = options_read(&o, sizeof o, options, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    if (o.home == NULL || o.home[0] == '\0') {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "a registry needs a home: options.home");
+    }
+    if (model != NULL && model->runtime != runtime) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "the model is of another runtime");
+    }
+    struct graft_registry *r = mem_calloc(&runtime->mem, 1, sizeof *r);
+    if (r == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a registry");
+    }
+    r->runtime = runtime;
+    r->model = model;
+    const struct registry_options inner = {
+        .home = o.home,
+        .mem = &runtime->mem,
+        .budget = o.budget,
+        .loader = {
+            .open = open_version, .close = close_version, .describe = describe_files, .user = r}};
+    status = adapter_type_read(o.type, &r->options, error);
+    if (status == GRAFT_OK) {
+        status = registry_open(&r->registry, &inner, error);
+    }
+    if (status == GRAFT_OK) {
+        *out = r;
+    } else {
+        mem_free(&runtime->mem, r);
+    }
+    return status;
+}
+
+void graft_registry_close(graft_registry **registry)
+{
+    if (registry == NULL || *registry == NULL) {
+        return;
+    }
+    graft_registry *r = *registry;
+    *registry = NULL;
+    registry_close(&r->registry);
+    mem_free(&r->runtime->mem, r);
+}
+
+/* ---- finding and holding ---- */
+
+static void give_id(const struct registry_version_id *id, graft_adapter_id *out)
+{
+    if (out != NULL) {
+        memcpy(out->name, id->name, sizeof out->name);
+        memcpy(out->version, id->version, sizeof out->version);
+        digest_write(id->digest, out->digest);
+        out->generation = id->generation;
+    }
+}
+
+/* Every entry below begins so. */
+#define CHECK_REGISTRY(text)                                                                       \
+    REQUIRE(registry);                                                                             \
+    REQUIRE(text);                                                                                 \
+    CHECK_RUNTIME(registry->runtime)
+
+graft_status graft_registry_resolve(graft_registry *registry, const char *address,
+                                    graft_adapter_id *out, graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    REQUIRE(out);
+    struct registry_version_id id;
+    graft_status status = registry_resolve(registry->registry, address, &id, error);
+    if (status == GRAFT_OK) {
+        give_id(&id, out);
+    }
+    return status;
+}
+
+/* What goes with a handle. */
+struct holding {
+    struct registry_lease lease;
+    struct mem *mem;
+};
+
+static void let_go(void *user)
+{
+    struct holding *holding = user;
+    registry_release(&holding->lease);
+    mem_free(holding->mem, holding);
+}
+
+static graft_status need_model(const graft_registry *registry, graft_error *error)
+{
+    return registry->model != NULL
+               ? GRAFT_OK
+               : error_set(error, GRAFT_STATE,
+                           "this registry was opened without a model, so that its adapters can be "
+                           "listed and changed but not opened: give graft_registry_open a model");
+}
+
+static graft_status hold(graft_registry *registry, const char *address, struct holding **held,
+                         struct adapter **out, graft_error *error)
+{
+    struct mem *mem = &registry->runtime->mem;
+    struct holding *h = mem_calloc(mem, 1, sizeof *h);
+    if (h == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a handle of an adapter");
+    }
+    h->mem = mem;
+    graft_status status = registry_acquire(registry->registry, address, &h->lease, error);
+    if (status == GRAFT_OK) {
+        status = adapter_share(h->lease.handle, let_go, h, out, error);
+    }
+    if (status == GRAFT_OK) {
+        *held = h;
+    } else {
+        let_go(h);
+    }
+    return status;
+}
+
+graft_status graft_registry_acquire(graft_registry *registry, const char *address,
+                                    graft_adapter **out, float *weight, graft_adapter_id *id,
+                                    graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    REQUIRE(out);
+    struct registry_address parsed;
+    struct holding *held = NULL;
+    struct adapter *adapter = NULL;
+    graft_status status = need_model(registry, error);
+    if (status == GRAFT_OK) {
+        status = registry_parse_address(address, &parsed, error);
+    }
+    if (status == GRAFT_OK) {
+        status = hold(registry, address, &held, &adapter, error);
+    }
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    if (weight != NULL) {
+        *weight = (float)parsed.weight;
+    }
+    give_id(&held->lease.id, id);
+    *out = adapter_handle(adapter);
+    return GRAFT_OK;
+}
+
+graft_status graft_registry_prefetch(graft_registry *registry, const char *address,
+                                     graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    graft_status status = need_model(registry, error);
+    return status == GRAFT_OK ? registry_prefetch(registry->registry, address, error) : status;
+}
+
+graft_status graft_registry_evict(graft_registry *registry, const char *address, graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_evict(registry->registry, address, error);
+}
+
+graft_status graft_registry_describe(graft_registry *registry, graft_registry_info *out,
+                                     graft_error *error)
+{
+    CHECK_REGISTRY(out);
+    struct registry_stats stats;
+    registry_stats(registry->registry, &stats);
+    *out = (graft_registry_info){.n_resident = stats.resident,
+                                 .n_held = stats.held,
+                                 .bytes = stats.bytes,
+                                 .budget = stats.budget,
+                                 .loads = stats.loads,
+                                 .hits = stats.hits,
+                                 .closed = stats.closed,
+                                 .generation = stats.generation};
+    return GRAFT_OK;
+}
+
+/* ---- adding ---- */
+
+graft_status graft_registry_add(graft_registry *registry, const char *path, const graft_card *card,
+                                graft_place place, graft_adapter_id *who, graft_error *error)
+{
+    static const enum registry_place PLACES[] = {[GRAFT_PLACE_ADD] = REGISTRY_ADD,
+                                                 [GRAFT_PLACE_STAGE] = REGISTRY_STAGE,
+                                                 [GRAFT_PLACE_PUBLISH] = REGISTRY_PUBLISH};
+    CHECK_REGISTRY(path);
+    graft_card c = graft_card_default();
+    graft_status status = options_read(&c, sizeof c, card, error);
+    if (status == GRAFT_OK && (unsigned)place >= ARRAY_LEN(PLACES)) {
+        status =
+            error_set(error, GRAFT_INVALID_ARGUMENT, "the place is neither ADD, STAGE nor PUBLISH");
+    }
+    if (status == GRAFT_OK && c.n_tags > 0 && c.tags == NULL) {
+        status = error_set(error, GRAFT_INVALID_ARGUMENT, "tags is NULL");
+    }
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    const struct registry_card inner = {.name = c.name,
+                                        .version = c.version,
+                                        .description = c.description,
+                                        .base = c.base,
+                                        .tags = c.tags,
+                                        .n_tags = c.n_tags};
+    struct registry_version_id id;
+    status = registry_add(registry->registry, path, &inner, PLACES[place], &id, error);
+    if (status == GRAFT_OK) {
+        give_id(&id, who);
+    }
+    return status;
+}
+
+struct reporter {
+    graft_report_fn report;
+    void *user;
+};
+
+static void report_one(void *user, const char *path, graft_status status, const graft_error *error,
+                       const struct registry_version_id *id)
+{
+    const struct reporter *to = user;
+    graft_adapter_id given;
+    if (status == GRAFT_OK) {
+        give_id(id, &given);
+    }
+    to->report(to->user, path, status, error, status == GRAFT_OK ? &given : NULL);
+}
+
+graft_status graft_registry_add_many(graft_registry *registry, const char *folder,
+                                     graft_report_fn report, void *user, size_t *added,
+                                     graft_error *error)
+{
+    CHECK_REGISTRY(folder);
+    struct reporter to = {report, user};
+    size_t n;
+    graft_status status = registry_add_many(registry->registry, folder,
+                                            report != NULL ? report_one : NULL, &to, &n, error);
+    if (status == GRAFT_OK && added != NULL) {
+        *added = n;
+    }
+    return status;
+}
+
+/* ---- slots ---- */
+
+graft_status graft_registry_stage(graft_registry *registry, const char *address, graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_stage(registry->registry, address, error);
+}
+
+graft_status graft_registry_promote(graft_registry *registry, const char *name,
+                                    graft_adapter_id *who, graft_error *error)
+{
+    CHECK_REGISTRY(name);
+    struct registry_version_id id;
+    graft_status status = registry_promote(registry->registry, name, &id, error);
+    if (status == GRAFT_OK) {
+        give_id(&id, who);
+    }
+    return status;
+}
+
+graft_status graft_registry_publish(graft_registry *registry, const char *address,
+                                    graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_publish(registry->registry, address, error);
+}
+
+graft_status graft_registry_activate(graft_registry *registry, const char *address,
+                                     graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_activate(registry->registry, address, error);
+}
+
+graft_status graft_registry_rollback(graft_registry *registry, const char *name,
+                                     graft_adapter_id *who, graft_error *error)
+{
+    CHECK_REGISTRY(name);
+    struct registry_version_id id;
+    graft_status status = registry_rollback(registry->registry, name, &id, error);
+    if (status == GRAFT_OK) {
+        give_id(&id, who);
+    }
+    return status;
+}
+
+graft_status graft_registry_pin(graft_registry *registry, const char *address, bool pinned,
+                                graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_pin(registry->registry, address, pinned, error);
+}
+
+graft_status graft_registry_remove(graft_registry *registry, const char *address,
+                                   graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_remove(registry->registry, address, error);
+}
+
+graft_status graft_registry_verify(graft_registry *registry, const char *address,
+                                   graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_verify(registry->registry, address, error);
+}
+
+/* ---- listing ---- */
+
+struct visitor {
+    graft_registry_visit_fn visit;
+    void *user;
+    struct mem *mem;
+    bool no_memory;
+};
+
+static graft_registry_version version_of(const struct registry_version *v)
+{
+    graft_registry_version out = {.version = v->version,
+                                  .description = v->description,
+                                  .tags = v->tags,
+                                  .n_tags = v->n_tags,
+                                  .bytes = v->bytes,
+                                  .memory = v->memory,
+                                  .created = v->created,
+                                  .modified = v->modified,
+                                  .pinned = v->pinned,
+                                  .loading = v->loading,
+                                  .resident = v->resident,
+                                  .holders = v->holders,
+                                  .resident_bytes = v->resident_bytes};
+    digest_write(v->digest, out.digest);
+    return out;
+}
+
+static bool visit_one(void *user, const struct registry_name *name)
+{
+    struct visitor *to = user;
+    graft_registry_version *versions = mem_calloc(to->mem, name->n_versions, sizeof *versions);
+    if (versions == NULL) {
+        to->no_memory = true;
+        return false;
+    }
+    for (size_t i = 0; i < name->n_versions; i++) {
+        versions[i] = version_of(&name->versions[i]);
+    }
+    const graft_registry_entry entry = {.name = name->name,
+                                        .base = name->base,
+                                        .active = name->active,
+                                        .standby = name->standby,
+                                        .previous = name->previous,
+                                        .pinned = name->pinned,
+                                        .versions = versions,
+                                        .n_versions = name->n_versions};
+    bool on = to->visit(to->user, &entry);
+    mem_free(to->mem, versions);
+    return on;
+}
+
+graft_status graft_registry_list(graft_registry *registry, const char *only,
+                                 graft_registry_visit_fn visit, void *user, graft_error *error)
+{
+    CHECK_REGISTRY(visit);
+    struct visitor to = {visit, user, &registry->runtime->mem, false};
+    graft_status status = registry_list(registry->registry, only, visit_one, &to, error);
+    return to.no_memory ? error_set(error, GRAFT_NO_MEMORY, "no memory to list adapters") : status;
+}
