@@ -47,6 +47,7 @@ typedef struct graft_bench_options {
     int rank;
     const char *adapter_type;
     bool dora;
+    const char *pack; /* as in graft_model_options */
 } graft_bench_options;
 GRAFT_API void graft_bench_options_init(graft_bench_options *options, size_t struct_size);
 static inline graft_bench_options graft_bench_options_default(void)

@@ -29,6 +29,11 @@ typedef struct graft_model_options {
     size_t struct_size;
     graft_load
         load; /* MAP (default): weights stay in the file's pages; COPY: for files that may change */
+    /* Weights that are rearranged at open, for speed, into memory of the runtime; the pages of the file under them
+     * are given back. "auto" (default): those of linear layers whose type is faster so on this tier;
+     * "none"; or of those the ones whose tensors have one of these names: "blk.*.ffn_*,output.weight" (* any
+     * text, ? any byte). Results are the same, bit by bit. NULL is "auto". */
+    const char *pack;
 } graft_model_options;
 
 GRAFT_API void graft_model_options_init(graft_model_options *options, size_t struct_size);

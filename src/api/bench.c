@@ -12,8 +12,11 @@ enum {
 
 void graft_bench_options_init(graft_bench_options *options, size_t struct_size)
 {
-    graft_bench_options defaults = {
-        .shape = "qwen2.5-0.5b", .type = "q8_0", .rank = 16, .adapter_type = "bf16"};
+    graft_bench_options defaults = {.shape = "qwen2.5-0.5b",
+                                    .type = "q8_0",
+                                    .pack = "auto",
+                                    .rank = 16,
+                                    .adapter_type = "bf16"};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -65,6 +68,9 @@ static void fill_defaults(graft_bench_options *o)
 {
     if (o->tokens == 0) {
         o->tokens = strcmp(o->bench, "decode") == 0 ? 16 : 512;
+    }
+    if (o->pack == NULL) {
+        o->pack = "auto";
     }
     if (o->n_contexts == 0) {
         o->contexts[0] = 128;

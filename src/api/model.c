@@ -3,7 +3,7 @@
 
 void graft_model_options_init(graft_model_options *options, size_t struct_size)
 {
-    graft_model_options defaults = {.load = GRAFT_LOAD_MAP};
+    graft_model_options defaults = {.load = GRAFT_LOAD_MAP, .pack = "auto"};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -61,7 +61,8 @@ graft_status graft_model_open(graft_runtime *runtime, const char *path,
     }
     m->runtime = runtime;
     pthread_mutex_init(&m->lock, NULL);
-    struct model_options inner = {.map = o.load == GRAFT_LOAD_COPY ? MAP_COPY : MAP_SHARED_FILE};
+    struct model_options inner = {.map = o.load == GRAFT_LOAD_COPY ? MAP_COPY : MAP_SHARED_FILE,
+                                  .pack = o.pack != NULL ? o.pack : "auto"};
     status = model_resolve(mem, path, &found, error);
     if (status == GRAFT_OK) {
         status = model_open(runtime, found, &inner, &m->model, error);

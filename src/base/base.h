@@ -66,6 +66,11 @@ void *mem_alloc(struct mem *mem, size_t bytes); /* contents undefined; 0 → 1 b
 void *mem_calloc(struct mem *mem, size_t count, size_t bytes); /* overflow-checked, zeroed */
 void *mem_resize(struct mem *mem, void *block, size_t bytes);  /* NULL block allowed */
 void mem_free(struct mem *mem, void *block);                   /* NULL allowed */
+/* Of the pages that lie wholly within some bytes: the system should keep them in large ones where it can;
+ * it may have them back, as nobody will read them again (those of a mapped file come back when somebody
+ * does). Hints: nothing fails. */
+void pages_want_large(void *bytes, size_t size);
+void pages_give_back(const void *bytes, size_t size);
 char *mem_strdup(struct mem *mem, const char *text);
 char *mem_strndup(struct mem *mem, const char *text, size_t length);
 

@@ -8,6 +8,9 @@
  */
 #include "base_internal.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 enum { ALIGNMENT = 64 };
 
 struct header {
@@ -159,4 +162,25 @@ char *mem_strndup(struct mem *mem, const char *text, size_t length)
 {
     size_t size;
     return copy_text(size_add(length, 1, &size) ? mem_alloc(mem, size) : NULL, text, length);
+}
+
+/* ---- pages ---- */
+
+static void advise(const void *bytes, size_t size, int advice)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)bytes + page - 1) & ~(page - 1);
+    uintptr_t end = ((uintptr_t)bytes + size) & ~(page - 1);
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, advice);
+}
+
+void pages_want_large(void *bytes, size_t size)
+{
+    advise(bytes, size, MADV_HUGEPAGE);
+}
+
+void pages_give_back(const void *bytes, size_t size)
+{
+    advise(bytes, size, MADV_DONTNEED);
 }

@@ -143,6 +143,12 @@ static void describe(struct bench *b)
                  o->type, head);
 }
 
+graft_status bench_open_model(const struct bench *b, struct model **out, graft_error *error)
+{
+    const struct model_options options = {.map = MAP_SHARED_FILE, .pack = b->options->pack};
+    return model_open(b->runtime, b->path, &options, out, error);
+}
+
 static graft_status open_model(struct bench *b, graft_error *error)
 {
     graft_status status = GRAFT_OK;
@@ -151,7 +157,7 @@ static graft_status open_model(struct bench *b, graft_error *error)
     else if (!(b->path = mem_strdup(b->mem, b->options->model)))
         status = no_memory(error);
     if (status == GRAFT_OK)
-        status = model_open(b->runtime, b->path, NULL, &b->model, error);
+        status = bench_open_model(b, &b->model, error);
     if (status == GRAFT_OK && b->model->config.arch->score)
         status = error_set(error, GRAFT_UNSUPPORTED, "classifiers decode nothing");
     return status;

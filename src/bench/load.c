@@ -31,7 +31,7 @@ static graft_status run_load(struct bench *b, void *context, struct seconds *sec
     (void)context;
     struct model *m = NULL;
     double begun = time_seconds();
-    graft_status status = model_open(b->runtime, b->path, NULL, &m, error);
+    graft_status status = bench_open_model(b, &m, error);
     if (status == GRAFT_OK)
         status = first_token(b, m, error);
     seconds->by[CLOCK_WALL] = wall_seconds(begun);

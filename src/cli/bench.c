@@ -284,6 +284,7 @@ static int run_bench(graft_runtime *runtime, struct report *p, graft_error *erro
         return CLI_FAILED;
     }
     o.model = path;
+    o.pack = a->common.pack;
     graft_status status = graft_bench_run(runtime, &o, on_result, p, error);
     mem_free(NULL, path);
     return status == GRAFT_OK ? CLI_OK : CLI_FAILED;

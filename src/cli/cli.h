@@ -57,6 +57,7 @@ struct cli_common {
     bool copy;                    /* --no-mmap */
     bool affinity;                /* --affinity */
     struct cli_adapters adapters; /* of the verbs that have that child */
+    const char *pack;             /* as in graft_model_options; NULL: not given */
 };
 extern const struct argp cli_common_argp;
 

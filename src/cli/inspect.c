@@ -201,6 +201,20 @@ static void print_types(const json_t *json)
     }
 }
 
+/* What is rearranged when the model is opened. */
+static void print_packed(const json_t *json)
+{
+    const json_t *packed = json_object_get(json, "packed");
+    char from[32], to[32];
+    if (integer_of(packed, "tensors") > 0) {
+        printf("  packed         %6d %10s in memory for %s of the file (tier %s)\n",
+               integer_of(packed, "tensors"),
+               scaled(number_of(packed, "bytes"), "B", to, sizeof to),
+               scaled(number_of(packed, "from_bytes"), "B", from, sizeof from),
+               text_of(packed, "tier", "?"));
+    }
+}
+
 static void print_tensors(const json_t *json)
 {
     size_t i, d;
@@ -220,6 +234,10 @@ static void print_tensors(const json_t *json)
         printf("  %-5s %14s %10s  ", text_of(tensor, "type", "?"), shape,
                scaled(number_of(tensor, "bytes"), "B", size, sizeof size));
         print_text(text_of(tensor, "name", "?"), 160);
+        if (json_object_get(tensor, "packed_bytes") != NULL) {
+            printf(" (packed: %s)",
+                   scaled(number_of(tensor, "packed_bytes"), "B", size, sizeof size));
+        }
         putchar('\n');
     }
 }
@@ -305,6 +323,7 @@ static int print_report(json_t *json, const struct inspect_args *a)
     print_head(json);
     print_config(json_object_get(json, "config"));
     print_types(json);
+    print_packed(json);
     print_tokenizer(json);
     print_metadata(json, a->metadata);
     if (a->tensors) {

@@ -86,6 +86,7 @@ int cli_open_model(const struct cli_common *common, struct cli_session *out)
     char *path = cli_model_path(common->model);
     graft_model_options options = graft_model_options_default();
     options.load = common->copy ? GRAFT_LOAD_COPY : GRAFT_LOAD_MAP;
+    options.pack = common->pack;
     graft_error error = {0};
     if (path == NULL) {
         status = CLI_FAILED;

@@ -46,6 +46,7 @@ enum {
     KEY_JSON = 0x100,
     KEY_NO_MMAP,
     KEY_AFFINITY,
+    KEY_PACK,
     KEY_TEMP,
     KEY_TOP_K,
     KEY_TOP_P,
@@ -87,6 +88,9 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
     case KEY_NO_MMAP:
         c->copy = true;
         return 0;
+    case KEY_PACK:
+        c->pack = cli_parse_name(state, "--pack", arg);
+        return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument \"%s\"", arg);
         return 0;
@@ -102,6 +106,9 @@ static const struct argp_option common_options[] = {
     {"affinity", KEY_AFFINITY, NULL, 0, "Keep each worker thread to a processor of its own", 9},
     {"json", KEY_JSON, NULL, 0, "One JSON object on stdout, for machines", 9},
     {"no-mmap", KEY_NO_MMAP, NULL, 0, "Read the weights into memory instead of mapping them", 9},
+    {"pack", KEY_PACK, "WHICH", 0,
+     "Weights to rearrange for speed: auto (default), none, or names of tensors: 'blk.*.ffn_*,...'",
+     9},
     {"verbose", 'v', NULL, 0, "Say what happens, and the speed, on stderr", 9},
     {"quiet", 'q', NULL, 0, "No progress bar, no speed line", 9},
     {0},

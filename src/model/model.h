@@ -98,8 +98,9 @@ struct model {
     char *path;
     struct config config;
     struct generation_defaults generation;
-    struct tensor_set tensors; /* maps the weights */
+    struct tensor_set tensors; /* maps the weights; of one that is packed the bytes may be lost */
     struct arena arena;        /* norms and biases as floats, names */
+    uint8_t *packed;           /* rows of the weights that are packed; NULL: none is */
     struct matrix embed, head; /* head: tied, lm_head or the score head */
     float *final_norm;         /* [d_model] */
     struct layer *layers;
@@ -112,6 +113,7 @@ struct model {
 struct model_options {
     enum map_mode map;
     bool need_tokenizer; /* a missing tokenizer is then an error */
+    const char *pack;    /* as in graft_model_options; NULL: nothing */
 };
 
 /* Opens a directory or file. Everything is validated (names, shapes, types) before it returns; SHAPE
@@ -120,6 +122,9 @@ graft_status model_open(graft_runtime *runtime, const char *path,
                         const struct model_options *options, struct model **out,
                         graft_error *error);
 void model_close(struct model **model);
+/* What "auto" makes of a tensor of a model that is not packed: the bytes of its packed rows; 0: it stays as it
+ * is. */
+size_t model_packed_bytes(const struct model *model, const struct tensor_info *tensor);
 /* Weights of all kinds; a head that is the embedding counts once. */
 uint64_t model_parameters(const struct model *model);
 

@@ -7,6 +7,8 @@
 /* Finds, checks and maps every tensor of the architecture into model->embed, head, norms and layers.
  * Needs model->config and model->tensors. */
 graft_status weights_bind(struct model *model, graft_error *error);
+/* Packs what `which` (model_options.pack) selects, and gives the pages back that lay under it. */
+graft_status weights_pack(struct model *model, const char *which, graft_error *error);
 /* model->rope_freq and rope_mscale, with the divisors of rope_freqs.weight where a GGUF has it. */
 graft_status weights_rope(struct model *model, graft_error *error);
 

@@ -122,6 +122,8 @@ static graft_status open_parts(struct model *m, const struct model_options *opti
         status = weights_rope(m, error);
     if (status == GRAFT_OK)
         status = open_tokenizer(m, dir, options->need_tokenizer, error);
+    if (status == GRAFT_OK)
+        status = weights_pack(m, options->pack, error);
     mem_free(mem, dir);
     return status;
 }
@@ -156,6 +158,7 @@ void model_close(struct model **model)
     template_free(&m->chat);
     tokenizer_close(&m->tokenizer);
     tensor_set_close(&m->tensors);
+    mem_free(mem, m->packed);
     arena_free(&m->arena);
     mem_free(mem, m->path);
     mem_free(mem, m);

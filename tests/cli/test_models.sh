@@ -116,12 +116,14 @@ answer --temp 0
 cp "$scratch/out" "$scratch/greedy"
 for options in "--temp 5 --top-k 1" "--temp 5 --top-p 1e-6" "--temp 5 --min-p 1" "--temp 0 --no-mmap" \
     "--temp 0 --cache-type-k f32 --cache-type-v f32" "--temp 0 -t 1" "--temp 0 -q" \
-    "--temp 0 -t 2 --affinity" \
+    "--temp 0 -t 2 --affinity" "--temp 0 --pack none" "--temp 0 --pack model.layers.*" \
     "--temp 0 --repeat-penalty 1 --presence-penalty 0 --frequency-penalty 0 --repeat-last-n 0"; do
     # shellcheck disable=SC2086 # words are what is wanted
     answer $options
     check "$options is greedy" out_equals_file "$scratch/greedy"
 done
+run run -m "$tiny" -p "A cat" --pack "blk.*"
+refused "--pack with names of nothing" 1 'called "blk.\*"'
 answer --temp 0 -n 1 -t 1000 --affinity
 check "--affinity tells of workers without a processor" err_has "affinity: [0-9]* of 999 workers"
 for option in --repeat-penalty --presence-penalty --frequency-penalty; do

@@ -55,6 +55,30 @@ static long long int_of(const json_t *json, const char *key)
     return json_integer_value(value);
 }
 
+/* Totals of what is packed are those of the tensors. */
+static void check_packed(const json_t *json, bool supported)
+{
+    const json_t *packed = json_object_get(json, "packed");
+    long long n = 0, from = 0, bytes = 0;
+    size_t i;
+    json_t *item;
+    assert_true(supported == json_is_object(packed));
+    json_array_foreach(json_object_get(json, "tensors"), i, item)
+    {
+        if (json_object_get(item, "packed_bytes")) {
+            n++;
+            from += int_of(item, "bytes");
+            bytes += int_of(item, "packed_bytes");
+        }
+    }
+    if (supported) {
+        assert_string_equal(text_of(packed, "tier"), rt.kernels->tier);
+        assert_int_equal(int_of(packed, "tensors"), n);
+        assert_int_equal(int_of(packed, "from_bytes"), from);
+        assert_int_equal(int_of(packed, "bytes"), bytes);
+    }
+}
+
 /* The keys that every description has. */
 static void check_schema(const json_t *json)
 {
@@ -88,6 +112,7 @@ static void check_schema(const json_t *json)
         bytes += int_of(item, "bytes");
         count += int_of(item, "tensors");
     }
+    check_packed(json, supported);
     assert_int_equal(bytes, int_of(json, "bytes"));
     assert_int_equal(each, bytes);
     assert_int_equal(count, n);
@@ -107,6 +132,30 @@ static const json_t *tensor_named(const json_t *json, const char *name)
 }
 
 /* ---- models ------------------------------------------------------------------------------- */
+
+/* An untied model of two layers: what is packed are its linears and its head, and not the embedding. */
+static void what_open_packs_is_reported(void **state)
+{
+    (void)state;
+    struct oracle_model m;
+    json_t *config = oracle_config_wide("llama");
+    json_object_set_new(config, "num_hidden_layers", json_integer(2));
+    json_object_set_new(config, "tie_word_embeddings", json_false());
+    oracle_model_make(&m, config, 1);
+    oracle_write_gguf(&m, at("packed.gguf"), GRAFT_TYPE_Q8_0);
+    oracle_model_free(&m);
+    json_t *json = inspect("packed.gguf");
+    check_schema(json);
+    const bool packs = rt.kernels->splits[GRAFT_TYPE_Q8_0];
+    assert_int_equal(int_of(json_object_get(json, "packed"), "tensors"), packs ? 15 : 0);
+    assert_null(json_object_get(tensor_named(json, "token_embd.weight"), "packed_bytes"));
+    if (packs) { /* rows of 256 values: a line of factors, 256 codes */
+        const json_t *down = tensor_named(json, "blk.1.attn_q.weight");
+        assert_int_equal(int_of(down, "packed_bytes"), 256 * (64 + 256));
+        assert_int_equal(int_of(down, "bytes"), 256 * 8 * 34);
+    }
+    json_decref(json);
+}
 
 static void a_directory_is_described(void **state)
 {
@@ -424,6 +473,7 @@ static void every_lack_of_memory_is_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(what_open_packs_is_reported),
         TEST(a_directory_is_described),
         TEST(a_classifier_is_described),
         TEST(mlx_is_described),

@@ -54,7 +54,8 @@ static json_t *text_value(struct mem *mem, const char *text, size_t size)
 
 /* ---- tensors ---- */
 
-static json_t *describe_tensor(struct report *r, const struct tensor_info *t, const char *file)
+static json_t *describe_tensor(struct report *r, const struct tensor_info *t, const char *file,
+                               size_t packed)
 {
     json_t *json = json_object(), *shape = json_array();
     const char *name = path_base(file);
@@ -64,6 +65,8 @@ static json_t *describe_tensor(struct report *r, const struct tensor_info *t, co
     put(r, json, "type", json_string(graft_type_name(t->type)));
     put(r, json, "shape", shape);
     put(r, json, "bytes", json_integer((json_int_t)t->size));
+    if (packed)
+        put(r, json, "packed_bytes", json_integer((json_int_t)packed));
     put(r, json, "file", text_value(r->mem, name, strlen(name)));
     return json;
 }
@@ -88,13 +91,32 @@ static void add_types(struct report *r, const uint64_t *count, const uint64_t *s
     put(r, r->json, "types", types);
 }
 
+/* What opening the model with the default options would pack. */
+struct packed_sum {
+    uint64_t tensors, from, to;
+};
+
+/* The model was opened from a set of its own, so that its tensors are found by name. */
+static size_t packed_size(const struct model *model, const struct tensor_info *t)
+{
+    const struct tensor_info *own = tensor_set_find(&model->tensors, t->name);
+    return own ? model_packed_bytes(model, own) : 0;
+}
+
 static void add_tensors(struct report *r, const struct tensor_set *set, const struct model *model)
 {
     json_t *tensors = json_array();
+    struct packed_sum packed = {0};
     uint64_t values = 0, bytes = 0, count[GRAFT_TYPE_COUNT] = {0}, size[GRAFT_TYPE_COUNT] = {0};
     for (size_t i = 0; i < tensor_set_count(set); i++) {
         const struct tensor_info *t = tensor_set_at(set, i);
-        append(r, tensors, describe_tensor(r, t, tensor_set_file(set, i)));
+        size_t packed_bytes = model ? packed_size(model, t) : 0;
+        append(r, tensors, describe_tensor(r, t, tensor_set_file(set, i), packed_bytes));
+        if (packed_bytes) {
+            packed.tensors++;
+            packed.from += t->size;
+            packed.to += packed_bytes;
+        }
         count[t->type]++;
         size[t->type] += t->size;
         bytes += t->size;
@@ -105,6 +127,11 @@ static void add_tensors(struct report *r, const struct tensor_set *set, const st
     put(r, r->json, "n_tensors", json_integer((json_int_t)tensor_set_count(set)));
     put(r, r->json, "bytes", json_integer((json_int_t)bytes));
     add_types(r, count, size);
+    if (model)
+        put(r, r->json, "packed",
+            json_pack("{s:s, s:I, s:I, s:I}", "tier", model->runtime->kernels->tier, "tensors",
+                      (json_int_t)packed.tensors, "from_bytes", (json_int_t)packed.from, "bytes",
+                      (json_int_t)packed.to));
     put(r, r->json, "tensors", tensors);
 }
 

@@ -1,0 +1,219 @@
+/* pack.c: weights of a model into the layout in which its tier multiplies them fastest (kernels.h).
+ *
+ * All packed rows are one block of the runtime's memory, which is taken before anything is changed, so a
+ * failure leaves the model as it was; it lies in large pages where the system has them, as a mapped file hardly
+ * ever does. The rows of a tensor are divided among the workers; then the pages of the file under it are given
+ * back before the next one is read, so the model is never in memory twice. Rows of a table that is also the
+ * head are read from the packed ones; a table that is only looked up stays in its file.
+ */
+#include "model/model_internal.h"
+
+#include <unistd.h>
+
+/* The tensor that a site's weight is made of. */
+static const struct tensor_info *tensor_of(const struct model *m, const struct matrix *w)
+{
+    for (size_t i = 0; i < tensor_set_count(&m->tensors); i++) {
+        const struct tensor_info *t = tensor_set_at(&m->tensors, i);
+        if (t->data == w->data)
+            return t;
+    }
+    return NULL;
+}
+
+static size_t packed_bytes(const struct model *m, const struct matrix *w)
+{
+    size_t bytes;
+    if (w->layout != LAYOUT_FILE || !m->runtime->kernels->splits[w->type] ||
+        !size_mul((size_t)w->n_out, split_row_bytes(w->type, w->n_in), &bytes))
+        return 0;
+    return bytes;
+}
+
+size_t model_packed_bytes(const struct model *m, const struct tensor_info *t)
+{
+    for (int site = 0; site < model_n_sites(m); site++)
+        if (model_site_weight(m, site)->data == t->data)
+            return packed_bytes(m, model_site_weight(m, site));
+    return 0;
+}
+
+/* ---- which ---- */
+
+/* Is it the whole name? '*' stands for any bytes, '?' for one. */
+static bool matches(const char *pattern, size_t length, const char *name)
+{
+    const char *end = pattern + length, *star = NULL, *tried = NULL;
+    while (*name) {
+        if (pattern < end && *pattern == '*') {
+            star = ++pattern;
+            tried = name;
+        } else if (pattern < end && (*pattern == '?' || *pattern == *name)) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star;
+            name = ++tried;
+        } else {
+            return false;
+        }
+    }
+    while (pattern < end && *pattern == '*')
+        pattern++;
+    return pattern == end;
+}
+
+/* The next of the patterns between commas; false at the end. */
+static bool next_pattern(const char **rest, const char **pattern, size_t *length)
+{
+    if (!*rest)
+        return false;
+    *pattern = *rest;
+    *length = strcspn(*rest, ",");
+    *rest = (*rest)[*length] ? *rest + *length + 1 : NULL;
+    return true;
+}
+
+static bool is_selected(const char *which, const char *name)
+{
+    const char *pattern;
+    size_t length;
+    if (!strcmp(which, "auto"))
+        return true;
+    while (next_pattern(&which, &pattern, &length))
+        if (matches(pattern, length, name))
+            return true;
+    return false;
+}
+
+/* Each pattern is there for something. */
+static graft_status check_patterns(const struct model *m, const char *which, graft_error *error)
+{
+    const char *pattern;
+    size_t length;
+    if (!strcmp(which, "auto"))
+        return GRAFT_OK;
+    while (next_pattern(&which, &pattern, &length)) {
+        bool found = false;
+        for (int site = 0; site < model_n_sites(m) && !found; site++) {
+            const struct tensor_info *t = tensor_of(m, model_site_weight(m, site));
+            found = t && matches(pattern, length, t->name);
+        }
+        if (!found)
+            return error_set(error, GRAFT_INVALID_ARGUMENT,
+                             "pack: no weight of a linear layer is called \"%.*s\" (\"auto\", "
+                             "\"none\", or names of tensors with * and ?)",
+                             length < 100 ? (int)length : 100, pattern);
+    }
+    return GRAFT_OK;
+}
+
+/* ---- packing ---- */
+
+struct packing {
+    const struct matrix *from;
+    uint8_t *to; /* [n_out, row_bytes] */
+    size_t row_bytes;
+};
+
+static void pack_rows(void *context, int worker, int n_workers)
+{
+    const struct packing *p = context;
+    int64_t begin, end;
+    pool_split(p->from->n_out, 1, worker, n_workers, &begin, &end);
+    for (int64_t row = begin; row < end; row++)
+        split_row(p->from, row, p->to + (size_t)row * p->row_bytes);
+}
+
+static void pack_matrix(struct model *m, struct matrix *w, uint8_t *to)
+{
+    struct packing p = {w, to, split_row_bytes(w->type, w->n_in)};
+    pool_run(m->runtime->pool, pack_rows, &p);
+    w->data = to;
+    w->row_bytes = p.row_bytes;
+    w->layout = LAYOUT_SPLIT;
+}
+
+static struct matrix *site_weight(struct model *m, int site)
+{
+    return site == model_head_site(m) ? &m->head
+                                      : &m->layers[site / LINEAR_COUNT].linear[site % LINEAR_COUNT];
+}
+
+/* What is packed. */
+struct plan {
+    struct {
+        struct matrix *w;
+        const struct tensor_info *tensor;
+    } * items; /* [model_n_sites] */
+    int n;
+    size_t bytes; /* of all packed rows */
+};
+
+static bool plan_fill(struct plan *p, struct model *m, const char *which)
+{
+    for (int site = 0; site < model_n_sites(m); site++) {
+        struct matrix *w = site_weight(m, site);
+        const size_t bytes = packed_bytes(m, w);
+        const struct tensor_info *t = bytes ? tensor_of(m, w) : NULL;
+        if (!t || !is_selected(which, t->name))
+            continue;
+        p->items[p->n].w = w;
+        p->items[p->n++].tensor = t;
+        if (!size_add(p->bytes, bytes, &p->bytes))
+            return false;
+    }
+    return true;
+}
+
+/* Unlike the pages of a file, packed rows cannot be dropped when memory runs out. */
+static bool is_too_much(size_t bytes)
+{
+    return (double)bytes > (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 2;
+}
+
+static void run_plan(const struct plan *p, struct model *m)
+{
+    const double begun = time_seconds();
+    const bool shared = m->embed.data == m->head.data;
+    uint8_t *to = m->packed;
+    pages_want_large(to, p->bytes);
+    for (int i = 0; i < p->n; i++) {
+        struct matrix *w = p->items[i].w;
+        pack_matrix(m, w, to);
+        to += (size_t)w->n_out * w->row_bytes;
+        pages_give_back(p->items[i].tensor->data, p->items[i].tensor->size);
+    }
+    for (int i = 0; i < p->n; i++) /* those that came back with the pages of a neighbour */
+        pages_give_back(p->items[i].tensor->data, p->items[i].tensor->size);
+    if (shared)
+        m->embed = m->head;
+    runtime_log(m->runtime, GRAFT_LOG_DEBUG, "%s: packed %d weights, %.1f MB, in %.0f ms", m->path,
+                p->n, (double)p->bytes / 1e6, (time_seconds() - begun) * 1e3);
+}
+
+graft_status weights_pack(struct model *m, const char *which, graft_error *error)
+{
+    struct mem *mem = &m->runtime->mem;
+    struct plan p = {0};
+    if (!which || !strcmp(which, "none"))
+        return GRAFT_OK;
+    graft_status status = check_patterns(m, which, error);
+    if (status != GRAFT_OK)
+        return status;
+    p.items = mem_calloc(mem, (size_t)model_n_sites(m), sizeof *p.items);
+    if (!p.items || !plan_fill(&p, m, which))
+        status = error_set(error, GRAFT_NO_MEMORY, "no memory to pack weights in");
+    bool wanted = p.n && !(is_too_much(p.bytes) && !strcmp(which, "auto"));
+    if (status == GRAFT_OK && wanted) {
+        m->packed = mem_alloc(mem, p.bytes);
+        if (m->packed)
+            run_plan(&p, m);
+        else
+            status = error_set(
+                error, GRAFT_NO_MEMORY,
+                "no memory for %zu bytes of packed weights (pack \"none\" needs none)", p.bytes);
+    }
+    mem_free(mem, p.items);
+    return status;
+}
