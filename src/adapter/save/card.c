@@ -1,0 +1,241 @@
+/* card.c: graft.json, what is known of an adapter beside its numbers, and the identity of the base in it.
+ *
+ * The fingerprint is of what every copy of a model shares, whatever its container and types. The sketch beside it
+ * tells models of one shape apart: root mean squares of some norm vectors, which quantisation leaves alone.
+ */
+#include "adapter/save/save_internal.h"
+
+#include <math.h>
+#include <time.h>
+
+enum { MAX_NAME = 63, MAX_TEXT = 4096, SKETCH_LAYERS = 3 };
+
+static graft_status no_memory(graft_error *error)
+{
+    return error_set(error, GRAFT_NO_MEMORY, "no memory for a card");
+}
+
+/* ---- base --------------------------------------------------------------------------------- */
+
+static graft_status hash_text(const void *bytes, size_t size, char out[FINGERPRINT_SIZE],
+                              graft_error *error)
+{
+    uint8_t hash[32];
+    graft_status status = sha256(bytes, size, hash, error);
+    size_t used = (size_t)snprintf(out, FINGERPRINT_SIZE, "sha256:");
+    for (size_t i = 0; i < sizeof hash && status == GRAFT_OK; i++)
+        used += (size_t)snprintf(out + used, FINGERPRINT_SIZE - used, "%02x", hash[i]);
+    return status;
+}
+
+graft_status base_fingerprint(const struct model *model, char out[FINGERPRINT_SIZE],
+                              graft_error *error)
+{
+    const struct config *c = &model->config;
+    char text[256];
+    int n = snprintf(text, sizeof text,
+                     "%s layers=%d width=%d mlp=%d heads=%d kv=%d head=%d vocabulary=%d labels=%d",
+                     c->arch->gguf ? c->arch->gguf : c->arch->name, c->n_layer, c->d_model, c->d_ff,
+                     c->n_head, c->n_kv, c->d_head, c->n_vocab, c->n_labels);
+    return hash_text(text, (size_t)n, out, error);
+}
+
+static double root_mean_square(const float *x, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sqrt(sum / n);
+}
+
+/* Five digits are more than copies agree on. */
+static json_t *rounded(double x)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.5g", x);
+    return json_number_of(strtod(text, NULL));
+}
+
+static json_t *make_sketch(const struct model *model)
+{
+    const struct config *c = &model->config;
+    const int layers[SKETCH_LAYERS] = {0, c->n_layer / 2, c->n_layer - 1};
+    json_t *json = json_array();
+    for (int i = 0; i < SKETCH_LAYERS; i++) {
+        const struct layer *l = &model->layers[layers[i]];
+        json_append(&json, rounded(root_mean_square(l->attn_norm, c->d_model)));
+        json_append(&json, rounded(root_mean_square(l->mlp_norm, c->d_model)));
+    }
+    json_append(&json, rounded(root_mean_square(model->final_norm, c->d_model)));
+    return json;
+}
+
+static graft_status hash_tokenizer(const struct model *model, char out[FINGERPRINT_SIZE],
+                                   graft_error *error)
+{
+    const struct tokenizer *t = model->tokenizer;
+    struct buf all;
+    buf_init(&all, &model->runtime->mem, SIZE_MAX);
+    for (int32_t i = 0; i < tokenizer_size(t); i++) {
+        size_t length = 0;
+        const char *text = tokenizer_token(t, i, &length);
+        buf_printf(&all, "%zu:", length);
+        buf_append(&all, text ? text : "", length);
+    }
+    graft_status status = all.status == GRAFT_OK
+                              ? hash_text(all.data ? all.data : "", all.size, out, error)
+                              : no_memory(error);
+    buf_free(&all);
+    return status;
+}
+
+static graft_status make_base(const struct model *model, const char *name, json_t **out,
+                              graft_error *error)
+{
+    char text[FINGERPRINT_SIZE];
+    json_t *json = json_object();
+    json_put(&json, "name", json_string(name));
+    json_put(&json, "architecture", json_string(model->config.architecture));
+    graft_status status = base_fingerprint(model, text, error);
+    if (status == GRAFT_OK) {
+        json_put(&json, "fingerprint", json_string(text));
+        json_put(&json, "sketch", make_sketch(model));
+    }
+    if (status == GRAFT_OK && model->tokenizer) {
+        status = hash_tokenizer(model, text, error);
+        json_put(&json, "tokenizer", json_string(text));
+    }
+    const char *template = model->tokenizer ? tokenizer_chat_template(model->tokenizer) : NULL;
+    if (status == GRAFT_OK && template) {
+        status = hash_text(template, strlen(template), text, error);
+        json_put(&json, "template", json_string(text));
+    }
+    if (status == GRAFT_OK && !json)
+        status = no_memory(error);
+    if (status == GRAFT_OK)
+        *out = json;
+    else
+        json_decref(json);
+    return status;
+}
+
+/* ---- checks ------------------------------------------------------------------------------- */
+
+static bool is_letter_or_digit(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+static bool is_name(const char *text)
+{
+    size_t n = strlen(text);
+    bool ok = n > 0 && n <= MAX_NAME && is_letter_or_digit(text[0]);
+    for (size_t i = 0; i < n && ok; i++)
+        ok = is_letter_or_digit(text[i]) || strchr("._-", text[i]);
+    return ok;
+}
+
+/* MAJOR.MINOR.PATCH */
+static bool is_version(const char *text)
+{
+    int dots = 0, digits = 0;
+    if (strlen(text) > 31)
+        return false;
+    for (; *text; text++) {
+        if (*text == '.' ? digits == 0 : *text < '0' || *text > '9')
+            return false;
+        dots += *text == '.';
+        digits = *text == '.' ? 0 : digits + 1;
+    }
+    return dots == 2 && digits > 0;
+}
+
+static bool is_text(const char *text, size_t limit)
+{
+    size_t n = strlen(text);
+    uint32_t code;
+    for (size_t i = 0, step; i < n; i += step)
+        if (!(step = (size_t)utf8_decode(text + i, n - i, &code)))
+            return false;
+    return n <= limit;
+}
+
+static graft_status check(const struct adapter_recipe *r, graft_error *error)
+{
+    if (!is_name(r->name))
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "\"%.80s\" is no adapter name: a letter or digit, then at most %d "
+                         "letters, digits, '.', '_' or '-'",
+                         r->name, MAX_NAME - 1);
+    if (!is_version(r->version))
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "\"%.80s\" is no version: MAJOR.MINOR.PATCH is", r->version);
+    if (r->description && !is_text(r->description, MAX_TEXT))
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "the description is no UTF-8, or has more than %d bytes", MAX_TEXT);
+    for (size_t i = 0; i < r->n_tags; i++)
+        if (!r->tags[i][0] || !is_text(r->tags[i], MAX_NAME))
+            return error_set(error, GRAFT_INVALID_ARGUMENT, "\"%.80s\" is no tag", r->tags[i]);
+    return GRAFT_OK;
+}
+
+/* ---- cards -------------------------------------------------------------------------------- */
+
+static json_t *make_now(void)
+{
+    char text[32] = "";
+    time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc))
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    return json_string(text);
+}
+
+static graft_status finish(const struct model *model, const char *base, json_t *card, json_t **out,
+                           graft_error *error)
+{
+    json_t *about = NULL;
+    graft_status status = make_base(model, base, &about, error);
+    if (status != GRAFT_OK) {
+        json_decref(card);
+        return status;
+    }
+    json_put(&card, "modified", make_now());
+    json_put(&card, "base", about);
+    json_put(&card, "graft", json_string(graft_version()));
+    if (!card)
+        return no_memory(error);
+    *out = card;
+    return GRAFT_OK;
+}
+
+graft_status card_new(const struct model *model, const struct adapter_recipe *recipe, json_t **out,
+                      graft_error *error)
+{
+    graft_status status = check(recipe, error);
+    if (status != GRAFT_OK)
+        return status;
+    json_t *json = json_object(), *tags = json_array();
+    for (size_t i = 0; i < recipe->n_tags; i++)
+        json_append(&tags, json_string(recipe->tags[i]));
+    json_put(&json, "name", json_string(recipe->name));
+    json_put(&json, "version", json_string(recipe->version));
+    json_put(&json, "description", json_string(recipe->description ? recipe->description : ""));
+    json_put(&json, "tags", tags);
+    json_put(&json, "created", make_now());
+    return finish(model, recipe->base ? recipe->base : model->path, json, out, error);
+}
+
+graft_status card_update(const struct model *model, const json_t *old, const char *name,
+                         const char *base, json_t **out, graft_error *error)
+{
+    if (!old) {
+        const struct adapter_recipe recipe = {
+            .name = is_name(name) ? name : "adapter", .version = "0.1.0", .base = base};
+        return card_new(model, &recipe, out, error);
+    }
+    json_t *json = json_deep_copy(old);
+    if (json && !json_object_get(json, "created"))
+        json_put(&json, "created", make_now());
+    return finish(model, base, json, out, error);
+}

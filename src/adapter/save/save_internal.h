@@ -1,0 +1,119 @@
+/* save_internal.h: drafts, and what the writers of the formats share. */
+#ifndef GRAFT_SAVE_INTERNAL_H
+#define GRAFT_SAVE_INTERNAL_H
+
+#include "adapter/adapter_internal.h"
+#include "adapter/save/save.h"
+#include "model/arch/arch.h"
+
+enum { MODULE_NAME_SIZE = 160, TENSOR_NAME_SIZE = 224 };
+
+/* ---- drafts ------------------------------------------------------------------------------- */
+
+/* One linear. */
+struct draft_module {
+    int slot, layer; /* of arch.h */
+    int64_t rank, n_in, n_out;
+    double scale; /* of B A */
+    bool dora, biased;
+    const struct module *source; /* import.c */
+};
+
+struct draft {
+    const struct model *model;
+    struct draft_module *modules; /* [n_modules], by slot and block */
+    int n_modules;
+    const char *base; /* what it is made for */
+    double dropout;
+    bool rslora, inference; /* PEFT: alpha / √r; not meant to be trained on */
+    graft_type type;        /* F32, F16, BF16: as it is stored */
+    json_t *card;
+    /* One part of module i as floats: A [rank, n_in], B [n_out, rank], vectors [n_out], in the order of rows that
+     * a Hugging Face model has. */
+    graft_status (*read)(const struct draft *draft, int i, enum part part, float *out,
+                         graft_error *error);
+    const void *source;
+    uint64_t seed;
+};
+void draft_sort(struct draft *draft);
+/* The module's name in a container's naming; append ".weight" or the like. */
+bool draft_name(const struct draft *draft, int i, enum naming naming, char out[MODULE_NAME_SIZE]);
+/* The weight that such a slot has in the model. */
+const struct matrix *slot_weight(const struct model *model, int slot, int layer);
+/* "q_proj": what is left of a slot's name behind the last dot. */
+bool slot_short_name(const struct model *model, int slot, char out[MODULE_NAME_SIZE]);
+
+/* ---- selection ---------------------------------------------------------------------------- */
+
+/* Which modules a draft has, in as few words as say it exactly. */
+struct coverage {
+    bool slots[SLOT_COUNT];
+    bool regular;    /* every block from first_layer on has the same slots, those before it none */
+    int first_layer; /* n_layer: no block has any */
+};
+void draft_coverage(const struct draft *draft, struct coverage *out);
+
+/* ---- writing ------------------------------------------------------------------------------ */
+
+/* One tensor of an output: a part of a module, transformed. */
+struct piece {
+    char name[TENSOR_NAME_SIZE];
+    int module;
+    enum part part;
+    int64_t rank;     /* as written, at least the module's: filled up with zeros */
+    double factor;    /* of the values */
+    bool turned;      /* transposed */
+    bool interleaved; /* rows of B in the order of llama's GGUFs */
+    struct tensor_decl decl;
+};
+struct pieces {
+    struct mem *mem;
+    struct piece *items; /* [n] */
+    size_t n;
+    graft_type type;
+};
+/* Room for all parts of all modules. */
+graft_status pieces_open(struct pieces *out, const struct draft *draft,
+                         const struct save_options *options, graft_error *error);
+void pieces_free(struct pieces *pieces); /* a zeroed one is allowed */
+/* Adds a part as `name`; shape and type follow from it. */
+void pieces_add(struct pieces *pieces, const struct draft *draft, const struct piece *piece);
+/* To be called when all is added: turns the type into F32 where it was not asked for and a factor other than a
+ * power of two would round the values. */
+void pieces_settle(struct pieces *pieces, const struct save_options *options);
+/* Hands each piece's bytes to `write`, in order. NUMERIC: a value the type cannot hold. */
+typedef graft_status (*piece_sink)(void *user, const void *bytes, size_t size, graft_error *error);
+graft_status pieces_write(const struct pieces *pieces, const struct draft *draft, piece_sink write,
+                          void *user, graft_error *error);
+
+/* The formats; `out` as in adapter_convert. */
+graft_status write_adapter(const struct draft *draft, const char *out,
+                           const struct save_options *options, graft_error *error);
+graft_status write_peft(const struct draft *draft, const char *out,
+                        const struct save_options *options, graft_error *error);
+graft_status write_mlx(const struct draft *draft, const char *out,
+                       const struct save_options *options, graft_error *error);
+graft_status write_gguf(const struct draft *draft, const char *out,
+                        const struct save_options *options, graft_error *error);
+/* A folder with adapter_config.json (released here), graft.json and the weights. */
+struct folder_plan {
+    const char *weights; /* name of the file */
+    const char *kind;    /* "format" in its header: "pt", "mlx" */
+    json_t *config;
+};
+graft_status write_folder(const struct draft *draft, const struct pieces *pieces, const char *out,
+                          const struct folder_plan *plan, graft_error *error);
+
+/* ---- cards -------------------------------------------------------------------------------- */
+
+/* graft.json of a new adapter. */
+graft_status card_new(const struct model *model, const struct adapter_recipe *recipe, json_t **out,
+                      graft_error *error);
+/* The card of an adapter that is written anew: the one that it has, else a new one, with its time of change and
+ * its base brought up to date. */
+graft_status card_update(const struct model *model, const json_t *old, const char *name,
+                         const char *base, json_t **out, graft_error *error);
+/* Rounded to what 15 digits say, so that it is written as people do. */
+json_t *json_number_of(double x);
+
+#endif

@@ -1,0 +1,135 @@
+/* to_peft.c: drafts as PEFT directories.
+ *
+ * The scale of a module is alpha / rank there (or alpha / √rank), each of which may be said by module; so nothing is
+ * folded into B, and the values are those of the draft.
+ */
+#include "adapter/save/save_internal.h"
+
+#include <math.h>
+
+/* Without the rounding of a division and its undoing: 31.999999999999996 is 32. */
+static double alpha_of(const struct draft *draft, const struct draft_module *m)
+{
+    double alpha = m->scale * (draft->rslora ? sqrt((double)m->rank) : (double)m->rank);
+    double whole = nearbyint(alpha);
+    return fabs(alpha - whole) <= 1e-12 * fabs(whole) ? whole : alpha;
+}
+
+static double rank_of(const struct draft *draft, const struct draft_module *m)
+{
+    (void)draft;
+    return (double)m->rank;
+}
+
+typedef double (*value_of)(const struct draft *draft, const struct draft_module *m);
+
+/* The value that most modules have. */
+static double most_common(const struct draft *draft, value_of value)
+{
+    double best = value(draft, &draft->modules[0]);
+    int most = 0;
+    for (int i = 0; i < draft->n_modules && most < draft->n_modules; i++) {
+        int n = 0;
+        double here = value(draft, &draft->modules[i]);
+        for (int j = 0; j < draft->n_modules; j++)
+            n += value(draft, &draft->modules[j]) == here;
+        if (n > most) {
+            most = n;
+            best = here;
+        }
+    }
+    return best;
+}
+
+/* {"model.layers.0.self_attn.k_proj": 2}: the modules with another value. */
+static json_t *make_pattern(const struct draft *draft, value_of value, double common)
+{
+    json_t *json = json_object();
+    for (int i = 0; i < draft->n_modules; i++) {
+        double here = value(draft, &draft->modules[i]);
+        char name[MODULE_NAME_SIZE];
+        if (here != common && draft_name(draft, i, NAMING_HF, name))
+            json_put(&json, name, json_number_of(here));
+    }
+    return json;
+}
+
+/* Short names where they mean these modules and no others. */
+static json_t *make_targets(const struct draft *draft)
+{
+    struct coverage covered;
+    char name[MODULE_NAME_SIZE];
+    json_t *json = json_array();
+    draft_coverage(draft, &covered);
+    if (covered.regular &&
+        (covered.first_layer == 0 || draft->n_modules == covered.slots[SLOT_HEAD])) {
+        for (int slot = 0; slot < SLOT_COUNT; slot++)
+            if (covered.slots[slot] && slot_short_name(draft->model, slot, name))
+                json_append(&json, json_string(name));
+        return json;
+    }
+    for (int i = 0; i < draft->n_modules; i++)
+        if (draft_name(draft, i, NAMING_HF, name))
+            json_append(&json, json_string(name));
+    return json;
+}
+
+static json_t *make_config(const struct draft *draft)
+{
+    const double rank = most_common(draft, rank_of), alpha = most_common(draft, alpha_of);
+    const bool classifier = draft->model->config.n_labels > 0;
+    json_t *json = json_object();
+    json_put(&json, "peft_type", json_string("LORA"));
+    json_put(&json, "task_type", json_string(classifier ? "SEQ_CLS" : "CAUSAL_LM"));
+    json_put(&json, "base_model_name_or_path", json_string(draft->base));
+    json_put(&json, "inference_mode", json_boolean(draft->inference));
+    json_put(&json, "r", json_number_of(rank));
+    json_put(&json, "lora_alpha", json_number_of(alpha));
+    json_put(&json, "lora_dropout", json_number_of(draft->dropout));
+    json_put(&json, "target_modules", make_targets(draft));
+    json_put(&json, "rank_pattern", make_pattern(draft, rank_of, rank));
+    json_put(&json, "alpha_pattern", make_pattern(draft, alpha_of, alpha));
+    json_put(&json, "use_rslora", json_boolean(draft->rslora));
+    json_put(&json, "use_dora", json_boolean(draft->modules[0].dora));
+    if (draft->modules[0].biased) /* unknown to older versions */
+        json_put(&json, "lora_bias", json_true());
+    json_put(&json, "bias", json_string("none"));
+    json_put(&json, "fan_in_fan_out", json_false());
+    json_put(&json, "init_lora_weights", json_true());
+    json_put(&json, "modules_to_save", json_null());
+    json_put(&json, "layers_to_transform", json_null());
+    json_put(&json, "layers_pattern", json_null());
+    return json;
+}
+
+static void add_part(struct pieces *pieces, const struct draft *draft, int i, enum part part,
+                     const char *end)
+{
+    struct piece p = {.module = i, .part = part, .rank = draft->modules[i].rank, .factor = 1};
+    char name[MODULE_NAME_SIZE];
+    (void)draft_name(draft, i, NAMING_HF, name);
+    snprintf(p.name, sizeof p.name, "base_model.model.%s.%s", name, end);
+    pieces_add(pieces, draft, &p);
+}
+
+graft_status write_peft(const struct draft *draft, const char *out,
+                        const struct save_options *options, graft_error *error)
+{
+    struct pieces pieces = {0};
+    graft_status status = pieces_open(&pieces, draft, options, error);
+    if (status != GRAFT_OK)
+        return status;
+    for (int i = 0; i < draft->n_modules; i++) {
+        add_part(&pieces, draft, i, PART_A, "lora_A.weight");
+        add_part(&pieces, draft, i, PART_B, "lora_B.weight");
+        if (draft->modules[i].dora)
+            add_part(&pieces, draft, i, PART_MAGNITUDE, "lora_magnitude_vector");
+        if (draft->modules[i].biased)
+            add_part(&pieces, draft, i, PART_LORA_BIAS, "lora_B.bias");
+    }
+    pieces_settle(&pieces, options);
+    const struct folder_plan plan = {"adapter_model.safetensors", "pt", make_config(draft)};
+    status = write_folder(draft, &pieces, out, &plan, error);
+    pieces_free(&pieces);
+    return status;
+}
