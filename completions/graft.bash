@@ -6,7 +6,8 @@ _graft_verbs() {
 }
 
 _graft_options() {
-    "$1" "$2" --help 2>/dev/null | grep -o -- '--[a-z][a-z-]*' | sort -u
+    # shellcheck disable=SC2086 # a verb may be two words
+    "$1" $2 --help 2>/dev/null | grep -o -- '--[a-z][a-z-]*' | sort -u
 }
 
 _graft() {
@@ -19,6 +20,33 @@ _graft() {
     if [ "${COMP_WORDS[1]}" = help ]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_graft_verbs "$graft")" -- "$cur")
         return
+    fi
+    if [ "${COMP_WORDS[1]}" = adapter ]; then
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$("$graft" adapter --help 2>/dev/null |
+                sed -n '/^Verbs:/,/^$/s/^  \([a-z]\{1,\}\)  .*/\1/p')" -- "$cur")
+            return
+        fi
+        case $prev in
+        --type)
+            mapfile -t COMPREPLY < <(compgen -W "f32 f16 bf16" -- "$cur")
+            return
+            ;;
+        --format)
+            mapfile -t COMPREPLY < <(compgen -W "peft mlx gguf" -- "$cur")
+            return
+            ;;
+        --preset)
+            mapfile -t COMPREPLY < <(compgen -W "coder researcher security architect reviewer" -- "$cur")
+            return
+            ;;
+        esac
+        case $cur in
+        -*)
+            mapfile -t COMPREPLY < <(compgen -W "$(_graft_options "$graft" "adapter ${COMP_WORDS[2]}")" -- "$cur")
+            return
+            ;;
+        esac
     fi
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in

@@ -3,6 +3,7 @@
 #define GRAFT_H
 
 #include <graft/adapter.h>
+#include <graft/adapter_files.h>
 #include <graft/bench.h>
 #include <graft/fuse.h>
 #include <graft/model.h>

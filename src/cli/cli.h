@@ -29,6 +29,7 @@ int verb_tokenize(int argc, char **argv);
 int verb_detokenize(int argc, char **argv);
 int verb_inspect(int argc, char **argv);
 int verb_quantize(int argc, char **argv);
+int verb_adapter(int argc, char **argv);
 int verb_bench(int argc, char **argv);
 int verb_version(int argc, char **argv);
 

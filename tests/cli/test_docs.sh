@@ -121,6 +121,13 @@ if command -v bash >/dev/null 2>&1; then
     check "completion of cache types" out_is q8
     offered graft quantize --format h
     check "completion of formats" out_is hf
+    offered graft adapter con
+    check "completion of an adapter's verb" out_is convert
+    offered graft adapter new --pres
+    check "completion of its options" out_is "--preset
+--presets"
+    offered graft adapter convert --format m
+    check "completion of its formats" out_is mlx
     offered graft quantize --type ""
     graft quantize -m "$tiny" -o "$scratch/x" --type none 2>"$scratch/err"
     types=$(sed 's/.*known are //; s/, /\n/g' "$scratch/err" | sort)

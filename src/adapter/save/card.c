@@ -160,7 +160,7 @@ static bool is_text(const char *text, size_t limit)
     return n <= limit;
 }
 
-static graft_status check(const struct adapter_recipe *r, graft_error *error)
+graft_status card_check(const struct adapter_recipe *r, graft_error *error)
 {
     if (!is_name(r->name))
         return error_set(error, GRAFT_INVALID_ARGUMENT,
@@ -212,9 +212,6 @@ static graft_status finish(const struct model *model, const char *base, json_t *
 graft_status card_new(const struct model *model, const struct adapter_recipe *recipe, json_t **out,
                       graft_error *error)
 {
-    graft_status status = check(recipe, error);
-    if (status != GRAFT_OK)
-        return status;
     json_t *json = json_object(), *tags = json_array();
     for (size_t i = 0; i < recipe->n_tags; i++)
         json_append(&tags, json_string(recipe->tags[i]));

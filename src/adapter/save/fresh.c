@@ -48,7 +48,7 @@ static graft_status choose_slots(const struct model *model, const struct adapter
 
 /* ---- recipes ------------------------------------------------------------------------------ */
 
-static graft_status check(const struct adapter_recipe *r, graft_error *error)
+graft_status recipe_check(const struct adapter_recipe *r, graft_error *error)
 {
     if (r->rank < 1 || r->rank > MAX_RANK)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "the rank is %lld; it must be 1 to %d",
@@ -62,7 +62,7 @@ static graft_status check(const struct adapter_recipe *r, graft_error *error)
     if (r->type != GRAFT_TYPE_F32 && r->type != GRAFT_TYPE_F16 && r->type != GRAFT_TYPE_BF16)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "new factors are f32, f16 or bf16, not %s",
                          graft_type_name(r->type));
-    return GRAFT_OK;
+    return card_check(r, error);
 }
 
 static graft_status make_modules(struct draft *draft, const struct adapter_recipe *recipe,
@@ -70,7 +70,7 @@ static graft_status make_modules(struct draft *draft, const struct adapter_recip
 {
     const struct model *model = draft->model;
     bool slots[SLOT_COUNT];
-    graft_status status = check(recipe, error);
+    graft_status status = recipe_check(recipe, error);
     if (status == GRAFT_OK)
         status = choose_slots(model, recipe, slots, error);
     if (status != GRAFT_OK)

@@ -39,6 +39,8 @@ struct adapter_recipe {
     uint64_t seed;
     graft_type type; /* F32, F16, BF16 */
 };
+/* All that does not depend on a model. */
+graft_status recipe_check(const struct adapter_recipe *recipe, graft_error *error);
 /* What such an adapter has over the real shapes: trained values, and bytes of its factors in that type.
  * INVALID_ARGUMENT names what is wrong with the recipe. */
 graft_status recipe_estimate(const struct model *model, const struct adapter_recipe *recipe,

@@ -106,7 +106,9 @@ graft_status write_folder(const struct draft *draft, const struct pieces *pieces
 
 /* ---- cards -------------------------------------------------------------------------------- */
 
-/* graft.json of a new adapter. */
+/* Name, version, description and tags of a recipe. */
+graft_status card_check(const struct adapter_recipe *recipe, graft_error *error);
+/* graft.json of a new adapter, whose recipe was checked. */
 graft_status card_new(const struct model *model, const struct adapter_recipe *recipe, json_t **out,
                       graft_error *error);
 /* The card of an adapter that is written anew: the one that it has, else a new one, with its time of change and

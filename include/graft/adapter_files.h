@@ -1,0 +1,108 @@
+/* graft/adapter_files.h: adapters as files: presets, new adapters, other formats, and what they are.
+ *
+ * Everything here reads or writes files and leaves open adapters and sessions alone. What is written appears
+ * whole or not at all, and nothing that exists is replaced but a GGUF file. The model says what fits and how wide
+ * it is; any copy of it will do (safetensors, MLX, GGUF, quantised).
+ */
+#ifndef GRAFT_PUBLIC_ADAPTER_FILES_H
+#define GRAFT_PUBLIC_ADAPTER_FILES_H
+
+#include <graft/adapter.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- presets ---- */
+
+typedef struct graft_preset {
+    const char *name, *description;
+    int rank;
+    double alpha, dropout;
+    const char *const *targets; /* [n_targets] */
+    size_t n_targets;
+    const char *const *tags; /* [n_tags] */
+    size_t n_tags;
+} graft_preset;
+/* Preset i (coder, researcher, security, architect, reviewer); false past the last. Strings live for ever. */
+GRAFT_API bool graft_preset_at(size_t i, graft_preset *out);
+
+/* ---- new adapters ---- */
+
+typedef struct graft_adapter_recipe {
+    size_t struct_size;
+    int rank;       /* default 8; 1 to 65536 */
+    double alpha;   /* default 16; the scale is alpha / rank, with rslora alpha / √rank */
+    double dropout; /* default 0; of training: at least 0, below 1 */
+    bool rslora;
+    /* Linear layers by the last part of their names ("q_proj", "lm_head"), or "all-linear": those of the
+     * blocks. Default: q_proj and v_proj. */
+    const char *const *targets;
+    size_t n_targets;
+    uint64_t seed;    /* default 0 */
+    const char *type; /* "f32" (default), "f16", "bf16" */
+    /* The card: name (a letter or digit, then letters, digits, '.', '_', '-'; at most 63; default "adapter"),
+     * version MAJOR.MINOR.PATCH (default "0.1.0"), description (default none), tags (default none). */
+    const char *name, *version, *description;
+    const char *const *tags;
+    size_t n_tags;
+    const char *base; /* base_model_name_or_path; NULL (default): the model's path */
+} graft_adapter_recipe;
+GRAFT_API void graft_adapter_recipe_init(graft_adapter_recipe *recipe, size_t struct_size);
+static inline graft_adapter_recipe graft_adapter_recipe_default(void)
+{
+    graft_adapter_recipe recipe;
+    graft_adapter_recipe_init(&recipe, sizeof recipe);
+    return recipe;
+}
+/* Gives the recipe what a preset says, its name as the card's too. NOT_FOUND lists the presets. */
+GRAFT_API graft_status graft_adapter_recipe_preset(graft_adapter_recipe *recipe, const char *preset,
+                                                   graft_error *error);
+/* Whether it can be made on any model: all of it but the targets. INVALID_ARGUMENT says what is wrong. */
+GRAFT_API graft_status graft_adapter_recipe_check(const graft_adapter_recipe *recipe,
+                                                  graft_error *error);
+/* What such an adapter has on this model: trained values, and bytes of its factors: Σ rank · (in + out). */
+GRAFT_API graft_status graft_adapter_estimate(graft_model *model,
+                                              const graft_adapter_recipe *recipe,
+                                              uint64_t *n_params, uint64_t *n_bytes,
+                                              graft_error *error);
+/* Writes a PEFT directory, absent or empty before, with graft.json in it. A is uniform in ±1/√in, B is 0: it
+ * changes nothing until it is trained. The same recipe, the same factors. INVALID_ARGUMENT says what is wrong with
+ * the recipe. `recipe` NULL: the defaults. */
+GRAFT_API graft_status graft_adapter_create(graft_model *model, const char *dir,
+                                            const graft_adapter_recipe *recipe, graft_error *error);
+
+/* ---- other formats ---- */
+
+typedef enum graft_adapter_format {
+    GRAFT_ADAPTER_PEFT = 0,
+    GRAFT_ADAPTER_MLX = 1,
+    GRAFT_ADAPTER_GGUF = 2
+} graft_adapter_format;
+
+typedef struct graft_adapter_convert_options {
+    size_t struct_size;
+    graft_adapter_format format; /* PEFT (default) and MLX: a directory; GGUF: a file */
+    /* "f32", "f16", "bf16". NULL (default): as stored, f32 where scales have to go into values of 16 bits and
+     * would round them. */
+    const char *type;
+    double scale; /* as in graft_adapter_options */
+} graft_adapter_convert_options;
+GRAFT_API void graft_adapter_convert_options_init(graft_adapter_convert_options *options,
+                                                  size_t struct_size);
+static inline graft_adapter_convert_options graft_adapter_convert_options_default(void)
+{
+    graft_adapter_convert_options options;
+    graft_adapter_convert_options_init(&options, sizeof options);
+    return options;
+}
+/* Opens the adapter with every check of graft_adapter_open and writes it so that the rule by which the other
+ * format scales gives the same scales. UNSUPPORTED: what that format cannot hold, by its module, and what to do. */
+GRAFT_API graft_status graft_adapter_convert(graft_model *model, const char *in, const char *out,
+                                             const graft_adapter_convert_options *options,
+                                             graft_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

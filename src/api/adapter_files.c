@@ -1,0 +1,182 @@
+/* adapter_files.c: the public functions on adapters as files: check, translate, call inward. */
+#include "adapter/save/save.h"
+#include "api/api_internal.h"
+
+/* ---- presets ---- */
+
+static size_t count(const char *const *list)
+{
+    size_t n = 0;
+    while (n < PRESET_LISTS && list[n] != NULL) {
+        n++;
+    }
+    return n;
+}
+
+bool graft_preset_at(size_t i, graft_preset *out)
+{
+    const struct adapter_preset *p = preset_at(i);
+    if (p == NULL || out == NULL) {
+        return false;
+    }
+    *out = (graft_preset){.name = p->name,
+                          .description = p->description,
+                          .rank = p->rank,
+                          .alpha = p->alpha,
+                          .dropout = p->dropout,
+                          .targets = p->targets,
+                          .n_targets = count(p->targets),
+                          .tags = p->tags,
+                          .n_tags = count(p->tags)};
+    return true;
+}
+
+/* ---- recipes ---- */
+
+void graft_adapter_recipe_init(graft_adapter_recipe *recipe, size_t struct_size)
+{
+    static const char *const targets[] = {"q_proj", "v_proj"};
+    graft_adapter_recipe defaults = {.rank = 8,
+                                     .alpha = 16,
+                                     .targets = targets,
+                                     .n_targets = ARRAY_LEN(targets),
+                                     .type = "f32",
+                                     .name = "adapter",
+                                     .version = "0.1.0"};
+    options_give(recipe, struct_size, &defaults, sizeof defaults);
+}
+
+graft_status graft_adapter_recipe_preset(graft_adapter_recipe *recipe, const char *preset,
+                                         graft_error *error)
+{
+    REQUIRE(recipe);
+    REQUIRE(preset);
+    const struct adapter_preset *p = preset_find(preset);
+    if (p == NULL) {
+        char known[160] = "";
+        size_t used = 0;
+        for (size_t i = 0; preset_at(i) != NULL; i++) {
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "",
+                                     preset_at(i)->name);
+        }
+        return error_set(error, GRAFT_NOT_FOUND, "no preset \"%.60s\"; there are %s", preset,
+                         known);
+    }
+    recipe->name = p->name;
+    recipe->description = p->description;
+    recipe->rank = p->rank;
+    recipe->alpha = p->alpha;
+    recipe->dropout = p->dropout;
+    recipe->targets = p->targets;
+    recipe->n_targets = count(p->targets);
+    recipe->tags = p->tags;
+    recipe->n_tags = count(p->tags);
+    return GRAFT_OK;
+}
+
+static graft_status read_recipe(const graft_adapter_recipe *recipe, struct adapter_recipe *out,
+                                graft_error *error)
+{
+    graft_adapter_recipe r = graft_adapter_recipe_default();
+    graft_status status = options_read(&r, sizeof r, recipe, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    REQUIRE(r.name);
+    REQUIRE(r.version);
+    REQUIRE(r.type);
+    for (size_t i = 0; i < r.n_targets; i++) {
+        REQUIRE(r.targets[i]);
+    }
+    for (size_t i = 0; i < r.n_tags; i++) {
+        REQUIRE(r.tags[i]);
+    }
+    graft_type type = graft_type_from_name(r.type);
+    if (type == GRAFT_TYPE_COUNT) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%.40s\": f32, f16 or bf16",
+                         r.type);
+    }
+    *out = (struct adapter_recipe){.name = r.name,
+                                   .version = r.version,
+                                   .description = r.description,
+                                   .base = r.base,
+                                   .targets = r.targets,
+                                   .n_targets = r.n_targets,
+                                   .tags = r.tags,
+                                   .n_tags = r.n_tags,
+                                   .rank = r.rank,
+                                   .alpha = r.alpha,
+                                   .dropout = r.dropout,
+                                   .rslora = r.rslora,
+                                   .seed = r.seed,
+                                   .type = type};
+    return GRAFT_OK;
+}
+
+graft_status graft_adapter_recipe_check(const graft_adapter_recipe *recipe, graft_error *error)
+{
+    REQUIRE(recipe);
+    struct adapter_recipe inner;
+    graft_status status = read_recipe(recipe, &inner, error);
+    return status == GRAFT_OK ? recipe_check(&inner, error) : status;
+}
+
+graft_status graft_adapter_estimate(graft_model *model, const graft_adapter_recipe *recipe,
+                                    uint64_t *n_params, uint64_t *n_bytes, graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(n_params);
+    REQUIRE(n_bytes);
+    struct adapter_recipe inner;
+    graft_status status = read_recipe(recipe, &inner, error);
+    return status == GRAFT_OK ? recipe_estimate(model->model, &inner, n_params, n_bytes, error)
+                              : status;
+}
+
+graft_status graft_adapter_create(graft_model *model, const char *dir,
+                                  const graft_adapter_recipe *recipe, graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(dir);
+    CHECK_RUNTIME(model->runtime);
+    struct adapter_recipe inner;
+    graft_status status = read_recipe(recipe, &inner, error);
+    return status == GRAFT_OK ? adapter_create(model->model, dir, &inner, error) : status;
+}
+
+/* ---- conversion ---- */
+
+void graft_adapter_convert_options_init(graft_adapter_convert_options *options, size_t struct_size)
+{
+    graft_adapter_convert_options defaults = {.format = GRAFT_ADAPTER_PEFT};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+graft_status graft_adapter_convert(graft_model *model, const char *in, const char *out,
+                                   const graft_adapter_convert_options *options, graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(in);
+    REQUIRE(out);
+    CHECK_RUNTIME(model->runtime);
+    static const enum adapter_format formats[] = {ADAPTER_PEFT, ADAPTER_MLX, ADAPTER_GGUF};
+    graft_adapter_convert_options o = graft_adapter_convert_options_default();
+    graft_status status = options_read(&o, sizeof o, options, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    if ((unsigned)o.format >= ARRAY_LEN(formats)) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "format is none of PEFT, MLX, GGUF");
+    }
+    struct save_options inner = {.format = formats[o.format],
+                                 .retype = o.type != NULL,
+                                 .rescale = o.scale != 0,
+                                 .scale = o.scale};
+    inner.type = o.type != NULL ? graft_type_from_name(o.type) : GRAFT_TYPE_COUNT;
+    if (o.type != NULL && inner.type != GRAFT_TYPE_F32 && inner.type != GRAFT_TYPE_F16 &&
+        inner.type != GRAFT_TYPE_BF16) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "adapters are written as f32, f16 or bf16, not \"%.40s\"", o.type);
+    }
+    return adapter_convert(model->model, in, out, &inner, error);
+}

@@ -1,0 +1,73 @@
+/* adapter.c: `graft adapter VERB`: the table of verbs on adapters as files. */
+#include "adapter.h"
+
+struct adapter_verb {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+};
+
+static const struct adapter_verb verbs[] = {
+    {"new", "a fresh adapter, from a preset or not", verb_adapter_new},
+    {"convert", "an adapter in another format: PEFT, MLX, GGUF", verb_adapter_convert},
+    {NULL, NULL, NULL},
+};
+
+static void print_help(FILE *out)
+{
+    fputs("Usage: graft adapter VERB [OPTION...]\n"
+          "Make adapters, bring them into other formats.\n\nVerbs:\n",
+          out);
+    for (const struct adapter_verb *v = verbs; v->name != NULL; v++) {
+        fprintf(out, "  %-10s %s\n", v->name, v->summary);
+    }
+    fputs("\nExamples:\n"
+          "  graft adapter new --preset coder -o my-coder\n"
+          "  graft adapter convert my-coder -o my-coder.gguf\n\n"
+          "`graft adapter VERB --help` tells a verb's options.\n",
+          out);
+}
+
+static const struct adapter_verb *find_verb(const char *name)
+{
+    for (const struct adapter_verb *v = verbs; v->name != NULL; v++) {
+        if (strcmp(v->name, name) == 0) {
+            return v;
+        }
+    }
+    fprintf(stderr, "graft: no verb \"adapter %s\"; `graft adapter --help` lists them\n", name);
+    return NULL;
+}
+
+int verb_adapter(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0 ||
+        strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return CLI_OK;
+    }
+    const struct adapter_verb *verb = find_verb(argv[1]);
+    if (verb == NULL) {
+        return CLI_USAGE;
+    }
+    char name[64];
+    snprintf(name, sizeof name, "graft adapter %s", verb->name);
+    argv[1] = name;
+    return verb->run(argc - 1, argv + 1);
+}
+
+/* ---- shared ---- */
+
+void cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT])
+{
+    static const char *const units[] = {"bytes", "KB", "MB", "GB"};
+    double size = (double)bytes;
+    size_t unit = 0;
+    for (; size >= 1000 && unit + 1 < ARRAY_LEN(units); unit++) {
+        size /= 1000;
+    }
+    snprintf(out, CLI_SIZE_TEXT, unit == 0 ? "%.0f %s" : "%.1f %s", size, units[unit]);
+}

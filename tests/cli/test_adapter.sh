@@ -1,0 +1,103 @@
+#!/bin/sh
+# test_adapter.sh: `graft adapter` as somebody types it: new adapters, other formats, and what is refused with which
+# status. GRAFT and SOURCE are set by ctest.
+. "$(dirname "$0")/lib.sh"
+
+nowhere=/nonexistent/model
+tiny=$SOURCE/models/tiny
+wrong() { # PATTERN WORDS...: status 2, and nothing was opened
+    pattern=$1
+    shift
+    run adapter "$@"
+    refused "graft adapter $*" 2 "$pattern"
+}
+failed() {
+    pattern=$1
+    shift
+    run adapter "$@"
+    refused "graft adapter $*" 1 "$pattern"
+}
+
+# ---- every verb explains itself
+run adapter
+check "graft adapter alone is wrong use" status_is 2
+check "... and shows the verbs" err_has "convert"
+run adapter --help
+check "graft adapter --help succeeds" status_is 0
+sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p' "$scratch/out" >"$scratch/verbs"
+check "... and lists verbs" test "$(wc -l <"$scratch/verbs")" -ge 2
+while read -r verb; do
+    run adapter "$verb" --help
+    check "adapter $verb --help succeeds" status_is 0
+    check "adapter $verb --help has an example" out_has "^  graft adapter $verb"
+    check "the manual has adapter $verb" grep -q "^\.It Ic adapter $verb" "$SOURCE/docs/man/graft.1"
+    # shellcheck disable=SC2013 # words are what is wanted
+    for option in $(grep -o -e '--[a-z][a-z-]*' "$scratch/out" | sort -u); do
+        check "the manual has adapter $verb $option" grep -q -e "$(echo "$option" | sed 's/^--/-/')" \
+            "$SOURCE/docs/man/graft.1"
+    done
+    wrong "no-such-option" "$verb" --no-such-option
+    wrong "model: the name is empty" "$verb" -m ""
+done <"$scratch/verbs"
+wrong 'no verb "adapter frobnicate"' frobnicate
+wrong 'no verb "adapter "' ""
+
+# ---- what was typed
+wrong "give -o" new -m $nowhere
+wrong "output: the name is empty" new -m $nowhere -o ""
+wrong 'no preset "poet"; there are coder, researcher, security, architect, reviewer' new \
+    -m $nowhere -o "$scratch/x" --preset poet
+wrong 'rank: "0"' new -m $nowhere -o "$scratch/x" --rank 0
+wrong 'alpha: "0"' new -m $nowhere -o "$scratch/x" --alpha 0
+wrong 'dropout: "1"' new -m $nowhere -o "$scratch/x" --dropout 1
+wrong "targets: the list is empty" new -m $nowhere -o "$scratch/x" --targets ,
+wrong "f32, f16 or bf16" new -m $nowhere -o "$scratch/x" --type q8_0
+wrong 'no type "f8"' new -m $nowhere -o "$scratch/x" --type f8
+wrong "no adapter name" new -m $nowhere -o "$scratch/x" --name a/b
+wrong "MAJOR.MINOR.PATCH" new -m $nowhere -o "$scratch/x" --adapter-version 1
+wrong 'unexpected argument "more"' new -m $nowhere -o "$scratch/x" more
+wrong "which adapter" convert -m $nowhere -o "$scratch/x"
+wrong "give -o" convert -m $nowhere a
+wrong "one adapter" convert -m $nowhere -o "$scratch/x" a b
+wrong "none of peft, mlx, gguf" convert -m $nowhere -o "$scratch/x" a --format onnx
+wrong "none of f32, f16, bf16" convert -m $nowhere -o "$scratch/x" a --type q8_0
+failed "$nowhere" new -m $nowhere -o "$scratch/x"
+failed "$nowhere" convert -m $nowhere -o "$scratch/x" a
+check "nothing was written" test ! -e "$scratch/x"
+
+run adapter new --presets
+check "presets need no model" status_is 0
+check "presets are listed with their numbers" out_has "^coder .*rank 16  alpha 32  dropout 0.05  q_proj"
+run adapter new --presets --json
+check "presets as JSON" out_has '"name":"architect","description":".*","rank":12,"alpha":24'
+
+if [ ! -f "$tiny/model.safetensors" ]; then
+    skip "models/tiny is not there"
+    finish
+    exit
+fi
+
+# ---- adapters that are written
+failed 'no linear layer "w_pack"; it has' new -o "$scratch/x" --targets w_pack
+failed "nothing/here" convert nothing/here -o "$scratch/x"
+run adapter new --preset security --rank 4 --tags mine,yours --description "Looks twice" -o "$scratch/a"
+check "a new adapter" status_is 0
+check "... says what it is" out_has "rank 4, .* parameters"
+check "... its rank goes before the preset's" grep -q '"r": 4,' "$scratch/a/adapter_config.json"
+check "... the preset says the rest" grep -q '"lora_alpha": 32,' "$scratch/a/adapter_config.json"
+check "... its card has the tags" grep -q '"yours"' "$scratch/a/graft.json"
+check "... and what it is for" grep -q '"description": "Looks twice"' "$scratch/a/graft.json"
+failed "exists and is not an empty directory" new -o "$scratch/a"
+run run --temp 0 -n 8 -p "Tell me a story about a cat."
+cp "$scratch/out" "$scratch/plain"
+run run --temp 0 -n 8 -p "Tell me a story about a cat." -a "$scratch/a"
+check "... changes nothing yet" out_equals_file "$scratch/plain"
+run adapter convert "$scratch/a" -o "$scratch/a.gguf" --json
+check "a name that ends in .gguf makes one" out_is "{\"output\":\"$scratch/a.gguf\",\"format\":\"gguf\"}"
+run adapter convert "$scratch/a.gguf" -o "$scratch/mlx" --format mlx --type bf16 -q
+check "GGUF to MLX" test -s "$scratch/mlx/adapters.safetensors"
+run adapter convert "$scratch/mlx" -o "$scratch/b"
+check "MLX to PEFT" test -s "$scratch/b/adapter_model.safetensors"
+run run --temp 0 -n 8 -p "Tell me a story about a cat." -a "$scratch/b"
+check "... runs" out_equals_file "$scratch/plain"
+finish
