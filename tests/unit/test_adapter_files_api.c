@@ -1,0 +1,128 @@
+/* test_adapter_files_api.c: adapters as files through the public headers alone; what the files hold is
+ * test_adapter_save.c's business.
+ */
+#include <graft/graft.h>
+
+#include "conformance/conformance_support.h"
+#include "conformance/oracle_model.h"
+
+static graft_runtime *runtime;
+static graft_model *model;
+
+static int setup(void **state)
+{
+    struct oracle_model base;
+    test_dir_open(state);
+    assert_int_equal(graft_runtime_open(NULL, &runtime, NULL), GRAFT_OK);
+    oracle_model_make(&base, oracle_config("qwen2"), 1);
+    oracle_write_hf(&base, at("base"), GRAFT_TYPE_F32);
+    oracle_model_free(&base);
+    assert_int_equal(graft_model_open(runtime, at("base"), NULL, &model, NULL), GRAFT_OK);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    graft_model_close(&model);
+    graft_runtime_close(&runtime);
+    return test_dir_close(state);
+}
+
+static void a_preset_becomes_an_adapter_that_opens(void **state)
+{
+    (void)state;
+    graft_preset preset;
+    for (size_t i = 0; graft_preset_at(i, &preset); i++) {
+        graft_adapter_recipe recipe = graft_adapter_recipe_default();
+        graft_error error = {0};
+        graft_adapter *adapter = NULL;
+        graft_adapter_info info;
+        graft_model_info base;
+        uint64_t params, bytes;
+        char dir[64];
+        snprintf(dir, sizeof(dir), "%s", preset.name);
+        assert_int_equal(graft_adapter_recipe_preset(&recipe, preset.name, &error), GRAFT_OK);
+        recipe.type = "bf16";
+        assert_int_equal(graft_adapter_estimate(model, &recipe, &params, &bytes, &error), GRAFT_OK);
+        assert_int_equal(graft_adapter_create(model, at(dir), &recipe, &error), GRAFT_OK);
+        assert_int_equal(graft_adapter_open(model, at(dir), NULL, &adapter, &error), GRAFT_OK);
+        assert_int_equal(graft_adapter_describe(adapter, &info, &error), GRAFT_OK);
+        assert_int_equal(graft_model_describe(model, &base, &error), GRAFT_OK);
+        assert_int_equal(info.n_params, params);
+        assert_int_equal(bytes, 2 * params);
+        assert_int_equal(info.most_rank, preset.rank);
+        assert_int_equal(info.n_targets, preset.n_targets * (size_t)base.n_layer);
+        graft_adapter_close(&adapter);
+    }
+    assert_true(graft_preset_at(4, &preset));
+    assert_false(graft_preset_at(5, &preset));
+}
+
+static void formats_follow_one_another(void **state)
+{
+    (void)state;
+    static const struct {
+        graft_adapter_format format;
+        const char *from, *to, *name;
+    } STEPS[] = {{GRAFT_ADAPTER_GGUF, "first", "second.gguf", "GGUF"},
+                 {GRAFT_ADAPTER_MLX, "second.gguf", "third", "MLX"},
+                 {GRAFT_ADAPTER_PEFT, "third", "fourth", "PEFT"}};
+    assert_int_equal(graft_adapter_create(model, at("first"), NULL, NULL), GRAFT_OK);
+    for (size_t i = 0; i < ARRAY_LEN(STEPS); i++) {
+        graft_adapter_convert_options options = graft_adapter_convert_options_default();
+        graft_error error = {0};
+        graft_adapter *adapter = NULL;
+        graft_adapter_info info;
+        graft_adapter_target target;
+        options.format = STEPS[i].format;
+        options.type = "f16";
+        if (graft_adapter_convert(model, at(STEPS[i].from), at(STEPS[i].to), &options, &error) !=
+            GRAFT_OK)
+            fail_msg("%s: %s", STEPS[i].to, error.message);
+        assert_int_equal(graft_adapter_open(model, at(STEPS[i].to), NULL, &adapter, &error),
+                         GRAFT_OK);
+        assert_int_equal(graft_adapter_describe(adapter, &info, &error), GRAFT_OK);
+        assert_int_equal(graft_adapter_target_at(adapter, 0, &target, &error), GRAFT_OK);
+        assert_string_equal(info.format, STEPS[i].name);
+        assert_string_equal(target.stored, "F16");
+        assert_true(target.scale == 2);
+        graft_adapter_close(&adapter);
+    }
+}
+
+static void wrong_use_is_told_by_name(void **state)
+{
+    (void)state;
+    graft_error error = {0};
+    graft_adapter_recipe recipe = graft_adapter_recipe_default();
+    graft_adapter_convert_options options = graft_adapter_convert_options_default();
+    assert_int_equal(graft_adapter_recipe_check(&recipe, &error), GRAFT_OK);
+    assert_int_equal(graft_adapter_recipe_preset(&recipe, "poet", &error), GRAFT_NOT_FOUND);
+    assert_non_null(strstr(error.message, "coder, researcher"));
+    assert_int_equal(graft_adapter_create(NULL, at("x"), &recipe, &error), GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "model is NULL"));
+    recipe.type = "q9";
+    assert_int_equal(graft_adapter_recipe_check(&recipe, &error), GRAFT_INVALID_ARGUMENT);
+    recipe = graft_adapter_recipe_default();
+    recipe.name = NULL;
+    assert_int_equal(graft_adapter_recipe_check(&recipe, &error), GRAFT_INVALID_ARGUMENT);
+    options.type = "q8_0";
+    assert_int_equal(graft_adapter_convert(model, at("x"), at("y"), &options, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    options = graft_adapter_convert_options_default();
+    options.format = (graft_adapter_format)7;
+    assert_int_equal(graft_adapter_convert(model, at("x"), at("y"), &options, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(graft_adapter_convert(model, at("x"), at("y"), NULL, &error), GRAFT_NOT_FOUND);
+    assert_false(graft_preset_at(0, NULL));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_preset_becomes_an_adapter_that_opens),
+        cmocka_unit_test(formats_follow_one_another),
+        cmocka_unit_test(wrong_use_is_told_by_name),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
