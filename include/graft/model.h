@@ -34,6 +34,13 @@ typedef struct graft_model_options {
      * "none"; or of those the ones whose tensors have one of these names: "blk.*.ffn_*,output.weight" (* any
      * text, ? any byte). Results are the same, bit by bit. NULL is "auto". */
     const char *pack;
+    /* Adapters that are baked into private copies of the weights they change ([n_fuse], 64 at most; default none).
+     * What is opened is then a model of its own: the fused weights take memory (graft_model_fused_bytes),
+     * adapters can be grafted on top, and the base comes back by opening it without. A quantised matrix keeps
+     * its type if that retains 0.9 of the change, else it gets 8 bits. `pack` does not count then. UNSUPPORTED: a bias of
+     * the head; else errors are those of graft_adapter_open. */
+    const graft_fuse_member *fuse;
+    size_t n_fuse;
 } graft_model_options;
 
 GRAFT_API void graft_model_options_init(graft_model_options *options, size_t struct_size);
@@ -68,6 +75,8 @@ typedef struct graft_model_info {
 
 GRAFT_API graft_status graft_model_describe(const graft_model *model, graft_model_info *out,
                                             graft_error *error);
+/* Memory of the weights that graft_model_options.fuse made; 0: none. */
+GRAFT_API uint64_t graft_model_fused_bytes(const graft_model *model);
 /* Name of class `label` of a classifier; "LABEL_n" where the model names none; NULL out of range.
  * Borrowed from the model. */
 GRAFT_API const char *graft_model_label(const graft_model *model, int label);

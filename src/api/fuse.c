@@ -6,7 +6,8 @@
 
 void graft_fuse_options_init(graft_fuse_options *options, size_t struct_size)
 {
-    graft_fuse_options defaults = {.format = GRAFT_FORMAT_GGUF, .fallback = 0.9, .kl_tokens = 512};
+    graft_fuse_options defaults = {
+        .format = GRAFT_FORMAT_GGUF, .fallback = FUSE_FALLBACK, .kl_tokens = 512};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 

@@ -1,4 +1,5 @@
 /* model.c: the public functions on models: check, call inward, describe. */
+#include "adapter/fuse/fuse.h"
 #include "api/api_internal.h"
 
 void graft_model_options_init(graft_model_options *options, size_t struct_size)
@@ -50,6 +51,13 @@ graft_status graft_model_open(graft_runtime *runtime, const char *path,
     if (status == GRAFT_OK && (unsigned)o.load > GRAFT_LOAD_COPY) {
         status = error_set(error, GRAFT_INVALID_ARGUMENT, "load is neither MAP nor COPY");
     }
+    if (status == GRAFT_OK && o.fuse == NULL && o.n_fuse > 0) {
+        status =
+            error_set(error, GRAFT_INVALID_ARGUMENT, "fuse is NULL, and n_fuse is %zu", o.n_fuse);
+    }
+    if (status == GRAFT_OK) {
+        status = fuse_members_check(o.fuse, o.n_fuse, error);
+    }
     if (status != GRAFT_OK) {
         return status;
     }
@@ -63,9 +71,15 @@ graft_status graft_model_open(graft_runtime *runtime, const char *path,
     pthread_mutex_init(&m->lock, NULL);
     struct model_options inner = {.map = o.load == GRAFT_LOAD_COPY ? MAP_COPY : MAP_SHARED_FILE,
                                   .pack = o.pack != NULL ? o.pack : "auto"};
+    if (o.n_fuse > 0) {
+        inner.pack = NULL; /* the bytes under it may be lost, and are wanted */
+    }
     status = model_resolve(mem, path, &found, error);
     if (status == GRAFT_OK) {
         status = model_open(runtime, found, &inner, &m->model, error);
+    }
+    if (status == GRAFT_OK && o.n_fuse > 0) {
+        status = fuse_in_place(m->model, o.fuse, o.n_fuse, error);
     }
     if (status == GRAFT_OK) {
         status = name_labels(m, error);
@@ -121,6 +135,11 @@ graft_status graft_model_describe(const graft_model *model, graft_model_info *ou
                               .n_params = model->n_params,
                               .weight_bytes = model->weight_bytes};
     return GRAFT_OK;
+}
+
+uint64_t graft_model_fused_bytes(const graft_model *model)
+{
+    return model != NULL ? model->model->fused_bytes : 0;
 }
 
 const char *graft_model_label(const graft_model *model, int label)

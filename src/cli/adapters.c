@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { KEY_LORA = 0x300, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE };
+enum { KEY_LORA = 0x300, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE, KEY_FUSE };
 
 /* ---- ADAPTER[=WEIGHT] ---- */
 
@@ -68,6 +68,17 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
     case KEY_SCALE:
         a->scale = cli_parse_number(state, "--adapter-scale", arg, -1e6, 1e6);
         return 0;
+    case KEY_FUSE:
+        a->fuse = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (a->fuse && a->n == 0) {
+            argp_error(state, "--fuse: no adapter to fuse; give -a");
+        }
+        if (a->fuse && a->type != NULL) {
+            argp_error(state, "--fuse: the adapters' factors are not kept, so they have no type");
+        }
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -83,6 +94,7 @@ static const struct argp_option adapter_options[] = {
     {"adapter-type", KEY_TYPE, "TYPE", 0,
      "Hold factors as bf16, int8 or q4; default: as they are stored", 2},
     {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 2},
+    {"fuse", KEY_FUSE, NULL, 0, "Bake them into private copies of the weights", 2},
     {0},
 };
 const struct argp cli_adapters_argp = {.options = adapter_options, .parser = parse_adapters};
@@ -153,6 +165,30 @@ int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how)
         }
     }
     return CLI_OK;
+}
+
+bool cli_fuse_members(const struct cli_adapters *how, graft_fuse_member members[CLI_ADAPTERS])
+{
+    memset(members, 0, CLI_ADAPTERS * sizeof *members);
+    for (int i = 0; i < how->n; i++) {
+        const struct cli_use *use = &how->uses[i];
+        members[i] = (graft_fuse_member){.path = mem_strndup(NULL, use->name, use->size),
+                                         .weight = use->weight,
+                                         .scale = how->scale};
+        if (members[i].path == NULL) {
+            cli_fuse_members_free(members);
+            return false;
+        }
+    }
+    return true;
+}
+
+void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS])
+{
+    for (int i = 0; i < CLI_ADAPTERS; i++) {
+        mem_free(NULL, (char *)(uintptr_t)members[i].path);
+        members[i].path = NULL;
+    }
 }
 
 void cli_close_adapters(struct cli_session *s)

@@ -30,6 +30,7 @@ int verb_detokenize(int argc, char **argv);
 int verb_inspect(int argc, char **argv);
 int verb_quantize(int argc, char **argv);
 int verb_adapter(int argc, char **argv);
+int verb_fuse(int argc, char **argv);
 int verb_bench(int argc, char **argv);
 int verb_version(int argc, char **argv);
 
@@ -47,6 +48,7 @@ struct cli_adapters {
     int n;
     const char *type; /* of the factors in memory; NULL: as stored */
     double scale;     /* 0: not given */
+    bool fuse;        /* --fuse: into the weights, not beside them */
 };
 extern const struct argp cli_adapters_argp;
 
@@ -119,6 +121,9 @@ int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, cons
                      size_t size, graft_adapter **out);
 /* Opens what was typed and applies it to the model, for the sessions that follow. */
 int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how);
+/* What was typed, for fusing: [how->n], with names to be given back. false: no memory. */
+bool cli_fuse_members(const struct cli_adapters *how, graft_fuse_member members[CLI_ADAPTERS]);
+void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS]);
 void cli_close_adapters(struct cli_session *s);
 /* The session's mix as "a=0.7 + b=0.3" on stdout. */
 void cli_print_mix(const struct cli_session *s);

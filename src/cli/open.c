@@ -84,17 +84,27 @@ int cli_open_model(const struct cli_common *common, struct cli_session *out)
         return status;
     }
     char *path = cli_model_path(common->model);
+    const struct cli_adapters *adapters = &common->adapters;
+    graft_fuse_member members[CLI_ADAPTERS] = {0};
     graft_model_options options = graft_model_options_default();
     options.load = common->copy ? GRAFT_LOAD_COPY : GRAFT_LOAD_MAP;
     options.pack = common->pack;
+    options.fuse = members;
+    options.n_fuse = adapters->fuse ? (size_t)adapters->n : 0;
     graft_error error = {0};
     if (path == NULL) {
         status = CLI_FAILED;
+    } else if (adapters->fuse && !cli_fuse_members(adapters, members)) {
+        status = cli_fail_text("out of memory");
     } else if (graft_model_open(out->runtime, path, &options, &out->model, &error) != GRAFT_OK) {
         status = cli_fail(&error);
-    } else {
-        status = cli_apply_adapters(out, &common->adapters);
+    } else if (!adapters->fuse) {
+        status = cli_apply_adapters(out, adapters);
+    } else if (common->verbose) {
+        fprintf(stderr, "graft: %.1f MiB of fused weights\n",
+                (double)graft_model_fused_bytes(out->model) / (1 << 20));
     }
+    cli_fuse_members_free(members);
     mem_free(NULL, path);
     if (status != CLI_OK) {
         cli_close(out);

@@ -108,6 +108,9 @@ struct model {
     float rope_mscale;           /* YARN's factor on cos and sin; 1 otherwise */
     struct tokenizer *tokenizer; /* NULL: the model has none */
     struct chat_template *chat;  /* NULL: none */
+    void **fused;                /* [n_fused] weights with a mix in them: model_fuse */
+    size_t n_fused;
+    uint64_t fused_bytes; /* of them, and of vectors */
 };
 
 struct model_options {

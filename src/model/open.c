@@ -159,6 +159,9 @@ void model_close(struct model **model)
     tokenizer_close(&m->tokenizer);
     tensor_set_close(&m->tensors);
     mem_free(mem, m->packed);
+    for (size_t i = 0; i < m->n_fused; i++)
+        mem_free(mem, m->fused[i]);
+    mem_free(mem, m->fused);
     arena_free(&m->arena);
     mem_free(mem, m->path);
     mem_free(mem, m);

@@ -10,7 +10,7 @@ if [ ! -f "$tiny/model.safetensors" ]; then
     finish
     exit
 fi
-verbs='run chat classify perplexity logits tokenize detokenize inspect quantize version'
+verbs='run chat classify perplexity logits tokenize detokenize inspect quantize fuse version'
 
 mkdir "$scratch/bin"
 ln -s "$GRAFT" "$scratch/bin/graft"
@@ -24,6 +24,7 @@ export PATH HF_HOME
 unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
 graft quantize -o "$scratch/tiny.gguf" --type bf16
 "$MODELS" "$scratch/models" "$tiny" classifier >/dev/null 2>&1
+"$MODELS" "$scratch/models" "$tiny" adapter >/dev/null 2>&1
 
 # A folder with the files that examples name. DIR: a model, a classifier, or what is to be written.
 prepare() {
@@ -35,6 +36,7 @@ prepare() {
     *"classify "*) ln -s "$scratch/models/classifier" DIR ;;
     *) ln -s "$tiny" DIR ;;
     esac
+    ln -s "$scratch/models/adapter" ADAPTER
     cp "$scratch/tiny.gguf" model.gguf
     ln model.gguf vocab.gguf
     ln model.gguf qwen.gguf

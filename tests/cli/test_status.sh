@@ -112,6 +112,14 @@ wrong "neither gguf nor hf" quantize -m $nowhere -o x --format onnx
 wrong 'no type "q9_9"; known are f32' quantize -m $nowhere -o "$scratch/x.gguf" --type q9_9
 wrong 'no type ""' quantize -m $nowhere -o "$scratch/x.gguf" --type ""
 wrong "f32, f16 or bf16, not q8_0" quantize -m $nowhere -o "$scratch/x" --format hf --type q8_0
+wrong "give -a" fuse -m $nowhere -o x
+wrong "give -o" fuse -m $nowhere -a x
+wrong "neither gguf nor hf" fuse -m $nowhere -a x -o y --format onnx
+wrong "fallback" fuse -m $nowhere -a x -o y --fallback 1
+wrong "kl-tokens" fuse -m $nowhere -a x -o y --kl-tokens -1
+wrong "no type" fuse -m $nowhere -a x -o y --adapter-type q4
+wrong "no adapter to fuse" run -m $nowhere --fuse -p x
+wrong "no type" run -m $nowhere -a x --fuse --adapter-type q4 -p x
 
 # ---- missing, malformed or unfit things: status 1, one line
 for verb in chat inspect; do
@@ -130,6 +138,9 @@ for verb in run classify perplexity logits; do
 done
 failed "$nowhere" detokenize -m $nowhere --tokens 1
 failed "$nowhere" quantize -m $nowhere -o "$scratch/x.gguf"
+failed "$nowhere" fuse -m $nowhere -a $nowhere -o "$scratch/x.gguf"
+failed "/nonexistent/text" fuse -a $nowhere -o "$scratch/x.gguf" --text /nonexistent/text
+failed "$nowhere" run -a $nowhere --fuse -p x
 failed "download" run -m nobody/nothing -p x
 failed "no such file" run -m nobody_of_this_name -p x
 echo "no model" >"$scratch/model.gguf"

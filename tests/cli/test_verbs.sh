@@ -7,7 +7,7 @@ tiny=$SOURCE/models/tiny
 stories=$shared/models/stories260K
 
 # ---- every verb explains itself, with an example, and the manual and the completion agree
-for verb in run chat classify perplexity logits tokenize detokenize inspect quantize bench version; do
+for verb in run chat classify perplexity logits tokenize detokenize inspect quantize fuse bench version; do
     run "$verb" --help
     check "$verb --help succeeds" status_is 0
     check "$verb --help has an example" out_has "graft $verb"
@@ -125,6 +125,37 @@ if [ -f "$tiny/model.safetensors" ]; then
         refused "logits of a classifier" 1 "classify"
     else
         skip "no program that writes a classifier"
+    fi
+    if [ -x "${MODELS:-}" ]; then
+        "$MODELS" "$scratch/models" "$tiny" adapter >"$scratch/out" 2>"$scratch/err"
+        adapter=$scratch/models/adapter
+        run fuse -a "$adapter=0.1" -o "$scratch/fused.gguf" --type f32 --kl-tokens 32
+        check "fuse prints a line for each matrix" out_has "^blk.0.attn_q.weight .*F32 .*100.0 %"
+        check "... and the divergence" out_has "KL .* 32 positions"
+        check "... and writes the certificate" test -s "$scratch/fused.gguf.fuse.json"
+        run fuse -a "$adapter=0.1" -o "$scratch/fused/" --type f32 --kl-tokens 0 --json
+        check "fuse --json is the certificate" out_has '"retained":1'
+        check "... in the directory too" test -s "$scratch/fused/fuse.json"
+        run logits -m "$scratch/fused.gguf" --tokens 1,2,3 --out "$scratch/x.npy"
+        run logits -m "$scratch/fused" --tokens 1,2,3 --out "$scratch/y.npy"
+        check "both give the same logits" cmp -s "$scratch/x.npy" "$scratch/y.npy"
+        run run -a "$adapter=0.1" --temp 0 -n 12 -p "Tell me a story about a cat."
+        cp "$scratch/out" "$scratch/once"
+        run run -m "$scratch/fused" --temp 0 -n 12 -p "Tell me a story about a cat."
+        check "... and the text of the adapter beside the base" out_equals_file "$scratch/once"
+        run quantize -o "$scratch/floats/" --type f32
+        run run -m "$scratch/floats" -a "$adapter=0.1" --fuse -v --temp 0 -n 12 \
+            -p "Tell me a story about a cat."
+        check "run --fuse gives it too" out_equals_file "$scratch/once"
+        check "... and says what it takes" err_has "MiB of fused weights"
+        run fuse -a "$adapter" -o "$scratch/x.gguf" --type q9_9
+        refused "fuse to a type that is none" 2 'no type "q9_9"'
+        run fuse -a "$adapter" -o "$scratch/x" --format hf --type q4_0
+        refused "fuse to a type that HF has not" 2 "f32, f16 or bf16"
+        run fuse -a "$adapter" -o "$scratch/fused/" --format hf
+        refused "fuse into a directory with something in it" 1 "$scratch/fused"
+    else
+        skip "no program that writes an adapter"
     fi
     if [ -e /dev/full ]; then
         "$GRAFT" version >/dev/full 2>"$scratch/err"

@@ -299,6 +299,131 @@ static void quantised_outputs_stay_near_and_are_the_same_with_any_number_of_thre
     }
 }
 
+/* ---- in memory ---------------------------------------------------------------------------- */
+
+static float *run_of(const struct model *m, size_t *count)
+{
+    graft_token_id tokens[FUSE_TOKENS];
+    for (int i = 0; i < FUSE_TOKENS; i++)
+        tokens[i] = 3 + i * 7 % 300;
+    *count = (size_t)FUSE_TOKENS * (size_t)model_n_logits(m) * sizeof(float);
+    return run_tokens(m, tokens, FUSE_TOKENS, (struct run){ROLE_DECODE, KV_F32, 8});
+}
+
+/* The same arithmetic on the same weights: equal bits. */
+static void a_model_opened_fused_is_the_fused_file(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        graft_fuse_options options = options_of("f32");
+        graft_fuse_member members[2];
+        graft_error error = {0};
+        size_t count, n;
+        fuse_write_case(&CASES[i]);
+        json_decref(fuse_do(&CASES[i], "hf", &options));
+        n = fuse_members(&CASES[i], members);
+        struct model *m = open_model(&fuse_rt, at("base")), *file = open_model(&fuse_rt, at("hf"));
+        float *base = run_of(m, &count);
+        if (fuse_in_place(m, members, n, &error) != GRAFT_OK)
+            fail_msg("%s with %s: %s", CASES[i].arch, CASES[i].variants, error.message);
+        assert_true(m->fused_bytes > 0);
+        float *fused = run_of(m, &count), *want = run_of(file, &count);
+        assert_memory_equal(fused, want, count);
+        model_close(&m);
+        m = open_model(&fuse_rt, at("base")); /* without it, the base is what it was */
+        float *again = run_of(m, &count);
+        assert_memory_equal(again, base, count);
+        model_close(&m);
+        model_close(&file);
+        free(base);
+        free(fused);
+        free(want);
+        free(again);
+        temp_remove(at("hf"));
+    }
+}
+
+static void quantised_bases_open_fused_in_their_own_types_or_in_8_bits(void **state)
+{
+    (void)state;
+    const struct fuse_case c = {"llama", "dora", true, GRAFT_TYPE_F32, {1, 0}};
+    const struct oracle_mlx mlx = {4, 64, GRAFT_TYPE_F16, NULL, NULL};
+    graft_error error = {0};
+    struct oracle_model model;
+    fuse_write_case(&c);
+    for (int i = 0; i < 2; i++) {
+        graft_fuse_member member = {.path = at("a0"), .weight = 1};
+        struct mix *mix = NULL;
+        size_t count;
+        oracle_model_make(&model, oracle_config_wide(c.arch), 1);
+        if (i)
+            oracle_write_mlx(&model, at("quantised"), &mlx);
+        else
+            oracle_write_gguf(&model, at("quantised.gguf"), GRAFT_TYPE_Q8_0);
+        oracle_model_free(&model);
+        struct model *m = open_model(&fuse_rt, at(i ? "quantised" : "quantised.gguf"));
+        graft_token_id tokens[FUSE_TOKENS];
+        for (int t = 0; t < FUSE_TOKENS; t++)
+            tokens[t] = 3 + t * 7 % 300;
+        assert_int_equal(fuse_open_mix(m, &member, 1, &mix, &error), GRAFT_OK);
+        const struct run how = {ROLE_PREFILL, KV_F32, 8};
+        float *want = run_tokens_with(m, tokens, FUSE_TOKENS, how, mix_deltas(mix));
+        mix_release(&mix);
+        member.path = at("a0");
+        assert_int_equal(fuse_in_place(m, &member, 1, &error), GRAFT_OK);
+        assert_int_equal(m->layers[0].linear[LINEAR_Q].type, GRAFT_TYPE_Q8_0);
+        float *got = run_tokens(m, tokens, FUSE_TOKENS, how);
+        count = (size_t)FUSE_TOKENS * (size_t)model_n_logits(m);
+        double e = relative_error(got, want, count);
+        if (!(e < 0.05))
+            fail_msg("error %g", e);
+        free(got);
+        free(want);
+        model_close(&m);
+    }
+}
+
+static void a_bias_of_the_head_has_no_place(void **state)
+{
+    (void)state;
+    const struct fuse_case c = {"llama", "lora-bias", false, GRAFT_TYPE_F32, {1, 0}};
+    graft_fuse_member member;
+    graft_error error = {0};
+    struct oracle_model base, a;
+    fuse_write_case(&c);
+    oracle_model_make(&base, oracle_config(c.arch), 1);
+    oracle_adapter_make(&a, "lora-bias", 7, &base);
+    for (size_t i = 0; i < a.n_tensors; i++) { /* v of block 0 becomes the head */
+        struct oracle_tensor *t = &a.tensors[i];
+        const char *part = strstr(t->name, "layers.0.self_attn.v_proj.");
+        char rest[64];
+        if (!part)
+            continue;
+        snprintf(rest, sizeof rest, "%s", part + strlen("layers.0.self_attn.v_proj."));
+        snprintf(t->name, sizeof t->name, "base_model.model.lm_head.%s", rest);
+        if (!strstr(rest, "lora_A")) {
+            int64_t columns = t->n_dims == 2 ? t->shape[1] : 1;
+            t->shape[0] = 331;
+            t->count = (size_t)(331 * columns);
+            t->values = realloc(t->values, t->count * sizeof(float));
+            for (size_t k = 0; k < t->count; k++)
+                t->values[k] = 0.25f;
+        }
+    }
+    json_t *targets = json_pack("[s, s, s]", "q_proj", "v_proj", "lm_head");
+    json_object_set_new(a.config, "target_modules", targets);
+    temp_remove(at("a0"));
+    oracle_adapter_write(&a, at("a0"), GRAFT_TYPE_F32);
+    oracle_model_free(&a);
+    oracle_model_free(&base);
+    member = (graft_fuse_member){.path = at("a0"), .weight = 1};
+    struct model *m = open_model(&fuse_rt, at("base"));
+    graft_status status = fuse_in_place(m, &member, 1, &error);
+    if (status != GRAFT_UNSUPPORTED || !strstr(error.message, "lm_head"))
+        fail_msg("%d: %s", (int)status, error.message);
+    model_close(&m);
+}
+
 /* ---- failures ----------------------------------------------------------------------------- */
 
 static bool stop_half_way(void *user, uint64_t done, uint64_t total, const char *what)
@@ -368,6 +493,9 @@ int main(void)
         TEST(the_certificate_is_what_the_files_say),
         TEST(the_certificate_lies_beside_the_output),
         TEST(quantised_outputs_stay_near_and_are_the_same_with_any_number_of_threads),
+        TEST(a_model_opened_fused_is_the_fused_file),
+        TEST(quantised_bases_open_fused_in_their_own_types_or_in_8_bits),
+        TEST(a_bias_of_the_head_has_no_place),
         TEST(a_cancelled_call_leaves_nothing_and_a_killed_one_nothing_under_its_name),
         TEST(what_cannot_be_fused_is_refused),
     };

@@ -1,9 +1,10 @@
 /* peer_models.c: writes random models with the tokenizer of a model that exists: those that test_peers.sh
  * compares, one directory per architecture and kind of rotary scaling, or the one that is named.
  *
- *   peer_models OUT TOKENIZER_DIR [NAME]
+ *   peer_models OUT TOKENIZER_DIR [NAME]       NAME "adapter": an adapter for the model there
  */
 #include "conformance/conformance_support.h"
+#include "conformance/oracle_adapter.h"
 #include "conformance/oracle_model.h"
 
 #include <sys/stat.h>
@@ -32,6 +33,29 @@ static bool is_wanted(const char *name, const char *only)
     return only ? !strcmp(name, only) : strcmp(name, "classifier") != 0;
 }
 
+/* OUT/adapter: a random adapter for all linears of a model of BF16. */
+static void write_adapter(const char *out, const char *dir)
+{
+    struct oracle_model shapes = {0}, adapter;
+    struct tensor_set set;
+    assert_int_equal(tensor_set_open(&set, NULL, dir, MAP_COPY, NULL), GRAFT_OK);
+    shapes.tensors = calloc(tensor_set_count(&set), sizeof(*shapes.tensors));
+    for (; shapes.n_tensors < tensor_set_count(&set); shapes.n_tensors++) {
+        const struct tensor_info *from = tensor_set_at(&set, shapes.n_tensors);
+        struct oracle_tensor *t = &shapes.tensors[shapes.n_tensors];
+        snprintf(t->name, sizeof(t->name), "%s", from->name);
+        t->n_dims = from->n_dims;
+        memcpy(t->shape, from->shape, sizeof(t->shape));
+    }
+    tensor_set_close(&set);
+    oracle_adapter_make(&adapter, "lora-all", 7, &shapes);
+    char *path = path_join(NULL, out, "adapter");
+    oracle_adapter_write(&adapter, path, GRAFT_TYPE_F32);
+    mem_free(NULL, path);
+    oracle_model_free(&adapter);
+    oracle_model_free(&shapes);
+}
+
 static void copy(const char *from, const char *to, const char *name)
 {
     char *path = path_join(NULL, from, name), *bytes = NULL;
@@ -51,6 +75,8 @@ int main(int argc, char **argv)
         return 2;
     }
     mkdir(argv[1], 0777);
+    if (argc == 4 && !strcmp(argv[3], "adapter"))
+        write_adapter(argv[1], argv[2]);
     for (size_t i = 0; i < ARRAY_LEN(MODELS); i++) {
         struct oracle_model m;
         if (!is_wanted(MODELS[i].name, argc == 4 ? argv[3] : NULL))

@@ -46,6 +46,17 @@ graft_status fuse_open_mix(const struct model *model, const graft_fuse_member *m
     return status;
 }
 
+graft_status fuse_in_place(struct model *model, const graft_fuse_member *members, size_t n_members,
+                           graft_error *error)
+{
+    struct mix *mix = NULL;
+    graft_status status = fuse_open_mix(model, members, n_members, &mix, error);
+    if (status == GRAFT_OK)
+        status = model_fuse(model, mix_deltas(mix), FUSE_FALLBACK, error);
+    mix_release(&mix);
+    return status;
+}
+
 /* ---- the comparison ----------------------------------------------------------------------- */
 
 static graft_status take_text(struct fusion *f, graft_error *error)

@@ -14,6 +14,12 @@
 graft_status fuse_open_mix(const struct model *model, const graft_fuse_member *members,
                            size_t n_members, struct mix **out, graft_error *error);
 
+/* Into private copies of the weights of a model that nobody else has seen yet; see model_fuse. */
+graft_status fuse_in_place(struct model *model, const graft_fuse_member *members, size_t n_members,
+                           graft_error *error);
+/* Share of ΔW that a type must retain, unless the caller says otherwise. */
+#define FUSE_FALLBACK 0.9
+
 /* As graft_fuse, arguments checked. */
 graft_status fuse_write(graft_runtime *runtime, const char *model_path,
                         const graft_fuse_member *members, size_t n_members, const char *out_path,

@@ -52,6 +52,12 @@ graft_status model_convert_fused(struct model *model, const char *out,
                                  const graft_convert_options *options, struct convert_fuse *fuse,
                                  graft_error *error);
 
+/* Puts a mix into private copies of the weights of a model that nobody else has seen yet. What is on top of it
+ * later (adapters, other mixes) meets the new weights. Types stay as they are, but for `fallback`, and 8 bits in place
+ * of MLX's. On failure the model can only be closed. */
+graft_status model_fuse(struct model *model, const struct delta_set *mix, double fallback,
+                        graft_error *error);
+
 /* ---- recipes: which type each tensor gets (recipe.c) ---- */
 
 struct recipe;

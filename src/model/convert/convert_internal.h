@@ -58,6 +58,8 @@ graft_status conversion_written(const struct conversion *c, const char *path, gr
 /* ---- plan.c ---- */
 
 graft_status plan_build(struct conversion *c, graft_error *error);
+/* One more item, all zero. */
+graft_status plan_add(struct plan *plan, struct item **out, graft_error *error);
 void plan_free(struct plan *plan);
 
 /* ---- rows.c: the data of one item, in order ---- */
@@ -74,6 +76,10 @@ bool store_part(const struct matrix *to, int64_t at, int64_t first, int64_t n, c
 /* `file` NULL: fills the item's record and writes nothing. */
 graft_status item_write(struct conversion *c, const struct item *item, struct file_writer *file,
                         graft_error *error);
+
+/* A matrix into memory of store_bytes in place of a file. */
+graft_status item_make(struct conversion *c, const struct item *item, uint8_t *memory,
+                       graft_error *error);
 
 /* ---- fused.c ---- */
 

@@ -36,8 +36,7 @@ static graft_status refuse_bias(const struct conversion *c, int slot, int layer,
     arch_module(c->model->config.arch, NAMING_HF, slot, layer, module, sizeof module);
     return error_set(error, GRAFT_UNSUPPORTED,
                      "the adapter adds a bias to %s, and a %s of %s has no place for it", module,
-                     c->naming == NAMING_GGUF ? "GGUF" : "directory",
-                     c->model->config.architecture);
+                     c->naming == NAMING_GGUF ? "GGUF" : "model", c->model->config.architecture);
 }
 
 /* Linears that have no bias in the base and get one, as a set of bits; `layer`: the first with such a one. */
@@ -82,6 +81,8 @@ static graft_status add_biases(struct conversion *c, graft_error *error)
     if (!added)
         return GRAFT_OK;
     config->biases |= added;
+    if (c->naming == NAMING_COUNT)
+        return GRAFT_OK; /* a model in memory takes any */
     if (c->naming == NAMING_GGUF)
         return strcmp(config->arch->gguf, "llama")
                    ? refuse_bias(c, SLOT_LINEAR + first_bit(added), layer, error)

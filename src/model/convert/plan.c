@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-static graft_status plan_add(struct plan *plan, struct item **out, graft_error *error)
+graft_status plan_add(struct plan *plan, struct item **out, graft_error *error)
 {
     if (plan->count == plan->capacity) {
         size_t capacity = plan->capacity ? 2 * plan->capacity : 64;

@@ -18,6 +18,7 @@ struct chunk {
     int64_t first, n_rows;
     float *floats;        /* [n_workers, n_in] */
     struct matrix to;     /* [n_rows, n_in] as written */
+    uint8_t *memory;      /* NULL: they go to a file, or nowhere */
     atomic_llong bad_row; /* the first row that holds what the type cannot, or NO_ROW */
 };
 
@@ -155,6 +156,8 @@ static graft_status write_chunk(struct conversion *c, struct chunk *k, struct fi
     if (bad != NO_ROW)
         return bad_row(k, bad, error);
     size_t bytes = (size_t)k->n_rows * k->to.row_bytes;
+    if (k->memory)
+        memcpy(k->memory + (size_t)k->first * k->to.row_bytes, k->to.data, bytes);
     graft_status status = file ? file_writer_write(file, k->to.data, bytes, error) : GRAFT_OK;
     return status == GRAFT_OK ? report(c, bytes, k->item->name, error) : status;
 }
@@ -183,9 +186,9 @@ static graft_status write_chunks(struct conversion *c, struct chunk *k, struct f
 }
 
 static graft_status write_matrix(struct conversion *c, const struct item *item,
-                                 struct file_writer *file, graft_error *error)
+                                 struct file_writer *file, uint8_t *memory, graft_error *error)
 {
-    struct chunk k = {.c = c, .item = item};
+    struct chunk k = {.c = c, .item = item, .memory = memory};
     graft_status status = item->record ? fused_open(c, item, &k.fused, error) : GRAFT_OK;
     if (status == GRAFT_OK)
         status = write_chunks(c, &k, file, error);
@@ -223,5 +226,12 @@ static graft_status write_vector(struct conversion *c, const struct item *item,
 graft_status item_write(struct conversion *c, const struct item *item, struct file_writer *file,
                         graft_error *error)
 {
-    return item->matrix ? write_matrix(c, item, file, error) : write_vector(c, item, file, error);
+    return item->matrix ? write_matrix(c, item, file, NULL, error)
+                        : write_vector(c, item, file, error);
+}
+
+graft_status item_make(struct conversion *c, const struct item *item, uint8_t *memory,
+                       graft_error *error)
+{
+    return write_matrix(c, item, NULL, memory, error);
 }
