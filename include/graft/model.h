@@ -29,10 +29,11 @@ typedef struct graft_model_options {
     size_t struct_size;
     graft_load
         load; /* MAP (default): weights stay in the file's pages; COPY: for files that may change */
-    /* Weights that are rearranged at open, for speed, into memory of the runtime; the pages of the file under them
-     * are given back. "auto" (default): those of linear layers whose type is faster so on this tier;
-     * "none"; or of those the ones whose tensors have one of these names: "blk.*.ffn_*,output.weight" (* any
-     * text, ? any byte). Results are the same, bit by bit. NULL is "auto". */
+    /* Weights that are packed at open, for speed: copied into large pages of the runtime's memory, in the order
+     * in which this tier multiplies them fastest; the pages of the file under them are given back. "auto"
+     * (default): those of all linear layers (MLX: none), unless they are more than half of the memory there is;
+     * "none"; or those whose tensors have one of these names: "blk.*.ffn_*,output.weight" (* any text, ? any
+     * byte). Results are the same, bit by bit. NULL is "auto". */
     const char *pack;
     /* Adapters that are baked into private copies of the weights they change ([n_fuse], 64 at most; default none).
      * What is opened is then a model of its own: the fused weights take memory (graft_model_fused_bytes),

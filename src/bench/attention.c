@@ -96,12 +96,13 @@ static void fill_share(void *context, int worker, int n_workers)
     const struct kernels *k = c->b->runtime->kernels;
     size_t k_row = c->k_bytes / KV_BLOCK, v_row = c->v_bytes / KV_BLOCK;
     int64_t begin, end, n = (int64_t)config->n_kv * c->layers * c->n_blocks;
-    float x[1024];
-    fill_random(x, 1024, 5);
+    enum { WIDEST = 4096, PLACES = 256 }; /* of a head, by config.c; vectors are stretches of one */
+    float x[WIDEST + PLACES];
+    fill_random(x, config->d_head + PLACES, 5);
     pool_split(n, 1, worker, n_workers, &begin, &end);
     for (int64_t i = begin; i < end; i++)
         for (size_t p = 0; p < KV_BLOCK; p++) {
-            const float *from = x + ((size_t)i * 67 + p * 13) % (1024 - (size_t)config->d_head);
+            const float *from = x + ((size_t)i * 67 + p * 13) % PLACES;
             uint8_t *block = block_at(c, 0, i);
             k->kv_store[c->k_type](from, config->d_head, block + p * k_row);
             k->kv_store[c->v_type](from, config->d_head, block + c->k_bytes + p * v_row);

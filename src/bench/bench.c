@@ -15,12 +15,12 @@
 static const struct {
     const char *name;
     graft_status (*run)(struct bench *b, graft_error *error);
-    bool needs_model, needs_limits;
+    bool needs_model;
 } BENCHES[] = {
-    {"limits", bench_limits, false, true},    {"decode", bench_decode, true, true},
-    {"prefill", bench_prefill, true, true},   {"attention", bench_attention, true, true},
-    {"linear", bench_linear, true, true},     {"load", bench_load, true, true},
-    {"adapters", bench_adapters, true, true}, {"swap", bench_swap, true, true},
+    {"limits", bench_limits, false},    {"decode", bench_decode, true},
+    {"prefill", bench_prefill, true},   {"attention", bench_attention, true},
+    {"linear", bench_linear, true},     {"load", bench_load, true},
+    {"adapters", bench_adapters, true}, {"swap", bench_swap, true},
 };
 
 const char *bench_shapes(void)

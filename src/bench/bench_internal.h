@@ -151,7 +151,7 @@ graft_status bench_measure(struct bench *b, const struct bench_case *cases, int 
 /* "value" of samples that were taken elsewhere. */
 void bench_report(const struct bench *b, const char *name, const char *unit, enum bench_clock clock,
                   const double *values, int n);
-/* Samples to take when the caller did not say; `most` when there is time. */
+/* Samples to take of each case. */
 int bench_samples(const struct bench *b);
 graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,
                             graft_error *error);
@@ -199,9 +199,9 @@ void *product_input(struct mem *mem, const struct kernels *k, const struct matri
 /* The linears of a model by kind: those of a block, then the head. */
 enum { KIND_HEAD = LINEAR_COUNT, KIND_COUNT };
 const char *kind_name(int kind);
-/* The kind's weight in a block (the head has one only). */
 /* The model of the bench once more, as its options say. */
 graft_status bench_open_model(const struct bench *b, struct model **out, graft_error *error);
+/* The kind's weight in a block (the head has one only). */
 const struct matrix *kind_weight(const struct model *m, int kind, int layer);
 int kind_layers(const struct model *m, int kind);
 size_t weight_bytes(const struct matrix *w);

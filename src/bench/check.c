@@ -8,7 +8,14 @@
 
 #include <math.h>
 
-enum { CHECK_OUTPUTS = 8, CHECK_SPAN = 64, CHECK_BLOCKS = 2, PROMPT_ROWS = 6, CHECK_ROWS = 8 };
+enum {
+    CHECK_OUTPUTS = 8,
+    CHECK_TOKENS = 45,
+    CHECK_SPAN = 64,
+    CHECK_BLOCKS = 2,
+    PROMPT_ROWS = 6,
+    CHECK_ROWS = 8
+};
 
 /* Root mean square of the difference, beside that of the outputs. Decode rows are sums of the same
  * integers in another order; prompts may go through panels of 8 bits of precision. */
@@ -43,10 +50,11 @@ struct product_check {
     struct bench *b;
     const struct matrix *weight;
     enum way way;
-    float *x;      /* [product_inputs] */
-    float *y;      /* [product_outputs] */
+    float *x;      /* [n_tok, product_inputs] */
+    float *y;      /* [n_tok, product_outputs] */
     void *scratch; /* of one worker */
     void *act;     /* x as the product takes it */
+    int n_tok;
     const char *what;
 };
 
@@ -67,8 +75,12 @@ static void product_share(void *context, int worker, int n_workers)
 static void run_span(const struct product_check *c, const struct kernels *k, int64_t begin,
                      int64_t end)
 {
-    const struct product p = {
-        .kernels = k, .weight = c->weight, .way = c->way, .x = c->act, .n_tok = 1, .y = c->y};
+    const struct product p = {.kernels = k,
+                              .weight = c->weight,
+                              .way = c->way,
+                              .x = c->act,
+                              .n_tok = c->n_tok,
+                              .y = c->y};
     struct product_work w = {&p, begin, end, c->scratch};
     pool_run_alone(c->b->runtime->pool, product_share, &w);
 }
@@ -77,7 +89,8 @@ static void run_span(const struct product_check *c, const struct kernels *k, int
  * it, or all where it may not begin anywhere. */
 static graft_status check_product(const struct product_check *c, graft_error *error)
 {
-    float got[CHECK_OUTPUTS];
+    float got[CHECK_TOKENS][CHECK_OUTPUTS];
+    graft_status status = GRAFT_OK;
     int64_t n = product_outputs(c->weight, c->way);
     int64_t grain = c->way == WAY_TRANSPOSED ? transposed_grain(c->weight) : 1;
     int64_t span = grain > CHECK_SPAN ? grain : CHECK_SPAN;
@@ -85,23 +98,27 @@ static graft_status check_product(const struct product_check *c, graft_error *er
     int64_t end = n - begin > span ? begin + span : n;
     int64_t first = end - begin > CHECK_OUTPUTS ? end - CHECK_OUTPUTS : begin;
     run_span(c, c->b->runtime->kernels, begin, end);
-    memcpy(got, c->y + first, (size_t)(end - first) * sizeof(float));
+    for (int t = 0; t < c->n_tok; t++)
+        memcpy(got[t], c->y + t * n + first, (size_t)(end - first) * sizeof(float));
     run_span(c, c->b->scalar.kernels, c->way == WAY_TRANSPOSED ? begin : first, end);
-    return check_close(got, c->y + first, end - first, c->way != WAY_DECODE, c->what, error);
+    for (int t = 0; t < c->n_tok && status == GRAFT_OK; t++)
+        status = check_close(got[t], c->y + t * n + first, end - first, c->way != WAY_DECODE,
+                             c->what, error);
+    return status;
 }
 
-static graft_status check_weight(struct bench *b, const struct matrix *w, enum way way,
+static graft_status check_weight(struct bench *b, const struct matrix *w, enum way way, int n_tok,
                                  const char *what, graft_error *error)
 {
-    struct product_check c = {.b = b, .weight = w, .way = way, .what = what};
+    struct product_check c = {.b = b, .weight = w, .way = way, .what = what, .n_tok = n_tok};
     graft_status status = GRAFT_OK;
     int64_t n_in = product_inputs(w, way);
-    c.x = mem_calloc(b->mem, (size_t)n_in, sizeof(float));
-    c.y = mem_calloc(b->mem, (size_t)product_outputs(w, way), sizeof(float));
+    c.x = mem_calloc(b->mem, (size_t)(n_tok * n_in), sizeof(float));
+    c.y = mem_calloc(b->mem, (size_t)(n_tok * product_outputs(w, way)), sizeof(float));
     c.scratch = mem_alloc(b->mem, product_scratch_bytes(w->n_in));
     if (c.x) {
-        fill_random(c.x, n_in, 7);
-        c.act = product_input(b->mem, b->runtime->kernels, w, way, c.x, 1);
+        fill_random(c.x, n_tok * n_in, 7);
+        c.act = product_input(b->mem, b->runtime->kernels, w, way, c.x, n_tok);
     }
     if (c.x && c.y && c.scratch && c.act)
         status = check_product(&c, error);
@@ -126,6 +143,8 @@ static bool is_first_of_type(const struct model *m, int kind, int layer)
 graft_status check_products(struct bench *b, graft_error *error)
 {
     static const char *const WAYS[WAY_COUNT] = {"decode", "prefill", "transposed"};
+    /* One row and several go by kernels of their own; a prompt by its widest tiles, and what is left. */
+    static const int TOKENS[WAY_COUNT][2] = {{1, 16}, {1, CHECK_TOKENS}, {1, CHECK_TOKENS}};
     graft_status status = GRAFT_OK;
     for (int kind = 0; kind < KIND_COUNT; kind++)
         for (int layer = 0; layer < kind_layers(b->model, kind); layer++)
@@ -137,7 +156,8 @@ graft_status check_products(struct bench *b, graft_error *error)
                     continue;
                 snprintf(what, sizeof what, "%s %s, %s", kind_name(kind), graft_type_name(w->type),
                          WAYS[way]);
-                status = check_weight(b, w, (enum way)way, what, error);
+                for (int i = 0; i < (int)ARRAY_LEN(TOKENS[way]) && status == GRAFT_OK; i++)
+                    status = check_weight(b, w, (enum way)way, TOKENS[way][i], what, error);
             }
     b->checked = "8 outputs of every linear of every type";
     return status;

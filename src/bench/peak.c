@@ -231,7 +231,6 @@ static double neon_f32(int64_t rounds)
                                "v18", "v19")
 #define SDOT(n) "sdot v" #n ".4s, v20.16b, v21.16b\n\t"
 #define SMMLA(n) "smmla v" #n ".4s, v20.16b, v21.16b\n\t"
-#define BFMMLA(n) "bfmmla v" #n ".4s, v20.8h, v21.8h\n\t"
 
 static double neon_dot(int64_t rounds)
 {
@@ -247,14 +246,6 @@ static double neon_i8mm(int64_t rounds)
     for (int64_t i = 0; i < rounds; i++)
         NEON_ROUND(SMMLA);
     return (double)rounds * CHAINS * 32 * 2;
-}
-
-static double neon_bf16(int64_t rounds)
-{
-    __asm__ volatile("movi v20.16b, #0\n\tmovi v21.16b, #0" ::: "v20", "v21");
-    for (int64_t i = 0; i < rounds; i++)
-        NEON_ROUND(BFMMLA);
-    return (double)rounds * CHAINS * 16 * 2;
 }
 #endif
 
@@ -277,7 +268,6 @@ static const struct peak PEAKS[] = {
     {"dotprod", "f32 FMA", "GFLOP/s", neon_f32, false},
     {"dotprod", "int8 dot products", "GOP/s", neon_dot, false},
     {"i8mm", "f32 FMA", "GFLOP/s", neon_f32, false},
-    {"i8mm", "bf16 matrix products", "GFLOP/s", neon_bf16, true},
     {"i8mm", "int8 matrix products", "GOP/s", neon_i8mm, false},
 #endif
 };

@@ -4,7 +4,7 @@
  *
  * Down: activations are rounded once for all ranks, whatever delta they belong to; 32 ranks are a panel. Up:
  * a panel is 32 outputs of B, times gain, with the ranks along K, and the sums go on from y. Where the
- * weight beside the delta is not rounded, neither are these (PANEL_SPLIT), or they are done in floats.
+ * weight beside the delta is not rounded, neither are these (PANEL_SPLIT).
  */
 #define BODY(name) KERNEL_CAT(TIER, name)
 
@@ -76,10 +76,6 @@ static void scale_ranks(const struct lowrank_down_args *args)
 void BODY(_lowrank_down)(const struct kernels *k, const struct lowrank_down_args *args)
 {
     bool exact = true;
-    if (args->format == PANEL_F32) {
-        BF16_FLOATS(_lowrank_down)(k, args);
-        return;
-    }
     for (int i = 0; i < args->n_parts; i++)
         exact = exact && args->parts[i].a->type == GRAFT_TYPE_BF16;
     const struct bf16_space s = bf16_layout(args->format == PANEL_SPLIT, exact, args->scratch);
@@ -170,10 +166,6 @@ static void add_bias(const struct lowrank_up_args *args)
 
 void BODY(_lowrank_up)(const struct kernels *k, const struct lowrank_up_args *args)
 {
-    if (args->format == PANEL_F32) {
-        BF16_FLOATS(_lowrank_up)(k, args);
-        return;
-    }
     const bool exact = args->b->type == GRAFT_TYPE_BF16 && !args->gain;
     const struct bf16_space s = bf16_layout(args->format == PANEL_SPLIT, exact, args->scratch);
     if (args->bias)

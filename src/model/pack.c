@@ -1,6 +1,6 @@
 /* pack.c: weights of a model into the layout in which its tier multiplies them fastest (kernels.h).
  *
- * All packed rows are one block of the runtime's memory, which is taken before anything is changed, so a
+ * Rows without a layout of their own are copied as they are. All of them are one block of the runtime's memory, which is taken before anything is changed, so a
  * failure leaves the model as it was; it lies in large pages where the system has them, as a mapped file hardly
  * ever does. The rows of a tensor are divided among the workers; then the pages of the file under it are given
  * back before the next one is read, so the model is never in memory twice. Rows of a table that is also the
@@ -8,7 +8,10 @@
  */
 #include "model/model_internal.h"
 
+#include <stdlib.h>
 #include <unistd.h>
+
+enum { LINE = 64 };
 
 /* The tensor that a site's weight is made of. */
 static const struct tensor_info *tensor_of(const struct model *m, const struct matrix *w)
@@ -21,13 +24,27 @@ static const struct tensor_info *tensor_of(const struct model *m, const struct m
     return NULL;
 }
 
+static bool takes_split(const struct model *m, const struct matrix *w)
+{
+    return m->runtime->kernels->splits[w->type];
+}
+
+/* Rows that have no layout of their own are copied as they are: large pages are reason enough. Those of MLX
+ * lie apart from their scales and stay. */
+static size_t packed_row_bytes(const struct model *m, const struct matrix *w)
+{
+    return takes_split(m, w) ? split_row_bytes(w->type, w->n_in) : w->row_bytes;
+}
+
+/* In whole lines of the cache. */
 static size_t packed_bytes(const struct model *m, const struct matrix *w)
 {
     size_t bytes;
-    if (w->layout != LAYOUT_FILE || !m->runtime->kernels->splits[w->type] ||
-        !size_mul((size_t)w->n_out, split_row_bytes(w->type, w->n_in), &bytes))
+    if (w->layout != LAYOUT_FILE || w->scales ||
+        !size_mul((size_t)w->n_out, packed_row_bytes(m, w), &bytes) ||
+        !size_add(bytes, LINE - 1, &bytes))
         return 0;
-    return bytes;
+    return bytes / LINE * LINE;
 }
 
 size_t model_packed_bytes(const struct model *m, const struct tensor_info *t)
@@ -114,6 +131,7 @@ struct packing {
     const struct matrix *from;
     uint8_t *to; /* [n_out, row_bytes] */
     size_t row_bytes;
+    bool split;
 };
 
 static void pack_rows(void *context, int worker, int n_workers)
@@ -121,17 +139,21 @@ static void pack_rows(void *context, int worker, int n_workers)
     const struct packing *p = context;
     int64_t begin, end;
     pool_split(p->from->n_out, 1, worker, n_workers, &begin, &end);
-    for (int64_t row = begin; row < end; row++)
-        split_row(p->from, row, p->to + (size_t)row * p->row_bytes);
+    uint8_t *to = p->to + (size_t)begin * p->row_bytes;
+    if (!p->split)
+        memcpy(to, (const uint8_t *)p->from->data + (size_t)begin * p->row_bytes,
+               (size_t)(end - begin) * p->row_bytes);
+    for (int64_t row = begin; row < end && p->split; row++, to += p->row_bytes)
+        split_row(p->from, row, to);
 }
 
 static void pack_matrix(struct model *m, struct matrix *w, uint8_t *to)
 {
-    struct packing p = {w, to, split_row_bytes(w->type, w->n_in)};
+    struct packing p = {w, to, packed_row_bytes(m, w), takes_split(m, w)};
     pool_run(m->runtime->pool, pack_rows, &p);
     w->data = to;
     w->row_bytes = p.row_bytes;
-    w->layout = LAYOUT_SPLIT;
+    w->layout = p.split ? LAYOUT_SPLIT : LAYOUT_FILE;
 }
 
 static struct matrix *site_weight(struct model *m, int site)
@@ -166,10 +188,30 @@ static bool plan_fill(struct plan *p, struct model *m, const char *which)
     return true;
 }
 
+/* What the process may have: the machine's memory, or what its group of processes is held to (Linux, cgroup v2
+ * and v1 as a container sees them). */
+static double memory_allowed(void)
+{
+    static const char *const LIMITS[] = {"/sys/fs/cgroup/memory.max",
+                                         "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    double bytes = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < ARRAY_LEN(LIMITS); i++) {
+        char line[64];
+        FILE *file = fopen(LIMITS[i], "re");
+        if (file && fgets(line, sizeof line, file) && line[0] >= '0' && line[0] <= '9') {
+            double limit = (double)strtoull(line, NULL, 10);
+            bytes = limit < bytes ? limit : bytes;
+        }
+        if (file)
+            fclose(file);
+    }
+    return bytes;
+}
+
 /* Unlike the pages of a file, packed rows cannot be dropped when memory runs out. */
 static bool is_too_much(size_t bytes)
 {
-    return (double)bytes > (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 2;
+    return (double)bytes > memory_allowed() / 2;
 }
 
 static void run_plan(const struct plan *p, struct model *m)
@@ -180,8 +222,9 @@ static void run_plan(const struct plan *p, struct model *m)
     pages_want_large(to, p->bytes);
     for (int i = 0; i < p->n; i++) {
         struct matrix *w = p->items[i].w;
+        size_t bytes = packed_bytes(m, w);
         pack_matrix(m, w, to);
-        to += (size_t)w->n_out * w->row_bytes;
+        to += bytes;
         pages_give_back(p->items[i].tensor->data, p->items[i].tensor->size);
     }
     for (int i = 0; i < p->n; i++) /* those that came back with the pages of a neighbour */

@@ -100,7 +100,7 @@ static bool is_float(graft_type type)
 static graft_status bind_vector(struct binder *b, int slot, int layer, const char *suffix,
                                 int64_t n, float **out)
 {
-    char name[NAME_SIZE];
+    char name[NAME_SIZE] = "";
     const struct tensor_info *t = NULL;
     if (tensor_name(b, slot, layer, suffix, name))
         t = take(b, name);
@@ -161,7 +161,7 @@ static graft_status bind_mlx(struct binder *b, const struct tensor_info *words, 
 static graft_status bind_matrix(struct binder *b, int slot, int layer, int64_t n_out, int64_t n_in,
                                 struct matrix *out)
 {
-    char name[NAME_SIZE];
+    char name[NAME_SIZE] = "";
     const struct tensor_info *t = NULL;
     if (tensor_name(b, slot, layer, "weight", name))
         t = take(b, name);

@@ -1,7 +1,7 @@
 /* workspace.c: the memory of a forward pass, allocated once.
  *
- * Everything comes from one arena when the workspace opens; only the lists of KV blocks grow, with the
- * sequences they list, and what deltas need, with their ranks. Rows of logits are large (n_vocab floats each) but are touched only where a row
+ * Everything comes from one arena when the workspace opens, but for what grows with the largest pass so far:
+ * the lists of KV blocks, the parts of long attention, and what deltas need. Rows of logits are large (n_vocab floats each) but are touched only where a row
  * asks for them.
  */
 #include "model/forward_internal.h"

@@ -223,9 +223,9 @@ static void check_shape(graft_type type, enum role role, int64_t n_out, int64_t 
 
 static void check_role(enum role role)
 {
-    static const struct shape floats[] = {{1, 1, 1},    {2, 3, 3},    {5, 7, 2},
-                                          {3, 8, 5},    {4, 17, 4},   {19, 31, 9},
-                                          {33, 100, 7}, {7, 257, 13}, {37, 1000, 7}};
+    static const struct shape floats[] = {{1, 1, 1},     {2, 3, 3},    {5, 7, 2},    {3, 8, 5},
+                                          {4, 17, 4},    {19, 31, 9},  {33, 100, 7}, {7, 257, 13},
+                                          {37, 1000, 7}, {35, 40, 520}};
     static const struct shape blocks[] = {{1, 1, 1},    {2, 2, 3},    {3, 3, 5},
                                           {5, 5, 7},    {4, 8, 4},    {18, 9, 9},
                                           {37, 27, 13}, {11, 31, 33}, {21, 16, 17}};

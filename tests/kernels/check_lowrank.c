@@ -305,9 +305,10 @@ struct shape {
 
 static void for_each_shape(void (*check)(graft_type type, int64_t rank, int64_t wide, int n_tok))
 {
-    static const struct shape floats[] = {{1, 1, 1},    {2, 3, 3},   {5, 17, 2},   {4, 64, 4},
-                                          {8, 65, 1},   {9, 31, 9},  {16, 100, 7}, {7, 257, 13},
-                                          {67, 129, 8}, {3, 513, 1}, {12, 1100, 5}};
+    static const struct shape floats[] = {{1, 1, 1},    {2, 3, 3},    {5, 17, 2},    {4, 64, 4},
+                                          {8, 65, 1},   {9, 31, 9},   {16, 100, 7},  {7, 257, 13},
+                                          {67, 129, 8}, {3, 513, 1},  {12, 1100, 5}, {40, 96, 70},
+                                          {3, 40, 515}, {1100, 64, 3}};
     static const struct shape blocks[] = {{1, 1, 1},  {2, 2, 3},  {5, 3, 7},
                                           {16, 5, 4}, {65, 4, 8}, {8, 35, 2}};
     for (size_t i = 0; i < ARRAY_LEN(floats); i++) {

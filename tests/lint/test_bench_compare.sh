@@ -35,6 +35,8 @@ expect 0 'a new line has nothing to be compared with' 'prefill .* new$'
 line decode 1.8 'x context 128' 0.02 >>"$scratch/kept"
 line decode 0.9 'x context 128' 0.02 >"$scratch/new"
 expect 1 'a ratio counts as a share does, and beside one of the same name' 'x context 128 .*SLOWER$'
+line prefill 0.5 'of f32 FMA' 0.02 >"$scratch/new"
+expect 1 'a figure that is no longer there does not pass' 'x context 128 .*GONE$'
 line tokenize 50 MB/s 0 >"$scratch/kept"
 line tokenize 20 MB/s 0 >"$scratch/new"
 expect 0 'an absolute number is not judged' 'tokenize .* 0.400$'

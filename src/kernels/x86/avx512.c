@@ -26,10 +26,7 @@ const struct kernels avx512bf16_kernels = {
 };
 
 const struct kernels amx_kernels = {
-    KERNEL_TABLE_BF16(amx),
-    KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
-    .float_panels = PANEL_SPLIT,
-    .float_deltas = PANEL_SPLIT,
-    .quantised_panels = PANEL_BF16,
-    AVX512_SPLITS,
+    KERNEL_TABLE_BF16(amx),         KERNEL_TABLE_REST(avx512, AVX512_DEQUANTIZE, AVX512_DECODE),
+    .float_panels = PANEL_SPLIT,    .float_deltas = PANEL_SPLIT,
+    .quantised_panels = PANEL_BF16, AVX512_SPLITS,
 };

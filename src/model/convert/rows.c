@@ -103,7 +103,7 @@ static bool convert_row(struct chunk *k, int worker, int64_t row, int64_t at)
     const struct matrix *w = k->item->matrix;
     if (k->fused)
         return fused_row(k->fused, worker, row, &k->to, at);
-    if (w->type == k->to.type) {
+    if (w->type == k->to.type && w->layout == LAYOUT_FILE) {
         memcpy((uint8_t *)(uintptr_t)k->to.data + (size_t)at * k->to.row_bytes,
                (const uint8_t *)w->data + (size_t)row * w->row_bytes, k->to.row_bytes);
         return true;
