@@ -102,6 +102,16 @@ GRAFT_API graft_status graft_adapter_convert(graft_model *model, const char *in,
                                              const graft_adapter_convert_options *options,
                                              graft_error *error);
 
+/* ---- what an adapter is ---- */
+
+/* A JSON description (docs/adapter-files.md has the schema): format, scales, ranks, modules by kind, card, sizes. With a
+ * model (may be NULL) the adapter is opened on it with every check, whose errors these are, and digest and memory are told.
+ * `consumer` (may be NULL): "vllm", "llama.cpp" or "mlx": with what that program cannot do with it as "problems", each with
+ * what to do; NOT_FOUND: graft knows no such program. Release with graft_free. */
+GRAFT_API graft_status graft_adapter_report(graft_runtime *runtime, graft_model *model,
+                                            const char *path, const char *consumer, char **json,
+                                            graft_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,4 +1,5 @@
 /* adapter_files.c: the public functions on adapters as files: check, translate, call inward. */
+#include "adapter/report/report.h"
 #include "adapter/save/save.h"
 #include "api/api_internal.h"
 
@@ -179,4 +180,50 @@ graft_status graft_adapter_convert(graft_model *model, const char *in, const cha
                          "adapters are written as f32, f16 or bf16, not \"%.40s\"", o.type);
     }
     return adapter_convert(model->model, in, out, &inner, error);
+}
+
+/* ---- reports ---- */
+
+enum { MAX_REPORT = 64 << 20 };
+
+static int append(const char *bytes, size_t size, void *buffer)
+{
+    return buf_append(buffer, bytes, size) ? 0 : -1;
+}
+
+static graft_status dump(graft_runtime *runtime, const json_t *report, char **json,
+                         graft_error *error)
+{
+    struct buf text;
+    buf_init(&text, &runtime->mem, MAX_REPORT);
+    int dumped = json_dump_callback(report, append, &text, JSON_INDENT(2));
+    char *taken = dumped == 0 ? buf_take(&text, NULL) : NULL;
+    buf_free(&text);
+    if (taken == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory to describe an adapter");
+    }
+    *json = taken;
+    return GRAFT_OK;
+}
+
+graft_status graft_adapter_report(graft_runtime *runtime, graft_model *model, const char *path,
+                                  const char *consumer, char **json, graft_error *error)
+{
+    REQUIRE(runtime);
+    REQUIRE(path);
+    REQUIRE(json);
+    CHECK_RUNTIME(runtime);
+    enum consumer for_whom = consumer != NULL ? consumer_find(consumer) : CONSUMER_NONE;
+    if (consumer != NULL && for_whom == CONSUMER_NONE) {
+        return error_set(error, GRAFT_NOT_FOUND,
+                         "graft knows nothing of \"%.40s\": vllm, llama.cpp or mlx", consumer);
+    }
+    json_t *report = NULL;
+    graft_status status = adapter_report(runtime, model != NULL ? model->model : NULL, path,
+                                         for_whom, &report, error);
+    if (status == GRAFT_OK) {
+        status = dump(runtime, report, json, error);
+    }
+    json_decref(report);
+    return status;
 }

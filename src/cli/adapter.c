@@ -9,20 +9,23 @@ struct adapter_verb {
 static const struct adapter_verb verbs[] = {
     {"new", "a fresh adapter, from a preset or not", verb_adapter_new},
     {"convert", "an adapter in another format: PEFT, MLX, GGUF", verb_adapter_convert},
+    {"show", "what an adapter is", verb_adapter_show},
+    {"verify", "does it fit the model, and other programs", verb_adapter_verify},
     {NULL, NULL, NULL},
 };
 
 static void print_help(FILE *out)
 {
     fputs("Usage: graft adapter VERB [OPTION...]\n"
-          "Make adapters, bring them into other formats.\n\nVerbs:\n",
+          "Make adapters, look into them, bring them into other formats.\n\nVerbs:\n",
           out);
     for (const struct adapter_verb *v = verbs; v->name != NULL; v++) {
         fprintf(out, "  %-10s %s\n", v->name, v->summary);
     }
     fputs("\nExamples:\n"
           "  graft adapter new --preset coder -o my-coder\n"
-          "  graft adapter convert my-coder -o my-coder.gguf\n\n"
+          "  graft adapter convert my-coder -o my-coder.gguf\n"
+          "  graft adapter verify my-coder --for vllm\n\n"
           "`graft adapter VERB --help` tells a verb's options.\n",
           out);
 }

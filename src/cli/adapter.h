@@ -6,6 +6,8 @@
 
 int verb_adapter_new(int argc, char **argv);
 int verb_adapter_convert(int argc, char **argv);
+int verb_adapter_show(int argc, char **argv);
+int verb_adapter_verify(int argc, char **argv);
 
 /* Bytes as people read them: "1.5 MB". */
 enum { CLI_SIZE_TEXT = 32 };

@@ -61,6 +61,14 @@ wrong "give -o" convert -m $nowhere a
 wrong "one adapter" convert -m $nowhere -o "$scratch/x" a b
 wrong "none of peft, mlx, gguf" convert -m $nowhere -o "$scratch/x" a --format onnx
 wrong "none of f32, f16, bf16" convert -m $nowhere -o "$scratch/x" a --type q8_0
+for verb in show verify; do
+    wrong "which adapter" "$verb" -m $nowhere
+    wrong "one adapter" "$verb" -m $nowhere a b
+    wrong "ADAPTER: the name is empty" "$verb" -m $nowhere ""
+    failed "$nowhere" "$verb" -m $nowhere a
+done
+wrong 'for: "ollama" is none of vllm, llama.cpp, mlx' verify -m $nowhere a --for ollama
+failed "/nonexistent/adapter" show /nonexistent/adapter
 failed "$nowhere" new -m $nowhere -o "$scratch/x"
 failed "$nowhere" convert -m $nowhere -o "$scratch/x" a
 check "nothing was written" test ! -e "$scratch/x"
@@ -100,4 +108,39 @@ run adapter convert "$scratch/mlx" -o "$scratch/b"
 check "MLX to PEFT" test -s "$scratch/b/adapter_model.safetensors"
 run run --temp 0 -n 8 -p "Tell me a story about a cat." -a "$scratch/b"
 check "... runs" out_equals_file "$scratch/plain"
+
+# ---- what they are
+run adapter show "$scratch/a"
+check "show needs no model" status_is 0
+check "... format" out_has "^format  *PEFT"
+check "... scale, and where it comes from" out_has "^scale  *8 (lora_alpha / rank)"
+check "... tags" out_has "^tags  *mine yours"
+check "... modules by kind" out_has "^mlp.down_proj  *[0-9]*  *4  F32"
+check "... no digest" test -z "$(grep '^digest' "$scratch/out")"
+run adapter show "$scratch/a.gguf" -m "$tiny" --json
+check "show --json with a model has a digest" out_has '"digest":"[0-9a-f]\{64\}"'
+run adapter verify "$scratch/a"
+check "verify opens it" status_is 0
+check "... and tells the digest" out_has "^digest"
+run adapter verify "$scratch/a" --for vllm
+check "vLLM takes it" status_is 0
+check "... and that is said" out_has "vllm takes it as it is"
+run adapter verify "$scratch/a" --for llama.cpp
+check "llama.cpp does not take a directory" status_is 1
+check "... what" out_has "in the format of PEFT, and GGUF is read"
+check "... and what to do" out_has "graft adapter convert ADAPTER --format gguf -o OUT"
+run adapter verify "$scratch/a" --for mlx --json
+check "the status is 1 with --json, too" status_is 1
+check "... and the problems are there" out_has '"problems":\[{"what":'
+run adapter verify "$scratch/a.gguf" --for llama.cpp
+check "llama.cpp takes the GGUF" status_is 0
+run adapter verify "$scratch/mlx" --for mlx
+check "mlx-lm takes the MLX directory" status_is 0
+run adapter new --rank 20 -q -o "$scratch/big"
+run adapter verify "$scratch/big" --for vllm
+check "rank 20 is too large for vLLM as it starts" status_is 1
+check "... and the flag is named" out_has "max-lora-rank 32"
+cp -r "$scratch/a" "$scratch/broken"
+sed 's/"q_proj"/"z_proj"/' "$scratch/a/adapter_config.json" >"$scratch/broken/adapter_config.json"
+failed "does not change" verify "$scratch/broken"
 finish

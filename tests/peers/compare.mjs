@@ -1,7 +1,8 @@
 // compare.mjs: does llama.cpp make of a file what graft makes of it?
 //
 //   node compare.mjs JOB.json
-//   JOB: {"graft": PROGRAM, "cases": [{"name", "model", "tokens": N, "class", "prompts": [TEXT…]}…]}
+//   JOB: {"graft": PROGRAM, "cases": [{"name", "model", "tokens": N, "class", "prompts": [TEXT…],
+//         "adapter": what graft applies, "lora": the GGUF adapter that the peer applies}…]}; the last two may be absent
 //
 // For each prompt: the token ids are equal; the greedy continuations are equal; and over the whole
 // sequence, given the same tokens, the two distributions agree (mean KL divergence). The two programs round
@@ -67,16 +68,16 @@ async function peerLogits(sequence, ids) {
 // ---- graft ----
 
 // Greedy records: [{id, top: [{id, logprob}]}].
-function graftGreedy(model, ids, count) {
+function graftGreedy(model, adapter, ids, count) {
     // `run` takes text, so the prompt's ids come back through a text that has exactly them.
-    const out = graft("run", "--raw", "-m", model, "-p", ids.text, "-n", String(count), "--temp", "0",
+    const out = graft("run", "--raw", "-m", model, ...adapter, "-p", ids.text, "-n", String(count), "--temp", "0",
         "--json", "--logprobs", "8", "--ignore-eos", "--repeat-penalty", "1");
     return JSON.parse(out).records;
 }
 
-function graftLogits(model, ids) {
+function graftLogits(model, adapter, ids) {
     const path = join(scratch, "logits.npy");
-    graft("logits", "-m", model, "--decode", "--tokens", ids.join(","), "--out", path);
+    graft("logits", "-m", model, ...adapter, "--decode", "--tokens", ids.join(","), "--out", path);
     const bytes = readFileSync(path), header = bytes.readUInt16LE(8);
     const width = Number(/, (\d+)\)/.exec(bytes.toString("latin1", 10, 10 + header))[1]);
     const floats = new Float32Array(bytes.buffer.slice(bytes.byteOffset + 10 + header,
@@ -112,10 +113,11 @@ function parting(records, theirs) {
     return {at, margin: other ? top[0].logprob - other.logprob : Infinity};
 }
 
-async function runCase({name, model: modelPath, tokens, class: kind, prompts}) {
+async function runCase({name, model: modelPath, tokens, class: kind, prompts, adapter, lora}) {
     const bounds = CLASSES[kind];
     const model = await llama.loadModel({modelPath});
-    const context = await model.createContext({contextSize: 512, threads: 2});
+    const grafted = adapter ? ["-a", adapter] : [];
+    const context = await model.createContext({contextSize: 512, threads: 2, lora});
     const sequence = context.getSequence();
     const bosFirst = JSON.parse(graft("inspect", modelPath, "--json")).tokenizer.adds_bos;
     let worst = 0, parted = [], before = failed;
@@ -126,14 +128,14 @@ async function runCase({name, model: modelPath, tokens, class: kind, prompts}) {
             `graft ${ids}\n    peer  ${peerIds}`)) continue;
         const prompt = bosFirst && ids[0] !== model.tokens.bos ? [model.tokens.bos, ...ids] : ids;
         const theirs = await peerGreedy(sequence, prompt, tokens);
-        const records = graftGreedy(modelPath, Object.assign(prompt, {text}), tokens);
+        const records = graftGreedy(modelPath, grafted, Object.assign(prompt, {text}), tokens);
         const apart = parting(records, theirs);
         if (apart) parted.push(`token ${apart.at}, margin ${apart.margin.toFixed(4)}`);
         check(!apart || apart.margin < bounds.nearTie, `${name}: greedy text after ${JSON.stringify(text)}`,
             `graft ${JSON.stringify(model.detokenize(records.map((r) => r.id)))}\n    peer  ` +
             `${JSON.stringify(model.detokenize(theirs))}\n    ${parted.at(-1)}`);
         const all = [...prompt, ...theirs];
-        const kl = meanKl(graftLogits(modelPath, all), await peerLogits(sequence, all));
+        const kl = meanKl(graftLogits(modelPath, grafted, all), await peerLogits(sequence, all));
         worst = Math.max(worst, kl);
         check(kl <= bounds.kl, `${name}: distributions after ${JSON.stringify(text)}`, `mean KL ${kl}`);
     }

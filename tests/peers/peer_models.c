@@ -1,5 +1,6 @@
 /* peer_models.c: writes random models with the tokenizer of a model that exists: those that test_peers.sh
- * compares, one directory per architecture and kind of rotary scaling, or the one that is named.
+ * compares, one directory per architecture and kind of rotary scaling, or the one that is named. Beside NAME lie
+ * adapters for it, as PEFT would write them: NAME.lora-all, NAME.rslora, NAME.patterns.
  *
  *   peer_models OUT TOKENIZER_DIR [NAME]       NAME "adapter": an adapter for the model there
  */
@@ -66,6 +67,19 @@ static void copy(const char *from, const char *to, const char *name)
     mem_free(NULL, path);
 }
 
+static void write_adapters(const struct oracle_model *m, const char *dir)
+{
+    static const char *const VARIANTS[] = {"lora-all", "rslora", "patterns"};
+    for (size_t i = 0; i < ARRAY_LEN(VARIANTS); i++) {
+        struct oracle_model a;
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s.%s", dir, VARIANTS[i]);
+        oracle_adapter_make(&a, VARIANTS[i], 7, m);
+        oracle_adapter_write(&a, path, GRAFT_TYPE_F32);
+        oracle_model_free(&a);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct tokenizer *tokenizer = NULL;
@@ -89,6 +103,7 @@ int main(int argc, char **argv)
         json_object_set_new(config, "vocab_size", json_integer(tokenizer_size(tokenizer)));
         oracle_model_make(&m, config, 7);
         oracle_write_hf(&m, dir, GRAFT_TYPE_F32);
+        write_adapters(&m, dir);
         oracle_model_free(&m);
         copy(argv[2], dir, "tokenizer.json");
         copy(argv[2], dir, "tokenizer_config.json");

@@ -30,13 +30,28 @@ add() {
     done
 }
 
+# add_adapter NAME VARIANT: llama.cpp with the GGUF that graft made of a PEFT adapter, against graft with that adapter.
+add_adapter() {
+    echo "$1 $2 adapter" | grep -Eq "${PEER_ONLY:-.}" || return
+    file=$scratch/$1-adapted.gguf lora=$scratch/$1-$2.lora.gguf
+    [ -f "$file" ] || run quantize -q -m "$scratch/random/$1" -o "$file" --type f32
+    run adapter convert "$scratch/random/$1.$2" -q -m "$scratch/random/$1" -o "$lora"
+    check "$2 for $1 to GGUF" status_is 0
+    printf '{"name":"%s","model":"%s","tokens":16,"class":"plain","prompts":["%s"],"adapter":"%s","lora":"%s"}\n' \
+        "$1 $2 adapter" "$file" 'Once upon a time, there was' "$scratch/random/$1.$2" "$lora" >>"$scratch/cases"
+}
+
 everything='f32 bf16 f16 q8_0 q6_k q5_k_m q5_k_s q4_k_m q4_k_s q3_k_m q3_k_s q2_k q5_0 q5_1 q4_0 q4_1'
 tiny=$SOURCE/models/tiny
 if [ -f "$tiny/model.safetensors" ]; then
     add "$tiny" tiny "$everything" 32 'Once upon a time' 'def add(a, b):' 'Why is the sky blue? It'
     "$MODELS" "$scratch/random" "$tiny" >"$scratch/names"
-    while read -r name; do
-        add "$scratch/random/$name" "$name" 'f32 q8_0' 16 'Once upon a time, there was' 'int main(void)'
+    while read -r base; do
+        add "$scratch/random/$base" "$base" 'f32 q8_0' 16 'Once upon a time, there was' 'int main(void)'
+        case $base in llama | mistral | qwen2 | qwen3)
+            for variant in lora-all rslora patterns; do add_adapter "$base" "$variant"; done
+            ;;
+        esac
     done <"$scratch/names"
 else
     skip "models/tiny is not there"
