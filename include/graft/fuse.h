@@ -24,6 +24,10 @@ typedef struct graft_fuse_options {
     /* Round so that the error stays out of the directions in which the adapters read (docs/fuse.md). Default
      * false. Quantised types only. */
     bool compensate;
+    /* Write what the types lost, W' − W'q, as a low-rank adapter of the fused model: a PEFT directory, absent or
+     * empty before. NULL (default): none. Costs a matrix in floats of memory at a time. */
+    const char *sidecar;
+    int sidecar_rank; /* 16 (default), 1 to 4096 */
     const char
         *text; /* to measure the divergence on; NULL (default): one that graft brings along */
     size_t text_size;

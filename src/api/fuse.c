@@ -6,8 +6,10 @@
 
 void graft_fuse_options_init(graft_fuse_options *options, size_t struct_size)
 {
-    graft_fuse_options defaults = {
-        .format = GRAFT_FORMAT_GGUF, .fallback = FUSE_FALLBACK, .kl_tokens = 512};
+    graft_fuse_options defaults = {.format = GRAFT_FORMAT_GGUF,
+                                   .fallback = FUSE_FALLBACK,
+                                   .sidecar_rank = 16,
+                                   .kl_tokens = 512};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -34,6 +36,10 @@ static graft_status check_options(const graft_fuse_options *o, graft_error *erro
     if (!(o->fallback >= 0 && o->fallback < 1)) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "fallback is %g: it is a share in [0, 1)",
                          o->fallback);
+    }
+    if (o->sidecar != NULL && (o->sidecar_rank < 1 || o->sidecar_rank > 4096)) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "sidecar_rank is %d: it is 1 to 4096",
+                         o->sidecar_rank);
     }
     if (o->kl_tokens < 0) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "kl_tokens is negative");

@@ -1,7 +1,16 @@
 /* fuse.c: `graft fuse`: write a model with adapters in its weights, and say what of them got through. */
 #include "cli.h"
 
-enum { KEY_TYPE = 0x200, KEY_FORMAT, KEY_FALLBACK, KEY_COMPENSATE, KEY_TEXT, KEY_TOKENS };
+enum {
+    KEY_TYPE = 0x200,
+    KEY_FORMAT,
+    KEY_FALLBACK,
+    KEY_COMPENSATE,
+    KEY_TEXT,
+    KEY_TOKENS,
+    KEY_SIDECAR,
+    KEY_RANK
+};
 
 struct fuse_args {
     struct cli_common common;
@@ -49,6 +58,12 @@ static error_t parse_fuse(int key, char *arg, struct argp_state *state)
     case KEY_COMPENSATE:
         a->options.compensate = true;
         return 0;
+    case KEY_SIDECAR:
+        a->options.sidecar = cli_parse_name(state, "--sidecar", arg);
+        return 0;
+    case KEY_RANK:
+        a->options.sidecar_rank = (int)cli_parse_int(state, "--sidecar-rank", arg, 1, 4096);
+        return 0;
     case KEY_TEXT:
         a->text = cli_parse_name(state, "--text", arg);
         return 0;
@@ -73,6 +88,9 @@ static const struct argp_option fuse_options[] = {
      3},
     {"compensate", KEY_COMPENSATE, NULL, 0,
      "Round so that the error stays out of the directions in which the adapters read", 3},
+    {"sidecar", KEY_SIDECAR, "DIR", 0,
+     "Write what is lost all the same as an adapter for OUT (PEFT)", 3},
+    {"sidecar-rank", KEY_RANK, "R", 0, "... of this rank (default 16)", 3},
     {"text", KEY_TEXT, "FILE", 0, "Compare with the adapters beside the base on this text", 3},
     {"kl-tokens", KEY_TOKENS, "N", 0, "... on so many of its tokens; 0: do not (default 512)", 3},
     {0},
@@ -110,17 +128,16 @@ static void print_tensor(const json_t *tensor)
            strcmp(type, planned) != 0 ? planned : "");
 }
 
-static void print_divergence(const json_t *kl)
+static void print_divergence(const char *who, const json_t *kl)
 {
     if (!json_is_object(kl)) {
         puts("not compared with the adapters beside the base");
         return;
     }
-    printf(
-        "KL from the adapters beside the base: mean %.3g, most %.3g nats; the same likeliest token "
-        "at %.1f %% of %.0f positions\n",
-        number(kl, "mean"), number(kl, "max"), 100 * number(kl, "same_top"),
-        number(kl, "positions"));
+    printf("KL of %s from the adapters beside the base: mean %.3g, most %.3g nats; the same "
+           "likeliest token at %.1f %% of %.0f positions\n",
+           who, number(kl, "mean"), number(kl, "max"), 100 * number(kl, "same_top"),
+           number(kl, "positions"));
 }
 
 static int print_certificate(const char *text, bool as_json)
@@ -139,7 +156,11 @@ static int print_certificate(const char *text, bool as_json)
     {
         print_tensor(tensor);
     }
-    print_divergence(json_object_get(json, "kl"));
+    print_divergence("the output", json_object_get(json, "kl"));
+    if (json_is_object(json_object_get(json, "sidecar"))) {
+        print_divergence("it with the sidecar",
+                         json_object_get(json_object_get(json, "sidecar"), "kl"));
+    }
     json_decref(json);
     return CLI_OK;
 }

@@ -116,6 +116,7 @@ wrong "give -a" fuse -m $nowhere -o x
 wrong "give -o" fuse -m $nowhere -a x
 wrong "neither gguf nor hf" fuse -m $nowhere -a x -o y --format onnx
 wrong "fallback" fuse -m $nowhere -a x -o y --fallback 1
+wrong "sidecar-rank" fuse -m $nowhere -a x -o y --sidecar-rank 0
 wrong "kl-tokens" fuse -m $nowhere -a x -o y --kl-tokens -1
 wrong "no type" fuse -m $nowhere -a x -o y --adapter-type q4
 wrong "no adapter to fuse" run -m $nowhere --fuse -p x

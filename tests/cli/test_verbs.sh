@@ -131,7 +131,7 @@ if [ -f "$tiny/model.safetensors" ]; then
         adapter=$scratch/models/adapter
         run fuse -a "$adapter=0.1" -o "$scratch/fused.gguf" --type f32 --kl-tokens 32
         check "fuse prints a line for each matrix" out_has "^blk.0.attn_q.weight .*F32 .*100.0 %"
-        check "... and the divergence" out_has "KL .* 32 positions"
+        check "... and the divergence" out_has "KL of the output .* 32 positions"
         check "... and writes the certificate" test -s "$scratch/fused.gguf.fuse.json"
         run fuse -a "$adapter=0.1" -o "$scratch/fused/" --type f32 --kl-tokens 0 --json
         check "fuse --json is the certificate" out_has '"retained":1'
@@ -148,6 +148,11 @@ if [ -f "$tiny/model.safetensors" ]; then
             -p "Tell me a story about a cat."
         check "run --fuse gives it too" out_equals_file "$scratch/once"
         check "... and says what it takes" err_has "MiB of fused weights"
+        run fuse -a "$adapter=0.1" -o "$scratch/small.gguf" --type q4_0 --sidecar "$scratch/side" \
+            --sidecar-rank 4 --kl-tokens 32
+        check "fuse --sidecar measures with it" out_has "KL of it with the sidecar"
+        run run -m "$scratch/small.gguf" -a "$scratch/side" --temp 0 -n 4 -p "Hello"
+        check "... and it is an adapter of the output" status_is 0
         run fuse -a "$adapter" -o "$scratch/x.gguf" --type q9_9
         refused "fuse to a type that is none" 2 'no type "q9_9"'
         run fuse -a "$adapter" -o "$scratch/x" --format hf --type q4_0

@@ -143,6 +143,10 @@ static void options_that_make_no_sense_are_refused(void **state)
     o.fallback = -0.1;
     refused(&o, &m, 1);
     o = graft_fuse_options_default();
+    o.sidecar = at("side");
+    o.sidecar_rank = 0;
+    refused(&o, &m, 1);
+    o = graft_fuse_options_default();
     o.kl_tokens = -1;
     refused(&o, &m, 1);
     o = graft_fuse_options_default();

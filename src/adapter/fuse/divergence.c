@@ -94,11 +94,11 @@ static graft_status run_window(struct side *want, struct side *got, const graft_
 }
 
 graft_status fuse_divergence(const struct model *want, const struct delta_set *mix,
-                             const struct model *got, const graft_token_id *ids, size_t n,
-                             const graft_fuse_options *options, struct divergence *out,
-                             graft_error *error)
+                             const struct model *got, const struct delta_set *got_mix,
+                             const graft_token_id *ids, size_t n, const graft_fuse_options *options,
+                             struct divergence *out, graft_error *error)
 {
-    struct side a = {.model = want, .mix = mix}, b = {.model = got};
+    struct side a = {.model = want, .mix = mix}, b = {.model = got, .mix = got_mix};
     struct divergence d = {0};
     int64_t window = want->config.n_ctx < WINDOW ? want->config.n_ctx : WINDOW;
     graft_status status = side_open(&a, error);

@@ -3,9 +3,7 @@
  * The conversion does the work; before its output becomes visible the output is opened and compared with the
  * adapters beside the base. The certificate is put together from what the two found.
  */
-#include "adapter/fuse/fuse.h"
-
-#include "model/convert/convert.h"
+#include "adapter/fuse/fuse_internal.h"
 
 #include <stdlib.h>
 
@@ -20,7 +18,8 @@ struct fusion {
     struct mix *mix;
     struct tokens tokens;
     bool measured;
-    struct divergence divergence;
+    struct divergence divergence, with_sidecar;
+    struct sidecar sidecar;
     struct convert_fuse convert;
 };
 
@@ -84,9 +83,49 @@ static graft_status compare(void *user, const char *path, graft_error *error)
         return status;
     status = model_open(f->runtime, path, NULL, &fused, error);
     if (status == GRAFT_OK)
-        status = fuse_divergence(f->model, mix_deltas(f->mix), fused, f->tokens.ids,
+        status = fuse_divergence(f->model, mix_deltas(f->mix), fused, NULL, f->tokens.ids,
                                  f->tokens.count, f->options, &f->divergence, error);
     f->measured = status == GRAFT_OK;
+    model_close(&fused);
+    return status;
+}
+
+/* ---- the sidecar -------------------------------------------------------------------------- */
+
+/* Says no to a target that cannot be written before the work begins. */
+static graft_status begin_sidecar(struct fusion *f, graft_error *error)
+{
+    struct folder_writer trial;
+    graft_status status = folder_writer_open(&trial, f->options->sidecar, error);
+    folder_writer_abort(&trial);
+    return status == GRAFT_OK ? sidecar_open(&f->sidecar, f->model, f->options->sidecar_rank, error)
+                              : status;
+}
+
+static graft_status lost(void *user, const struct fuse_record *record, const float *values,
+                         graft_error *error)
+{
+    struct fusion *f = user;
+    return sidecar_add(&f->sidecar, record, values, error);
+}
+
+/* The output is there: its sidecar, and how far the two are from the adapters. */
+static graft_status end_sidecar(struct fusion *f, graft_error *error)
+{
+    const graft_fuse_member member = {.path = f->options->sidecar, .weight = 1};
+    struct model *fused = NULL;
+    struct mix *mix = NULL;
+    graft_status status = sidecar_write(&f->sidecar, f->options->sidecar, f->out, error);
+    if (status != GRAFT_OK || !f->measured)
+        return status;
+    status = model_open(f->runtime, f->out, NULL, &fused, error);
+    if (status == GRAFT_OK)
+        status = fuse_open_mix(fused, &member, 1, &mix, error);
+    if (status == GRAFT_OK)
+        status =
+            fuse_divergence(f->model, mix_deltas(f->mix), fused, mix_deltas(mix), f->tokens.ids,
+                            f->tokens.count, f->options, &f->with_sidecar, error);
+    mix_release(&mix);
     model_close(&fused);
     return status;
 }
@@ -102,9 +141,8 @@ static json_t *describe_tensor(const struct fuse_record *r)
                      r->kept);
 }
 
-static json_t *describe_divergence(const struct fusion *f)
+static json_t *describe_divergence(const struct fusion *f, const struct divergence *d)
 {
-    const struct divergence *d = &f->divergence;
     if (!f->measured)
         return json_null();
     return json_pack("{s:f, s:f, s:f, s:I, s:s}", "mean", d->mean, "max", d->most, "same_top",
@@ -119,6 +157,24 @@ static json_t *path_json(const char *path)
     return json ? json : json_string("?");
 }
 
+static void add_tensors(const struct fusion *f, json_t **list)
+{
+    for (size_t i = 0; i < f->convert.n_records; i++) {
+        const struct fuse_record *r = &f->convert.records[i];
+        double left = f->options->sidecar ? sidecar_left(&f->sidecar, r->place) : -1;
+        json_t *tensor = describe_tensor(r);
+        if (left >= 0)
+            json_put(&tensor, "sidecar_error", json_real(left / r->norm));
+        json_append(list, tensor);
+    }
+}
+
+static json_t *describe_sidecar(const struct fusion *f)
+{
+    return json_pack("{s:o, s:i, s:o}", "path", path_json(f->options->sidecar), "rank",
+                     f->options->sidecar_rank, "kl", describe_divergence(f, &f->with_sidecar));
+}
+
 static json_t *certify(const struct fusion *f)
 {
     const graft_fuse_options *o = f->options;
@@ -127,8 +183,7 @@ static json_t *certify(const struct fusion *f)
     for (size_t i = 0; i < f->n_members; i++)
         json_append(&adapters, json_pack("{s:o, s:f}", "path", path_json(f->members[i].path),
                                          "weight", (double)f->members[i].weight));
-    for (size_t i = 0; i < f->convert.n_records; i++)
-        json_append(&tensors, describe_tensor(&f->convert.records[i]));
+    add_tensors(f, &tensors);
     json_put(&json, "model", path_json(f->model->path));
     json_put(&json, "adapters", adapters);
     json_put(&json, "output", path_json(f->out));
@@ -137,7 +192,9 @@ static json_t *certify(const struct fusion *f)
     json_put(&json, "fallback", json_real(o->fallback));
     json_put(&json, "compensate", json_boolean(o->compensate));
     json_put(&json, "tensors", tensors);
-    json_put(&json, "kl", describe_divergence(f));
+    json_put(&json, "kl", describe_divergence(f, &f->divergence));
+    if (o->sidecar)
+        json_put(&json, "sidecar", describe_sidecar(f));
     return json;
 }
 
@@ -205,13 +262,19 @@ graft_status fuse_write(graft_runtime *runtime, const char *model_path,
     f.convert = (struct convert_fuse){.mix = mix_deltas(f.mix),
                                       .fallback = options->fallback,
                                       .compensate = options->compensate,
+                                      .lost = options->sidecar ? lost : NULL,
                                       .written = compare,
                                       .user = &f};
+    if (status == GRAFT_OK && options->sidecar)
+        status = begin_sidecar(&f, error);
     if (status == GRAFT_OK)
         status = model_convert_fused(f.model, out_path, &convert, &f.convert, error);
+    if (status == GRAFT_OK && options->sidecar)
+        status = end_sidecar(&f, error);
     if (status == GRAFT_OK)
         status = finish(&f, certificate, error);
     mem_free(&runtime->mem, f.convert.records);
+    sidecar_close(&f.sidecar);
     tokens_free(&f.tokens);
     mix_release(&f.mix);
     model_close(&f.model);

@@ -25,16 +25,16 @@ graft_status fuse_write(graft_runtime *runtime, const char *model_path,
                         const graft_fuse_member *members, size_t n_members, const char *out_path,
                         const graft_fuse_options *options, char **certificate, graft_error *error);
 
-/* How far a model is from another under a mix. */
+/* How far a model is from another, each under a mix or NULL. */
 struct divergence {
     double mean, most; /* Kullback-Leibler, of the predictions of each position, in nats */
     int64_t positions, same_top; /* positions where the likeliest is the same */
 };
 /* Runs the ids through both, in windows. */
 graft_status fuse_divergence(const struct model *want, const struct delta_set *mix,
-                             const struct model *got, const graft_token_id *ids, size_t n,
-                             const graft_fuse_options *options, struct divergence *out,
-                             graft_error *error);
+                             const struct model *got, const struct delta_set *got_mix,
+                             const graft_token_id *ids, size_t n, const graft_fuse_options *options,
+                             struct divergence *out, graft_error *error);
 /* Prose for those who give none. */
 extern const char FUSE_TEXT[];
 

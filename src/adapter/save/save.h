@@ -50,6 +50,21 @@ graft_status recipe_estimate(const struct model *model, const struct adapter_rec
 graft_status adapter_create(const struct model *model, const char *dir,
                             const struct adapter_recipe *recipe, graft_error *error);
 
+/* ---- factors at hand ---------------------------------------------------------------------- */
+
+/* B A of scale 1 for one site. */
+struct adapter_factors {
+    int site;
+    int64_t rank;
+    float *a, *b; /* [rank, n_in]; [n_out, rank], rows in the order of Hugging Face */
+};
+/* A PEFT directory of F32, absent or empty before. Of the recipe name, version, description, tags and base
+ * count. */
+graft_status adapter_write_factors(const struct model *model, const char *dir,
+                                   const struct adapter_recipe *recipe,
+                                   const struct adapter_factors *factors, size_t n,
+                                   graft_error *error);
+
 /* ---- conversion --------------------------------------------------------------------------- */
 
 struct save_options {

@@ -1,0 +1,35 @@
+/* fuse_internal.h: what the files of this folder share: the sidecar, an adapter of what a fused model lost. */
+#ifndef GRAFT_FUSE_INTERNAL_H
+#define GRAFT_FUSE_INTERNAL_H
+
+#include "adapter/fuse/fuse.h"
+
+#include "adapter/save/save.h"
+#include "model/convert/convert.h"
+
+/* The best approximation of L [n_out, n_in] by B A, b [n_out, rank], a [rank, n_in] with orthonormal rows; rank is at
+ * most either width. *energy: ‖B A‖². Not within a region of the pool. */
+graft_status leading_directions(const graft_runtime *runtime, const float *l, int64_t n_out,
+                                int64_t n_in, int64_t rank, float *a, float *b, double *energy,
+                                graft_error *error);
+
+struct sidecar {
+    const struct model *model; /* the base */
+    int64_t rank;
+    struct adapter_factors *items; /* [n], by matrix as they came */
+    double *left;                  /* [n] ‖L − B A‖ */
+    size_t n;
+};
+graft_status sidecar_open(struct sidecar *out, const struct model *model, int rank,
+                          graft_error *error);
+void sidecar_close(struct sidecar *s); /* a zeroed one is allowed */
+/* Notes what the matrix of a record lost, [n_out, n_in] in the order of the base's rows. */
+graft_status sidecar_add(struct sidecar *s, const struct fuse_record *record, const float *lost,
+                         graft_error *error);
+/* A PEFT directory; `base`: what it is made for. */
+graft_status sidecar_write(const struct sidecar *s, const char *dir, const char *base,
+                           graft_error *error);
+/* What is still lost of a place; −1: the sidecar has none of it. */
+double sidecar_left(const struct sidecar *s, int place);
+
+#endif
