@@ -170,7 +170,7 @@ int main(int argc, char **argv)
     struct pool *pools[N_POOLS];
     graft_error error;
     for (int i = 0; i < N_POOLS; i++)
-        if (pool_open(&pools[i], NULL, (int)threads, NULL, &error) != GRAFT_OK) {
+        if (pool_open(&pools[i], NULL, (int)threads, &error) != GRAFT_OK) {
             fprintf(stderr, "%s\n", error.message);
             return 1;
         }

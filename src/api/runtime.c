@@ -120,7 +120,7 @@ graft_status graft_runtime_open(const graft_runtime_options *options, graft_runt
         int threads = o.threads > 0              ? o.threads
                       : box->cores < THREADS_MAX ? box->cores
                                                  : THREADS_MAX;
-        status = pool_open(&r->pool, &r->mem, threads, NULL, error);
+        status = pool_open(&r->pool, &r->mem, threads, error);
     }
     if (status != GRAFT_OK) {
         free_box(box);

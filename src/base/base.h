@@ -176,13 +176,7 @@ void runtime_log(const graft_runtime *runtime, graft_log_level level, const char
  * must not call pool_run on the same pool. */
 struct pool;
 typedef void (*pool_work)(void *context, int worker, int n_workers);
-struct pool_hooks { /* run on each worker, the caller too, around every region; NULL allowed */
-    void (*region_begin)(void *user);
-    void (*region_end)(void *user);
-    void *user;
-};
-graft_status pool_open(struct pool **out, struct mem *mem, int threads,
-                       const struct pool_hooks *hooks, graft_error *error);
+graft_status pool_open(struct pool **out, struct mem *mem, int threads, graft_error *error);
 void pool_close(struct pool **pool);
 /* Worker i keeps to the i-th of the processors allowed to the calling thread; worker 0, whoever calls, is left
  * alone. Returns how many are bound: workers without a processor of their own, or whom the system refuses

@@ -71,7 +71,6 @@ struct pool {
     void *context;
     atomic_bool stop; /* read by workers that come late to a region that is over */
     int threads, started, pid;
-    struct pool_hooks hooks;
     struct mem *mem;
     pthread_mutex_t lock;     /* held during a region */
     struct patience patience; /* the caller's, under the lock */
@@ -163,15 +162,10 @@ static void fp_leave(uint64_t before)
 #endif
 }
 
-static void run_region(const struct pool *pool, pool_work work, void *context, int worker,
-                       int n_workers)
+static void run_share(pool_work work, void *context, int worker, int n_workers)
 {
     uint64_t before = fp_enter();
-    if (pool->hooks.region_begin)
-        pool->hooks.region_begin(pool->hooks.user);
     work(context, worker, n_workers);
-    if (pool->hooks.region_end)
-        pool->hooks.region_end(pool->hooks.user);
     fp_leave(before);
 }
 
@@ -185,7 +179,7 @@ static bool claim(struct worker *worker, unsigned generation)
 
 static void run_claimed(struct pool *pool, struct worker *worker)
 {
-    run_region(pool, pool->work, pool->context, worker->index, pool->threads);
+    run_share(pool->work, pool->context, worker->index, pool->threads);
     if (atomic_fetch_sub(&pool->remaining.value, 1) == 1)
         word_wake(&pool->remaining);
 }
@@ -226,8 +220,7 @@ static int start_workers(struct pool *pool)
     return failure;
 }
 
-graft_status pool_open(struct pool **out, struct mem *mem, int threads,
-                       const struct pool_hooks *hooks, graft_error *error)
+graft_status pool_open(struct pool **out, struct mem *mem, int threads, graft_error *error)
 {
     if (threads < 1 || threads > THREADS_MAX)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "%d threads: not between 1 and %d", threads,
@@ -240,8 +233,6 @@ graft_status pool_open(struct pool **out, struct mem *mem, int threads,
     pool->threads = threads;
     pool->patience.spins = threads <= processors_allowed();
     pool->pid = (int)getpid();
-    if (hooks)
-        pool->hooks = *hooks;
     pthread_mutex_init(&pool->lock, NULL);
     int failure = start_workers(pool);
     if (failure) {
@@ -296,7 +287,7 @@ void pool_run(struct pool *pool, pool_work work, void *context)
         generation = atomic_fetch_add(&pool->generation.value, 1) + 1;
         word_wake(&pool->generation);
     }
-    run_region(pool, work, context, 0, pool->threads);
+    run_share(work, context, 0, pool->threads);
     for (unsigned i = 0; i < others; i++)
         if (claim(&pool->workers[i], generation))
             run_claimed(pool, &pool->workers[i]);
@@ -308,7 +299,7 @@ void pool_run(struct pool *pool, pool_work work, void *context)
 
 void pool_run_alone(struct pool *pool, pool_work work, void *context)
 {
-    run_region(pool, work, context, 0, 1);
+    run_share(work, context, 0, 1);
 }
 
 /* Gives the processor away now and then: what is waited for may need this one. */

@@ -14,7 +14,7 @@ void runtime_start(struct graft_runtime *rt, int threads, const struct kernels *
     *rt = (struct graft_runtime){.log_level = GRAFT_LOG_WARN, .pid = getpid()};
     mem_init(&rt->mem, NULL);
     rt->kernels = tier ? tier : kernels_find(NULL);
-    if (pool_open(&rt->pool, &rt->mem, threads, NULL, &error) != GRAFT_OK)
+    if (pool_open(&rt->pool, &rt->mem, threads, &error) != GRAFT_OK)
         fail_msg("%s", error.message);
 }
 

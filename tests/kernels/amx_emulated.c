@@ -52,9 +52,7 @@ KERNEL_PROTO_BF16(amx_emulated)
 #define SCALAR_DECODE(TYPE, name) [GRAFT_TYPE_##TYPE] = scalar_linear_decode_##name,
 
 const struct kernels amx_emulated_kernels = {
-    KERNEL_TABLE_BF16(amx_emulated),
-    KERNEL_TABLE_REST(scalar, SCALAR_DEQUANTIZE, SCALAR_DECODE),
-    .float_panels = PANEL_SPLIT,
-    .float_deltas = PANEL_SPLIT,
+    KERNEL_TABLE_BF16(amx_emulated), KERNEL_TABLE_REST(scalar, SCALAR_DEQUANTIZE, SCALAR_DECODE),
+    .float_panels = PANEL_SPLIT,     .float_deltas = PANEL_SPLIT,
     .quantised_panels = PANEL_BF16,
 };

@@ -460,7 +460,7 @@ static bool bench_open(struct bench *b, int threads)
     *b = (struct bench){.threads = threads};
     if (decode_scratch_bytes(N_IN) > SCRATCH_BYTES || prefill_scratch_bytes(N_IN) > SCRATCH_BYTES)
         return false;
-    if (pool_open(&b->pool, NULL, threads, NULL, NULL) != GRAFT_OK)
+    if (pool_open(&b->pool, NULL, threads, NULL) != GRAFT_OK)
         return false;
     b->memory = mem_alloc(NULL, DECODE_BYTES + 4096);
     b->x = mem_alloc(NULL, (size_t)PREFILL_N_TOK * N_IN * sizeof(float));

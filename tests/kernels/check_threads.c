@@ -119,7 +119,7 @@ static void one_and_two_threads_give_the_same_bits(void **state)
     (void)state;
     struct pool *pools[THREADS];
     for (int i = 0; i < THREADS; i++)
-        assert_int_equal(pool_open(&pools[i], NULL, i + 1, NULL, NULL), GRAFT_OK);
+        assert_int_equal(pool_open(&pools[i], NULL, i + 1, NULL), GRAFT_OK);
 #define CHECK_TYPE(TYPE, name) check_type(pools, GRAFT_TYPE_##TYPE);
     KERNEL_TYPES(CHECK_TYPE)
     for (int i = 0; i < THREADS; i++)

@@ -33,7 +33,7 @@ static void every_worker_runs_once_per_region(void **state)
     for (int threads = 1; threads <= WORKERS_MAX; threads += threads < 3 ? 1 : 5) {
         struct pool *pool;
         struct ran ran = {{0}, 0, 0};
-        assert_int_equal(pool_open(&pool, NULL, threads, NULL, NULL), GRAFT_OK);
+        assert_int_equal(pool_open(&pool, NULL, threads, NULL), GRAFT_OK);
         assert_int_equal(pool_threads(pool), threads);
         for (int region = 0; region < 500; region++)
             pool_run(pool, count_run, &ran);
@@ -69,7 +69,7 @@ static void sleeping_workers_wake_up(void **state)
 {
     (void)state;
     struct pool *pool;
-    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL), GRAFT_OK);
     for (int region = 0; region < 20; region++) {
         struct meeting meeting = {0};
         usleep(2000); /* far longer than anybody spins */
@@ -109,7 +109,7 @@ static void bound_workers_keep_to_a_processor_and_the_caller_does_not(void **sta
     cpu_set_t allowed;
     assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
     int second = nth_processor(&allowed, 1);
-    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL), GRAFT_OK);
     pool_run(pool, note_place, &places);
     assert_true(CPU_EQUAL(&places.sets[1], &allowed)); /* as long as nobody asks */
     assert_int_equal(pool_bind(pool), second >= 0);
@@ -133,7 +133,7 @@ static void workers_without_a_processor_of_their_own_run_anywhere(void **state)
     int processors = processors_allowed(), threads = processors + 2;
     if (threads > WORKERS_MAX)
         skip();
-    assert_int_equal(pool_open(&pool, NULL, threads, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, threads, NULL), GRAFT_OK);
     assert_int_equal(pool_bind(pool), processors - 1);
     pool_run(pool, count_run, &ran);
     for (int i = 0; i < threads; i++)
@@ -157,8 +157,7 @@ static void *open_lazy_pool(void *argument)
     CPU_SET(sched_getcpu(), &here);
     struct sched_param none = {0};
     if (sched_setaffinity(0, sizeof(here), &here) != 0 ||
-        sched_setscheduler(0, SCHED_IDLE, &none) != 0 ||
-        pool_open(pool, NULL, 2, NULL, NULL) != GRAFT_OK)
+        sched_setscheduler(0, SCHED_IDLE, &none) != 0 || pool_open(pool, NULL, 2, NULL) != GRAFT_OK)
         return NULL;
     return argument;
 }
@@ -198,7 +197,7 @@ static void the_caller_waits_for_the_slowest(void **state)
     (void)state;
     struct pool *pool;
     struct ran ran = {{0}, 0, 0};
-    assert_int_equal(pool_open(&pool, NULL, 3, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, 3, NULL), GRAFT_OK);
     for (int region = 1; region <= 10; region++) {
         pool_run(pool, work_slowly, &ran);
         assert_true(ran.workers[1] == region && ran.workers[2] == region);
@@ -236,7 +235,7 @@ static void calls_from_several_threads_take_turns(void **state)
     struct ran ran = {{0}, 0, 0};
     struct caller caller = {.ran = &ran};
     pthread_t threads[3];
-    assert_int_equal(pool_open(&caller.pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&caller.pool, NULL, 2, NULL), GRAFT_OK);
     for (int i = 0; i < 3; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, call_often, &caller), 0);
     for (int i = 0; i < 3; i++)
@@ -251,7 +250,7 @@ static void several_pools_live_side_by_side(void **state)
     struct pool *pools[4];
     struct ran ran = {{0}, 0, 0};
     for (int i = 0; i < 4; i++)
-        assert_int_equal(pool_open(&pools[i], NULL, i + 1, NULL, NULL), GRAFT_OK);
+        assert_int_equal(pool_open(&pools[i], NULL, i + 1, NULL), GRAFT_OK);
     for (int round = 0; round < 50; round++)
         for (int i = 0; i < 4; i++)
             pool_run(pools[i], count_run, &ran);
@@ -276,7 +275,7 @@ static void denormals_are_flushed_inside_and_the_caller_keeps_its_state(void **s
 #if defined(__x86_64__) || defined(__aarch64__)
     struct pool *pool;
     float out[2] = {1, 1};
-    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL), GRAFT_OK);
     assert_int_equal(fesetround(FE_UPWARD), 0);
     pool_run(pool, halve_the_smallest, out);
     int rounding = fegetround();
@@ -297,7 +296,7 @@ static void work_done_alone_has_the_same_floating_point_state(void **state)
     struct pool *pool;
     struct ran ran = {{0}, 0, 0};
     float out[2] = {1, 1};
-    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL), GRAFT_OK);
     pool_run_alone(pool, count_run, &ran);
     assert_int_equal(ran.n_workers, 1);
     assert_int_equal(ran.workers[0], 1);
@@ -311,40 +310,12 @@ static void work_done_alone_has_the_same_floating_point_state(void **state)
 #endif
 }
 
-static atomic_int entered, left;
-
-static void on_enter(void *user)
-{
-    (void)user;
-    atomic_fetch_add(&entered, 1);
-}
-
-static void on_leave(void *user)
-{
-    (void)user;
-    atomic_fetch_add(&left, 1);
-}
-
-static void hooks_surround_the_work_of_every_worker(void **state)
-{
-    (void)state;
-    struct pool_hooks hooks = {on_enter, on_leave, NULL};
-    struct pool *pool;
-    struct ran ran = {{0}, 0, 0};
-    assert_int_equal(pool_open(&pool, NULL, 3, &hooks, NULL), GRAFT_OK);
-    for (int i = 0; i < 10; i++)
-        pool_run(pool, count_run, &ran);
-    assert_int_equal(atomic_load(&entered), 30);
-    assert_int_equal(atomic_load(&left), 30);
-    pool_close(&pool);
-}
-
 static void workers_take_no_signals_of_the_host(void **state)
 {
     (void)state;
     struct pool *pool;
     struct meeting meeting = {0};
-    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL), GRAFT_OK);
     pool_run(pool, meet, &meeting);
     assert_int_equal(meeting.blocked[0], 0);
     assert_int_equal(meeting.blocked[1], 1);
@@ -356,7 +327,7 @@ static void a_forked_child_can_close_the_pool(void **state)
     (void)state;
     struct pool *pool;
     struct ran ran = {{0}, 0, 0};
-    assert_int_equal(pool_open(&pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&pool, NULL, 2, NULL), GRAFT_OK);
     pid_t child = fork();
     if (!child) {
         alarm(20);
@@ -400,7 +371,7 @@ static void shares_can_wait_for_what_others_took(void **state)
     (void)state;
     for (int threads = 1; threads <= WORKERS_MAX; threads += threads < 3 ? 1 : 5) {
         struct harvest h = {0};
-        assert_int_equal(pool_open(&h.pool, NULL, threads, NULL, NULL), GRAFT_OK);
+        assert_int_equal(pool_open(&h.pool, NULL, threads, NULL), GRAFT_OK);
         for (int region = 0; region < 300; region++) {
             atomic_store(&h.next, 0);
             atomic_store(&h.done, 0);
@@ -468,7 +439,7 @@ static void two_pools_work_at_once(void **state)
     for (int threads = processors < 5 ? processors : 5; threads <= WORKERS_MAX; threads += 3) {
         struct host hosts[2] = {0};
         for (int i = 0; i < 2; i++)
-            assert_int_equal(pool_open(&hosts[i].pool, NULL, threads, NULL, NULL), GRAFT_OK);
+            assert_int_equal(pool_open(&hosts[i].pool, NULL, threads, NULL), GRAFT_OK);
         start_hosts(hosts);
         stop_hosts(hosts, 2000);
     }
@@ -484,7 +455,7 @@ static void two_pools_work_at_once_when_the_workers_of_one_come_late(void **stat
     pthread_join(maker, &made);
     if (!made)
         skip(); /* no right to be idle */
-    assert_int_equal(pool_open(&hosts[1].pool, NULL, 2, NULL, NULL), GRAFT_OK);
+    assert_int_equal(pool_open(&hosts[1].pool, NULL, 2, NULL), GRAFT_OK);
     start_hosts(hosts);
     stop_hosts(hosts, 2000);
 }
@@ -498,7 +469,7 @@ static int close_and_open_again(struct host hosts[2])
     for (int i = 0; i < 2; i++)
         pool_close(&hosts[i].pool);
 #if !defined(__SANITIZE_THREAD__) /* which allows no threads here */
-    if (pool_open(&own, NULL, 2, NULL, NULL) != GRAFT_OK)
+    if (pool_open(&own, NULL, 2, NULL) != GRAFT_OK)
         return 1;
     for (int i = 0; i < 100; i++)
         pool_run(own, count_run, &ran);
@@ -515,7 +486,7 @@ static void two_pools_work_on_when_the_host_forks(void **state)
     (void)state;
     struct host hosts[2] = {0};
     for (int i = 0; i < 2; i++)
-        assert_int_equal(pool_open(&hosts[i].pool, NULL, 2, NULL, NULL), GRAFT_OK);
+        assert_int_equal(pool_open(&hosts[i].pool, NULL, 2, NULL), GRAFT_OK);
     start_hosts(hosts);
     for (int i = 0; i < 10; i++) {
         pid_t child = fork();
@@ -535,10 +506,10 @@ static void impossible_pools_are_refused(void **state)
     struct mem mem;
     struct pool *pool = NULL;
     graft_error error;
-    assert_int_equal(pool_open(&pool, NULL, 0, NULL, &error), GRAFT_INVALID_ARGUMENT);
-    assert_int_equal(pool_open(&pool, NULL, 100000, NULL, &error), GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(pool_open(&pool, NULL, 0, &error), GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(pool_open(&pool, NULL, 100000, &error), GRAFT_INVALID_ARGUMENT);
     failing_init(&failing, &mem, 1);
-    assert_int_equal(pool_open(&pool, &mem, 2, NULL, &error), GRAFT_NO_MEMORY);
+    assert_int_equal(pool_open(&pool, &mem, 2, &error), GRAFT_NO_MEMORY);
     assert_null(pool);
 }
 
@@ -564,7 +535,7 @@ static int open_without_threads(void)
     getrlimit(RLIMIT_AS, &kept);
     if (kept.rlim_cur != limit.rlim_cur)
         return NO_LIMITS; /* an emulator, which sets none of memory */
-    graft_status status = pool_open(&pool, NULL, 1000, NULL, &error);
+    graft_status status = pool_open(&pool, NULL, 1000, &error);
     return status == GRAFT_LIMIT && !pool && strstr(error.message, "1000 threads asked for") ? 0
                                                                                              : 1;
 }
@@ -624,7 +595,6 @@ int main(void)
         cmocka_unit_test(several_pools_live_side_by_side),
         cmocka_unit_test(denormals_are_flushed_inside_and_the_caller_keeps_its_state),
         cmocka_unit_test(work_done_alone_has_the_same_floating_point_state),
-        cmocka_unit_test(hooks_surround_the_work_of_every_worker),
         cmocka_unit_test(workers_take_no_signals_of_the_host),
         cmocka_unit_test(a_forked_child_can_close_the_pool),
         cmocka_unit_test(shares_can_wait_for_what_others_took),
