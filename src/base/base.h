@@ -187,7 +187,7 @@ int pool_threads(const struct pool *pool);
 void pool_run(struct pool *pool, pool_work work, void *context);
 /* The same on the caller alone, as work(context, 0, 1): for work so small that waking the others costs
  * more than it saves. Takes no turn: regions of other threads may run meanwhile. */
-void pool_run_alone(struct pool *pool, pool_work work, void *context);
+void pool_run_alone(pool_work work, void *context);
 /* Within a region: returns when *done, which other shares raise with release order, is `wanted`. A share may
  * wait only for what shares that have begun will do, since the caller may yet have to run the others. */
 void pool_await(const struct pool *pool, const atomic_llong *done, long long wanted);

@@ -297,7 +297,7 @@ void pool_run(struct pool *pool, pool_work work, void *context)
     pthread_mutex_unlock(&pool->lock);
 }
 
-void pool_run_alone(struct pool *pool, pool_work work, void *context)
+void pool_run_alone(pool_work work, void *context)
 {
     run_share(work, context, 0, 1);
 }

@@ -188,7 +188,7 @@ static graft_status check_attention(const struct attention_case *c, graft_error 
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a check");
     check->c = c;
     check->error = error;
-    pool_run_alone(c->b->runtime->pool, check_share, check);
+    pool_run_alone(check_share, check);
     graft_status status = check->status;
     mem_free(c->b->mem, check);
     return status;

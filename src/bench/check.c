@@ -82,7 +82,7 @@ static void run_span(const struct product_check *c, const struct kernels *k, int
                               .n_tok = c->n_tok,
                               .y = c->y};
     struct product_work w = {&p, begin, end, c->scratch};
-    pool_run_alone(c->b->runtime->pool, product_share, &w);
+    pool_run_alone(product_share, &w);
 }
 
 /* The tier does a span as wide as any of its tiles, in the middle; the scalar tier the last outputs of

@@ -42,7 +42,7 @@ struct seconds run_timed(struct pool *pool, bool alone, pool_work work, void *co
     struct seconds s = {{0}};
     double begun = time_seconds();
     if (alone)
-        pool_run_alone(pool, timed_share, &t);
+        pool_run_alone(timed_share, &t);
     else
         pool_run(pool, timed_share, &t);
     s.by[CLOCK_WALL] = time_seconds() - begun;

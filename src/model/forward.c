@@ -200,7 +200,7 @@ static void find_wanted(struct pass *p, const struct row *rows)
 void pass_run(struct pass *p, pool_work work, int64_t multiplies)
 {
     if (multiplies < p->model->runtime->small_region)
-        pool_run_alone(p->pool, work, p);
+        pool_run_alone(work, p);
     else
         pool_run(p->pool, work, p);
 }

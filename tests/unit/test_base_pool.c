@@ -297,11 +297,11 @@ static void work_done_alone_has_the_same_floating_point_state(void **state)
     struct ran ran = {{0}, 0, 0};
     float out[2] = {1, 1};
     assert_int_equal(pool_open(&pool, NULL, 2, NULL), GRAFT_OK);
-    pool_run_alone(pool, count_run, &ran);
+    pool_run_alone(count_run, &ran);
     assert_int_equal(ran.n_workers, 1);
     assert_int_equal(ran.workers[0], 1);
     assert_int_equal(ran.workers[1], 0);
-    pool_run_alone(pool, halve_the_smallest, out);
+    pool_run_alone(halve_the_smallest, out);
     assert_true(out[0] == 0 && out[1] == 1);
     assert_true(tiny / 2 > 0);
     pool_close(&pool);
