@@ -1,4 +1,4 @@
-/* adapter.c: `graft adapter VERB`: the table of verbs on adapters as files. */
+/* adapter.c: `graft adapter VERB`: the table of verbs on adapters. */
 #include "adapter.h"
 
 struct adapter_verb {
@@ -11,13 +11,24 @@ static const struct adapter_verb verbs[] = {
     {"convert", "an adapter in another format: PEFT, MLX, GGUF", verb_adapter_convert},
     {"show", "what an adapter is", verb_adapter_show},
     {"verify", "does it fit the model, and other programs", verb_adapter_verify},
+    {"list", "what is registered: versions, slots, sizes", verb_adapter_list},
+    {"add", "register an adapter, or a folder of them, under a name", verb_adapter_add},
+    {"stage", "put a version on standby", verb_adapter_stage},
+    {"promote", "make the version on standby the active one", verb_adapter_promote},
+    {"publish", "stage and promote at once", verb_adapter_publish},
+    {"activate", "make any version the active one", verb_adapter_activate},
+    {"rollback", "back to the version that was active before", verb_adapter_rollback},
+    {"pin", "keep in memory once opened", verb_adapter_pin},
+    {"unpin", "no longer so", verb_adapter_unpin},
+    {"remove", "delete a version, or a name with all of them", verb_adapter_remove},
     {NULL, NULL, NULL},
 };
 
 static void print_help(FILE *out)
 {
     fputs("Usage: graft adapter VERB [OPTION...]\n"
-          "Make adapters, look into them, bring them into other formats.\n\nVerbs:\n",
+          "Make adapters, look into them, bring them into other formats, and keep them by name and\n"
+          "version in the home (GRAFT_HOME) that all programs share.\n\nVerbs:\n",
           out);
     for (const struct adapter_verb *v = verbs; v->name != NULL; v++) {
         fprintf(out, "  %-10s %s\n", v->name, v->summary);
@@ -25,7 +36,9 @@ static void print_help(FILE *out)
     fputs("\nExamples:\n"
           "  graft adapter new --preset coder -o my-coder\n"
           "  graft adapter convert my-coder -o my-coder.gguf\n"
-          "  graft adapter verify my-coder --for vllm\n\n"
+          "  graft adapter verify my-coder --for vllm\n"
+          "  graft adapter add my-coder --name coder\n"
+          "  graft adapter list\n\n"
           "`graft adapter VERB --help` tells a verb's options.\n",
           out);
 }
@@ -73,4 +86,24 @@ void cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT])
         size /= 1000;
     }
     snprintf(out, CLI_SIZE_TEXT, unit == 0 ? "%.0f %s" : "%.1f %s", size, units[unit]);
+}
+
+int cli_open_store(struct cli_store *out)
+{
+    const struct cli_common common = {.threads = 1};
+    *out = (struct cli_store){0};
+    int status = cli_open_runtime(&common, &out->runtime);
+    if (status == CLI_OK) {
+        status = cli_open_registry(out->runtime, NULL, NULL, &out->registry);
+    }
+    if (status != CLI_OK) {
+        cli_close_store(out);
+    }
+    return status;
+}
+
+void cli_close_store(struct cli_store *store)
+{
+    graft_registry_close(&store->registry);
+    graft_runtime_close(&store->runtime);
 }

@@ -1,4 +1,4 @@
-/* adapter.h: the verbs of `graft adapter`, one file each, and what they share. */
+/* adapter.h: the verbs of `graft adapter`, one file each or a family in one, and what they share. */
 #ifndef GRAFT_CLI_ADAPTER_H
 #define GRAFT_CLI_ADAPTER_H
 
@@ -8,6 +8,26 @@ int verb_adapter_new(int argc, char **argv);
 int verb_adapter_convert(int argc, char **argv);
 int verb_adapter_show(int argc, char **argv);
 int verb_adapter_verify(int argc, char **argv);
+int verb_adapter_list(int argc, char **argv);
+int verb_adapter_add(int argc, char **argv);
+int verb_adapter_stage(int argc, char **argv);
+int verb_adapter_promote(int argc, char **argv);
+int verb_adapter_publish(int argc, char **argv);
+int verb_adapter_activate(int argc, char **argv);
+int verb_adapter_rollback(int argc, char **argv);
+int verb_adapter_pin(int argc, char **argv);
+int verb_adapter_unpin(int argc, char **argv);
+int verb_adapter_remove(int argc, char **argv);
+
+/* The registry of the home, without a model. */
+struct cli_store {
+    graft_runtime *runtime;
+    graft_registry *registry;
+};
+int cli_open_store(struct cli_store *out);
+void cli_close_store(struct cli_store *store);
+/* One name as a table of its versions, or as JSON. */
+int cli_print_entry(const struct cli_store *store, const char *name, bool json);
 
 /* Bytes as people read them: "1.5 MB". */
 enum { CLI_SIZE_TEXT = 32 };

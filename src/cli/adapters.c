@@ -1,7 +1,8 @@
 /* adapters.c: adapters on the command line: -a and its aliases, and what chat's commands do.
  *
- * ADAPTER is a path, with =WEIGHT behind it where it is not 1. Each is opened once in the life of the
- * program, whatever it is used for afterwards.
+ * ADAPTER is a path or a registered name, with =WEIGHT behind it where it is not 1. A path is opened once in the
+ * life of the program. A name is asked for each time, so that what another process has published is seen; versions
+ * that are no longer applied are let go.
  */
 #include "cli.h"
 
@@ -87,7 +88,10 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
 static const struct argp_option adapter_options[] = {
     {NULL, 0, NULL, 0, "Adapters:", 2},
     {"adapter", 'a', "ADAPTER[=WEIGHT]", 0,
-     "Graft this adapter on (PEFT or MLX directory, GGUF file); repeatable: a mix", 2},
+     "Graft this adapter on: a PEFT or MLX directory, a GGUF file, or NAME[@VERSION] as "
+     "registered; "
+     "repeatable: a mix",
+     2},
     {"adapter-path", 0, NULL, OPTION_ALIAS, NULL, 2},
     {"lora", KEY_LORA, "FILE", 0, "The same, as other programs call it", 2},
     {"lora-scaled", KEY_LORA_SCALED, "FILE:WEIGHT", 0, "Likewise, with a weight", 2},
@@ -124,7 +128,7 @@ static struct cli_adapter *add_adapter(struct cli_session *s, const char *name, 
     return s->adapters[s->n_adapters].name != NULL ? &s->adapters[s->n_adapters] : NULL;
 }
 
-int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
+static int open_path(struct cli_session *s, const struct cli_adapters *how, const char *name,
                      size_t size, graft_adapter **out)
 {
     struct cli_adapter *a = find_open(s, name, size);
@@ -145,6 +149,82 @@ int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, cons
     }
     *out = a->handle;
     return CLI_OK;
+}
+
+static int acquire_failed(const graft_error *error)
+{
+    return cli_fail_hint(error, error->status == GRAFT_NOT_FOUND
+                                    ? "`graft adapter list` shows what there is; a path has a '/'"
+                                : error->status == GRAFT_STATE
+                                    ? "`graft adapter activate NAME@VERSION` chooses one"
+                                    : NULL);
+}
+
+static bool same_content(const graft_adapter *a, const graft_adapter *b)
+{
+    graft_adapter_info of_a, of_b;
+    return graft_adapter_describe(a, &of_a, NULL) == GRAFT_OK &&
+           graft_adapter_describe(b, &of_b, NULL) == GRAFT_OK &&
+           strcmp(of_a.digest, of_b.digest) == 0;
+}
+
+/* Takes over the handle; *out is the one that stands for this version. */
+static int keep_version(struct cli_session *s, const graft_adapter_id *id, graft_adapter *handle,
+                        graft_adapter **out)
+{
+    char name[160];
+    size_t size = (size_t)snprintf(name, sizeof name, "%s@%s", id->name, id->version);
+    struct cli_adapter *a = find_open(s, name, size);
+    if (a != NULL && a->registered && same_content(a->handle, handle)) {
+        graft_adapter_close(&handle);
+        *out = a->handle;
+        return CLI_OK;
+    }
+    a = add_adapter(s, name, size);
+    if (a == NULL) {
+        graft_adapter_close(&handle);
+        return cli_fail_text("out of memory");
+    }
+    a->registered = true;
+    *out = a->handle = handle;
+    s->n_adapters++;
+    return CLI_OK;
+}
+
+static int open_name(struct cli_session *s, const struct cli_adapters *how, const char *name,
+                     graft_adapter **out)
+{
+    graft_adapter *handle = NULL;
+    graft_adapter_id id;
+    graft_error error = {0};
+    int status = CLI_OK;
+    if (how->scale != 0) {
+        return cli_fail_text(
+            "--adapter-scale is for adapters at a path: %s is registered, with the "
+            "scale that it has",
+            name);
+    }
+    if (s->registry == NULL) {
+        status = cli_open_registry(s->runtime, s->model, how->type, &s->registry);
+    }
+    if (status == CLI_OK &&
+        graft_registry_acquire(s->registry, name, &handle, NULL, &id, &error) != GRAFT_OK) {
+        status = acquire_failed(&error);
+    }
+    return status == CLI_OK ? keep_version(s, &id, handle, out) : status;
+}
+
+int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
+                     size_t size, graft_adapter **out)
+{
+    char *text = mem_strndup(NULL, name, size);
+    if (text == NULL) {
+        return cli_fail_text("out of memory");
+    }
+    int status = strchr(text, '/') != NULL || path_exists(text) ? open_path(s, how, name, size, out)
+                                                                : open_name(s, how, text, out);
+    mem_free(NULL, text);
+    return status;
 }
 
 int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how)
@@ -191,6 +271,33 @@ void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS])
     }
 }
 
+static bool is_applied(const struct cli_session *s, const graft_adapter *handle)
+{
+    graft_mix *mix = graft_session_mix(s->session);
+    size_t i = 0, n = graft_mix_size(mix);
+    while (i < n && graft_mix_member(mix, i).adapter != handle) {
+        i++;
+    }
+    graft_mix_close(&mix);
+    return i < n;
+}
+
+/* Lets registered versions go that the session does not apply any more. */
+static void drop_unused(struct cli_session *s)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n_adapters; i++) {
+        struct cli_adapter *a = &s->adapters[i];
+        if (a->registered && !is_applied(s, a->handle)) {
+            graft_adapter_close(&a->handle);
+            mem_free(NULL, a->name);
+        } else {
+            s->adapters[kept++] = *a;
+        }
+    }
+    s->n_adapters = kept;
+}
+
 void cli_close_adapters(struct cli_session *s)
 {
     for (size_t i = 0; i < s->n_adapters; i++) {
@@ -212,6 +319,19 @@ static const char *name_of(const struct cli_session *s, const graft_adapter *ada
         }
     }
     return "?";
+}
+
+graft_adapter *cli_find_applied(const struct cli_session *s, const char *name, size_t size)
+{
+    for (size_t i = 0; i < s->n_adapters; i++) {
+        const struct cli_adapter *a = &s->adapters[i];
+        bool same = strncmp(a->name, name, size) == 0 &&
+                    (a->name[size] == '\0' || (a->registered && a->name[size] == '@'));
+        if (same && is_applied(s, a->handle)) {
+            return a->handle;
+        }
+    }
+    return NULL;
 }
 
 void cli_print_mix(const struct cli_session *s)
@@ -249,9 +369,11 @@ int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft
     if (status != GRAFT_OK) {
         return cli_fail(&error);
     }
+    drop_unused(s);
     putchar('(');
     cli_print_mix(s);
     printf(", swapped in %.0f µs)\n", took * 1e6);
+    fflush(stdout); /* whoever drives the chat through a pipe waits for it */
     return CLI_OK;
 }
 

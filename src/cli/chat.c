@@ -248,25 +248,19 @@ static int command_scale(struct chat *c, const char *argument)
     if (size == 0 || end == number || *end != '\0' || !(weight >= -1e6 && weight <= 1e6)) {
         return cli_fail_text("/scale wants an adapter and its weight, as in /scale ./coder 0.5");
     }
-    graft_adapter *adapter;
-    graft_member members[64];
-    int status = cli_open_adapter(&c->s, &c->common.adapters, argument, size, &adapter);
-    if (status != CLI_OK) {
-        return status;
+    graft_adapter *adapter = cli_find_applied(&c->s, argument, size);
+    if (adapter == NULL) {
+        return cli_fail_text("%.*s is not applied: /adapter or /mix do that", (int)size, argument);
     }
+    graft_member members[64];
     graft_mix *mix = graft_session_mix(c->s.session);
     size_t n = graft_mix_size(mix), at = 0;
     for (size_t i = 0; i < n; i++) {
         members[i] = graft_mix_member(mix, i);
         at += at == i && members[i].adapter != adapter;
     }
-    if (at < n) {
-        members[at].weight = (float)weight;
-        status = cli_swap(&c->s, members, n, c->policy);
-    } else {
-        status =
-            cli_fail_text("%.*s is not applied: /adapter or /mix do that", (int)size, argument);
-    }
+    members[at].weight = (float)weight;
+    int status = cli_swap(&c->s, members, n, c->policy);
     graft_mix_close(&mix);
     return status;
 }
@@ -410,6 +404,8 @@ static int chat_on(struct chat *c)
         return cli_fail_text("%s has no chat template: use `graft run --raw`", info.path);
     }
     int status = cli_open_session(&c->s, &c->sampling);
+    /* There is but this session: what it swaps away shall be held by nobody. */
+    graft_model_set_mix(c->s.model, NULL, NULL);
     if (status == CLI_OK && c->sampling.system_prompt != NULL) {
         status = add_message(c, "system", mem_strdup(NULL, c->sampling.system_prompt));
     }

@@ -91,7 +91,8 @@ graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, co
 /* ---- opening (open.c) --------------------------------------------------------------------- */
 
 struct cli_adapter {
-    char *name; /* as typed */
+    char *name; /* a path as typed; NAME@VERSION of what is registered */
+    bool registered;
     graft_adapter *handle;
 };
 /* Runtime, then model, then adapters; on failure prints why and returns CLI_FAILED with nothing open. */
@@ -101,6 +102,7 @@ struct cli_session {
     graft_session *session;
     struct cli_adapter *adapters; /* [n_adapters], all that were opened */
     size_t n_adapters;
+    graft_registry *registry; /* NULL until the first name is asked for */
 };
 int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
 int cli_open_model(const struct cli_common *common, struct cli_session *out);
@@ -113,14 +115,20 @@ void cli_close(struct cli_session *s);
 char *cli_model_path(const char *name);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; created when absent. NULL: none. */
 char *cli_home(void);
+/* The registry of the home; `type` of factors: NULL as stored. On failure says why. */
+int cli_open_registry(graft_runtime *runtime, graft_model *model, const char *type,
+                      graft_registry **out);
 
 /* ---- adapters (adapters.c) ---------------------------------------------------------------- */
 
-/* Opens the adapter name[0..size), once. The handle is borrowed from the session. */
+/* Opens the adapter name[0..size): a path (it has a '/', or exists) once; a name in the home at the version that
+ * it has now. The handle is borrowed from the session, of a registered one until the next swap. */
 int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
                      size_t size, graft_adapter **out);
 /* Opens what was typed and applies it to the model, for the sessions that follow. */
 int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how);
+/* Likewise, but only of those that the session applies; a name stands for any of its versions. NULL: none. */
+graft_adapter *cli_find_applied(const struct cli_session *s, const char *name, size_t size);
 /* What was typed, for fusing: [how->n], with names to be given back. false: no memory. */
 bool cli_fuse_members(const struct cli_adapters *how, graft_fuse_member members[CLI_ADAPTERS]);
 void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS]);
@@ -137,6 +145,8 @@ int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const c
 
 /* Prints "graft: …" with the file and the tensor, in one line; returns CLI_FAILED. */
 int cli_fail(const graft_error *error);
+/* The same with a hint behind it that says what to do; NULL: none. */
+int cli_fail_hint(const graft_error *error, const char *hint);
 int cli_fail_text(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Writes JSON on one line to stdout and drops the reference; CLI_FAILED when stdout is broken. */
 int cli_print_json(json_t *value);

@@ -25,7 +25,7 @@ static const struct verb verbs[] = {
     {"detokenize", "token ids to text", verb_detokenize},
     {"inspect", "what is in a model, a safetensors or a GGUF file", verb_inspect},
     {"quantize", "write a model in another type or format", verb_quantize},
-    {"adapter", "make adapters, bring them into other formats", verb_adapter},
+    {"adapter", "make, convert and register adapters", verb_adapter},
     {"fuse", "write a model with adapters in its weights", verb_fuse},
     {"bench", "how fast, beside the limits of this machine", verb_bench},
     {"version", "build, processor tiers, cores", verb_version},

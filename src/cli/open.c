@@ -105,6 +105,9 @@ int cli_open_model(const struct cli_common *common, struct cli_session *out)
                 (double)graft_model_fused_bytes(out->model) / (1 << 20));
     }
     cli_fuse_members_free(members);
+    for (size_t i = 0; status == CLI_OK && common->verbose && i < out->n_adapters; i++) {
+        fprintf(stderr, "graft: adapter %s\n", out->adapters[i].name);
+    }
     mem_free(NULL, path);
     if (status != CLI_OK) {
         cli_close(out);
@@ -154,6 +157,7 @@ void cli_close(struct cli_session *s)
 {
     graft_session_close(&s->session);
     cli_close_adapters(s);
+    graft_registry_close(&s->registry);
     graft_model_close(&s->model);
     graft_runtime_close(&s->runtime);
 }
@@ -193,4 +197,22 @@ char *cli_home(void)
         path = NULL;
     }
     return path;
+}
+
+int cli_open_registry(graft_runtime *runtime, graft_model *model, const char *type,
+                      graft_registry **out)
+{
+    graft_registry_options options = graft_registry_options_default();
+    graft_error error = {0};
+    char *home = cli_home();
+    if (home == NULL) {
+        return cli_fail_text(
+            "there is no home for adapters: set GRAFT_HOME to a folder that can be "
+            "written");
+    }
+    options.home = home;
+    options.type = type;
+    graft_status status = graft_registry_open(runtime, model, &options, out, &error);
+    mem_free(NULL, home);
+    return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }

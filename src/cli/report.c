@@ -23,6 +23,16 @@ int cli_fail(const graft_error *error)
     return CLI_FAILED;
 }
 
+int cli_fail_hint(const graft_error *error, const char *hint)
+{
+    if (hint == NULL) {
+        return cli_fail(error);
+    }
+    graft_error longer = *error;
+    snprintf(longer.message, sizeof longer.message, "%.400s; %s", error->message, hint);
+    return cli_fail(&longer);
+}
+
 int cli_fail_text(const char *format, ...)
 {
     va_list args;

@@ -2,7 +2,7 @@
  * compares, one directory per architecture and kind of rotary scaling, or the one that is named. Beside NAME lie
  * adapters for it, as PEFT would write them: NAME.lora-all, NAME.rslora, NAME.patterns.
  *
- *   peer_models OUT TOKENIZER_DIR [NAME]       NAME "adapter": an adapter for the model there
+ *   peer_models OUT TOKENIZER_DIR [NAME]       NAME "adapter", "adapter-SEED": an adapter for the model there
  */
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_adapter.h"
@@ -34,11 +34,13 @@ static bool is_wanted(const char *name, const char *only)
     return only ? !strcmp(name, only) : strcmp(name, "classifier") != 0;
 }
 
-/* OUT/adapter: a random adapter for all linears of a model of BF16. */
-static void write_adapter(const char *out, const char *dir)
+/* OUT/NAME: a random adapter for all linears of a model of BF16. */
+static void write_adapter(const char *out, const char *dir, const char *name)
 {
     struct oracle_model shapes = {0}, adapter;
     struct tensor_set set;
+    const char *dash = strchr(name, '-');
+    int seed = dash ? (int)strtol(dash + 1, NULL, 10) : 7;
     assert_int_equal(tensor_set_open(&set, NULL, dir, MAP_COPY, NULL), GRAFT_OK);
     shapes.tensors = calloc(tensor_set_count(&set), sizeof(*shapes.tensors));
     for (; shapes.n_tensors < tensor_set_count(&set); shapes.n_tensors++) {
@@ -49,8 +51,8 @@ static void write_adapter(const char *out, const char *dir)
         memcpy(t->shape, from->shape, sizeof(t->shape));
     }
     tensor_set_close(&set);
-    oracle_adapter_make(&adapter, "lora-all", 7, &shapes);
-    char *path = path_join(NULL, out, "adapter");
+    oracle_adapter_make(&adapter, "lora-all", seed, &shapes);
+    char *path = path_join(NULL, out, name);
     oracle_adapter_write(&adapter, path, GRAFT_TYPE_F32);
     mem_free(NULL, path);
     oracle_model_free(&adapter);
@@ -89,8 +91,8 @@ int main(int argc, char **argv)
         return 2;
     }
     mkdir(argv[1], 0777);
-    if (argc == 4 && !strcmp(argv[3], "adapter"))
-        write_adapter(argv[1], argv[2]);
+    if (argc == 4 && !strncmp(argv[3], "adapter", strlen("adapter")))
+        write_adapter(argv[1], argv[2], argv[3]);
     for (size_t i = 0; i < ARRAY_LEN(MODELS); i++) {
         struct oracle_model m;
         if (!is_wanted(MODELS[i].name, argc == 4 ? argv[3] : NULL))
