@@ -26,10 +26,11 @@ static const struct adapter_verb verbs[] = {
 
 static void print_help(FILE *out)
 {
-    fputs("Usage: graft adapter VERB [OPTION...]\n"
-          "Make adapters, look into them, bring them into other formats, and keep them by name and\n"
-          "version in the home (GRAFT_HOME) that all programs share.\n\nVerbs:\n",
-          out);
+    fputs(
+        "Usage: graft adapter VERB [OPTION...]\n"
+        "Make adapters, look into them, bring them into other formats, and keep them by name and\n"
+        "version in the home (GRAFT_HOME) that all programs share.\n\nVerbs:\n",
+        out);
     for (const struct adapter_verb *v = verbs; v->name != NULL; v++) {
         fprintf(out, "  %-10s %s\n", v->name, v->summary);
     }

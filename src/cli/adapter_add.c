@@ -1,7 +1,7 @@
 /* adapter_add.c: `graft adapter add`: adapters into the home, one or a folder of them. */
 #include "adapter.h"
 
-enum { KEY_NAME = 0x200, KEY_VERSION, KEY_DESCRIPTION, KEY_TAG, KEY_STAGE, KEY_PUBLISH, KEY_JSON };
+enum { KEY_NAME = 0x200, KEY_VERSION, KEY_DESCRIPTION, KEY_TAGS, KEY_STAGE, KEY_PUBLISH, KEY_JSON };
 enum { MAX_TAGS = 64 };
 
 struct add_args {
@@ -21,6 +21,24 @@ static void set_place(struct add_args *a, struct argp_state *state, graft_place 
     a->place = place;
 }
 
+/* Words with commas between, cut in place. */
+static void read_tags(struct add_args *a, struct argp_state *state, char *arg)
+{
+    char *left = NULL;
+    a->card.n_tags = 0;
+    for (char *word = strtok_r(arg, ", ", &left); word != NULL;
+         word = strtok_r(NULL, ", ", &left)) {
+        if (a->card.n_tags == MAX_TAGS) {
+            argp_error(state, "--tags: at most %d words", MAX_TAGS);
+        }
+        a->tags[a->card.n_tags++] = word;
+    }
+    if (a->card.n_tags == 0) {
+        argp_error(state, "--tags: the list is empty");
+    }
+    a->card.tags = a->tags;
+}
+
 static error_t parse_card(int key, char *arg, struct argp_state *state)
 {
     struct add_args *a = state->input;
@@ -30,17 +48,13 @@ static error_t parse_card(int key, char *arg, struct argp_state *state)
         a->card.name = cli_parse_name(state, "--name", arg);
         return 0;
     case KEY_VERSION:
-        a->card.version = cli_parse_name(state, "--version", arg);
+        a->card.version = cli_parse_name(state, "--adapter-version", arg);
         return 0;
     case KEY_DESCRIPTION:
         a->card.description = arg;
         return 0;
-    case KEY_TAG:
-        if (a->card.n_tags == MAX_TAGS) {
-            argp_error(state, "--tag: at most %d", MAX_TAGS);
-        }
-        a->tags[a->card.n_tags++] = cli_parse_name(state, "--tag", arg);
-        a->card.tags = a->tags;
+    case KEY_TAGS:
+        read_tags(a, state, arg);
         return 0;
     case KEY_STAGE:
         set_place(a, state, GRAFT_PLACE_STAGE);
@@ -79,10 +93,9 @@ static error_t parse_add(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option add_options[] = {
     {"name", KEY_NAME, "NAME", 0, "Default: what its graft.json says, else that of the file", 1},
-    {"version", KEY_VERSION, "V", 0, "MAJOR.MINOR.PATCH; default: as its graft.json, else the next",
-     1},
+    {"adapter-version", KEY_VERSION, "X.Y.Z", 0, "Default: as its graft.json, else the next", 1},
     {"description", KEY_DESCRIPTION, "TEXT", 0, "One line for people", 1},
-    {"tag", KEY_TAG, "WORD", 0, "Repeatable", 1},
+    {"tags", KEY_TAGS, "LIST", 0, "Words to find it by, with commas between", 1},
     {"stage", KEY_STAGE, NULL, 0, "Put it on standby", 2},
     {"publish", KEY_PUBLISH, NULL, 0,
      "Make it active; default: only the first version of a name is", 2},
@@ -97,8 +110,8 @@ static const struct argp add_argp = {
            "the "
            "home (GRAFT_HOME), under a name and a version that never changes.\v"
            "Examples:\n"
-           "  graft adapter add my-coder --name coder --tag code\n"
-           "  graft adapter add my-coder --name coder --version 1.1.0 --stage\n"
+           "  graft adapter add my-coder --name coder --tags code,c\n"
+           "  graft adapter add my-coder --name coder --adapter-version 1.1.0 --stage\n"
            "  graft adapter add my-adapters/\n"};
 
 /* ---- one ---- */

@@ -28,6 +28,7 @@ sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p' "$scratch/out" >"$scratch/verbs"
 check "... and lists verbs" test "$(wc -l <"$scratch/verbs")" -ge 2
 while read -r verb; do
     run adapter "$verb" --help
+    cp "$scratch/out" "$scratch/help"
     check "adapter $verb --help succeeds" status_is 0
     check "adapter $verb --help has an example" out_has "^  graft adapter $verb"
     check "the manual has adapter $verb" grep -q "^\.It Ic adapter $verb" "$SOURCE/docs/man/graft.1"
@@ -37,7 +38,9 @@ while read -r verb; do
             "$SOURCE/docs/man/graft.1"
     done
     wrong "no-such-option" "$verb" --no-such-option
-    wrong "model: the name is empty" "$verb" -m ""
+    if grep -q -e "-m, --model" "$scratch/help"; then
+        wrong "model: the name is empty" "$verb" -m ""
+    fi
 done <"$scratch/verbs"
 wrong 'no verb "adapter frobnicate"' frobnicate
 wrong 'no verb "adapter "' ""

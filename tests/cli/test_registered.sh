@@ -48,6 +48,7 @@ for verb in stage promote publish activate rollback pin unpin remove; do
 done
 wrong "which adapter" add
 wrong "not both" add x --stage --publish
+wrong "the list is empty" add x --tags ,
 wrong "name: the name is empty" add x --name ""
 check "wrong use makes no home" test ! -e "$GRAFT_HOME"
 for verb in stage publish activate; do
@@ -55,7 +56,7 @@ for verb in stage publish activate; do
     wrong "is no version" "$verb" coder@1
 done
 wrong "is no adapter name" add "$scratch" --name "a b"
-wrong "is no version" add "$scratch" --version latest
+wrong "is no version" add "$scratch" --adapter-version latest
 
 # ---- an empty home
 run adapter list
@@ -84,13 +85,13 @@ done
 one=$scratch/made/adapter-1 two=$scratch/made/adapter-2
 
 # ---- add and the slots
-run adapter add "$one" --name coder --tag code --tag c --description "Writes C."
+run adapter add "$one" --name coder --tags code,c --description "Writes C."
 says "add says what it became" "added coder@1.0.0"
 slot 1.0.0 active
 says "... with tags" "code,c  Writes C."
-run adapter add "$one" --name coder --version 1.0.0
+run adapter add "$one" --name coder --adapter-version 1.0.0
 check "the same again is fine" status_is 0
-failed "versions do not change" add "$two" --name coder --version 1.0.0
+failed "versions do not change" add "$two" --name coder --adapter-version 1.0.0
 run adapter add "$two" --name coder --stage
 slot 1.0.1 standby
 slot 1.0.0 active
@@ -176,7 +177,7 @@ saw() { # PATTERN: it comes to be said
 }
 printf '/adapter coder\n' >&3
 check "a chat says the version that it takes" saw '^(coder@1.0.0=1, swapped in'
-"$GRAFT" adapter add "$two" --name coder --version 2.0.0 --publish >/dev/null
+"$GRAFT" adapter add "$two" --name coder --adapter-version 2.0.0 --publish >/dev/null
 printf '/scale coder 0.5\n' >&3
 check "/scale is about the version that is applied" saw '^(coder@1.0.0=0.5, swapped in'
 printf '/adapter coder\n' >&3
