@@ -102,6 +102,14 @@ GRAFT_API graft_status graft_adapter_convert(graft_model *model, const char *in,
                                              const graft_adapter_convert_options *options,
                                              graft_error *error);
 
+/* ---- fewer bits ---- */
+
+/* Writes the adapter, of any format, to a PEFT-like directory with factors of 8 or 4 bits ("int8", "q4"), which graft opens
+ * and other programs refuse by its peft_type (docs/adapter-files.md has the format). *errors (may be NULL) becomes a
+ * JSON array of {"module", "error"}, the relative error of each ΔW; release it with graft_free. */
+GRAFT_API graft_status graft_adapter_quantize(graft_model *model, const char *in, const char *out,
+                                              const char *type, char **errors, graft_error *error);
+
 /* ---- what an adapter is ---- */
 
 /* A JSON description (docs/adapter-files.md has the schema): format, scales, ranks, modules by kind, card, sizes. With a

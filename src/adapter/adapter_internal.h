@@ -69,6 +69,7 @@ struct spec {
     int64_t rank;        /* PEFT, MLX; 0: not said */
     double alpha, scale; /* PEFT, GGUF; MLX */
     bool rslora, dora, lora_bias;
+    bool quantised; /* PEFT: factors may be blocks; such a B is stored [rank, n_out] */
     struct rule_values ranks, alphas;
     struct selection targets, excluded, saved; /* MLX: targets are the keys */
     bool layers_given;

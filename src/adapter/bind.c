@@ -208,7 +208,7 @@ static graft_status add_build(struct adapter *adapter, const struct spec *spec, 
     if (status == GRAFT_OK)
         status = check_type(b->from_a, b->a_rank_first == embedding, error);
     if (status == GRAFT_OK)
-        status = check_type(b->from_b, b->b_rank_first, error);
+        status = check_type(b->from_b, b->b_rank_first && !spec->quantised, error);
     if (status == GRAFT_OK)
         status = check_vector(b->from_magnitude, b->by_token ? b->n_in : b->n_out, error);
     if (status == GRAFT_OK)
@@ -223,9 +223,13 @@ static graft_status add_build(struct adapter *adapter, const struct spec *spec, 
         runtime_log(adapter->model->runtime, GRAFT_LOG_WARN,
                     "the scale of %s is 0: the adapter does nothing there", b->module->name);
     b->a = held_type(b->from_a, embedding ? b->rank : b->n_in, options);
-    b->b = is_float(b->from_b->type) || (options && options->retype)
+    b->b = is_float(b->from_b->type) || b->b_rank_first || (options && options->retype)
                ? held_type(b->from_b, LOWRANK_TILE, options)
                : GRAFT_TYPE_F32; /* blocks of a row of B do not survive the tiles */
+    if (b->b_rank_first && !is_float(b->from_b->type) && b->order != ROWS_STAY &&
+        !(options && options->retype))
+        b->b =
+            GRAFT_TYPE_BF16; /* other rows share a block then: no second rounding to so few bits */
     adapter->builds[adapter->n_builds++] = *b;
     return GRAFT_OK;
 }
@@ -252,6 +256,7 @@ static graft_status bind_linear(struct adapter *adapter, const struct spec *spec
                       .from_bias = m->parts[PART_LORA_BIAS],
                       .a_rank_first = !mlx,
                       .b_rank_first = mlx};
+    b.b_rank_first = mlx || (spec->quantised && !is_float(b.from_b->type));
     return add_build(adapter, spec, &b, options, error);
 }
 

@@ -97,6 +97,14 @@ static bool a_is_turned(const struct build *b)
 
 /* ---- B ------------------------------------------------------------------------------------ */
 
+static float value_at(const struct kernels *k, const struct matrix *from, int64_t row, int64_t at)
+{
+    float block[LOWRANK_TILE];
+    int64_t n = type_traits(from->type)->block_values;
+    k->dequantize[from->type](from, row, at / n * n, n, block);
+    return block[at % n];
+}
+
 /* Outputs first..first+n of B as [n, rank]. */
 static void gather_b(const struct kernels *k, const struct build *b, const struct matrix *from,
                      int64_t first, int64_t n, float *out)
@@ -115,8 +123,7 @@ static void gather_b(const struct kernels *k, const struct build *b, const struc
     else
         for (int64_t i = 0; i < n; i++)
             for (int64_t r = 0; r < b->rank; r++)
-                k->dequantize[from->type](from, r, source_row(b, first + i), 1,
-                                          out + i * b->rank + r);
+                out[i * b->rank + r] = value_at(k, from, r, source_row(b, first + i));
 }
 
 static void make_b(const struct kernels *k, struct build *b, float *scratch)

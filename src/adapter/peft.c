@@ -92,7 +92,7 @@ static graft_status check_keys(const json_t *config, graft_error *error)
     return GRAFT_OK;
 }
 
-static graft_status check_kind(const json_t *config, graft_error *error)
+static graft_status check_kind(struct spec *spec, const json_t *config, graft_error *error)
 {
     const char *type = NULL;
     graft_status status = json_get_string(config, "peft_type", &type, error);
@@ -100,7 +100,8 @@ static graft_status check_kind(const json_t *config, graft_error *error)
         return status;
     if (!type)
         return error_set(error, GRAFT_FORMAT, "\"peft_type\" is missing");
-    if (strcmp(type, "LORA") != 0)
+    spec->quantised = !strcmp(type, "GRAFT_LORA");
+    if (strcmp(type, "LORA") != 0 && !spec->quantised)
         return error_set(error, GRAFT_UNSUPPORTED,
                          "the adapter is of type %.60s; graft applies LORA only", type);
     return GRAFT_OK;
@@ -273,7 +274,7 @@ static graft_status read_config(struct spec *spec, const json_t *config, graft_e
 {
     if (!json_is_object(config))
         return error_set(error, GRAFT_FORMAT, "the configuration must be a JSON object");
-    graft_status status = check_kind(config, error);
+    graft_status status = check_kind(spec, config, error);
     if (status == GRAFT_OK)
         status = check_keys(config, error);
     if (status == GRAFT_OK)
@@ -334,6 +335,35 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
+/* Factors in blocks of 32, graft's own extension (peft_type GRAFT_LORA): rows of bytes in the file. */
+static const struct {
+    const char *end;
+    enum part part;
+    graft_type type;
+} BLOCK_ENDS[] = {{".lora_A.q8_0", PART_A, GRAFT_TYPE_Q8_0},
+                  {".lora_A.q4_0", PART_A, GRAFT_TYPE_Q4_0},
+                  {".lora_B_transposed.q8_0", PART_B, GRAFT_TYPE_Q8_0},
+                  {".lora_B_transposed.q4_0", PART_B, GRAFT_TYPE_Q4_0}};
+
+static graft_status add_blocks(struct spec *spec, const char *name, size_t length, enum part part,
+                               const struct tensor_info *tensor, graft_type type,
+                               graft_error *error)
+{
+    const struct type_traits *traits = type_traits(type);
+    if (!spec->quantised || tensor->type != GRAFT_TYPE_U8 || tensor->n_dims != 2 ||
+        tensor->shape[1] % (int64_t)traits->block_bytes)
+        return tensor_refused(tensor, GRAFT_FORMAT, error,
+                              "it should be rows of blocks of %s, of an adapter of type GRAFT_LORA",
+                              graft_type_name(type));
+    struct tensor_info *blocks = arena_alloc_packed(&spec->arena, sizeof *blocks);
+    if (!blocks)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for an adapter's tensors");
+    *blocks = *tensor;
+    blocks->type = type;
+    blocks->shape[1] = tensor->shape[1] / (int64_t)traits->block_bytes * traits->block_values;
+    return spec_add(spec, name, length, part, blocks, error);
+}
+
 static graft_status add_tensor(struct spec *spec, const struct tensor_info *tensor,
                                graft_error *error)
 {
@@ -345,6 +375,10 @@ static graft_status add_tensor(struct spec *spec, const struct tensor_info *tens
     for (size_t i = 0; lora && i < ARRAY_LEN(ENDS); i++)
         if (!strcmp(lora, ENDS[i].end))
             return spec_add(spec, name, (size_t)(lora - name), ENDS[i].part, tensor, error);
+    for (size_t i = 0; lora && i < ARRAY_LEN(BLOCK_ENDS); i++)
+        if (!strcmp(lora, BLOCK_ENDS[i].end))
+            return add_blocks(spec, name, (size_t)(lora - name), BLOCK_ENDS[i].part, tensor,
+                              BLOCK_ENDS[i].type, error);
     if (lora)
         return tensor_refused(tensor, GRAFT_UNSUPPORTED, error,
                               "graft knows no part of an adapter called \"%.80s\"", lora + 1);

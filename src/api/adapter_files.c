@@ -227,3 +227,28 @@ graft_status graft_adapter_report(graft_runtime *runtime, graft_model *model, co
     json_decref(report);
     return status;
 }
+
+/* ---- fewer bits ---- */
+
+graft_status graft_adapter_quantize(graft_model *model, const char *in, const char *out,
+                                    const char *type, char **errors, graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(in);
+    REQUIRE(out);
+    REQUIRE(type);
+    CHECK_RUNTIME(model->runtime);
+    graft_type blocks = strcmp(type, "int8") == 0 || strcmp(type, "q8_0") == 0 ? GRAFT_TYPE_Q8_0
+                        : strcmp(type, "q4") == 0 || strcmp(type, "q4_0") == 0 ? GRAFT_TYPE_Q4_0
+                                                                               : GRAFT_TYPE_COUNT;
+    if (blocks == GRAFT_TYPE_COUNT) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%.40s\": int8 or q4", type);
+    }
+    json_t *list = NULL;
+    graft_status status = adapter_quantize(model->model, in, out, blocks, &list, error);
+    if (status == GRAFT_OK && errors != NULL) {
+        status = dump(model->runtime, list, errors, error);
+    }
+    json_decref(list);
+    return status;
+}

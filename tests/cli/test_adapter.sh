@@ -64,6 +64,10 @@ wrong "give -o" convert -m $nowhere a
 wrong "one adapter" convert -m $nowhere -o "$scratch/x" a b
 wrong "none of peft, mlx, gguf" convert -m $nowhere -o "$scratch/x" a --format onnx
 wrong "none of f32, f16, bf16" convert -m $nowhere -o "$scratch/x" a --type q8_0
+wrong "which adapter" quantize -m $nowhere -o "$scratch/x"
+wrong "give -o" quantize -m $nowhere a
+wrong 'type: "q8_0" is neither int8 nor q4' quantize -m $nowhere -o "$scratch/x" a --type q8_0
+failed "$nowhere" quantize -m $nowhere -o "$scratch/x" a
 for verb in show verify; do
     wrong "which adapter" "$verb" -m $nowhere
     wrong "one adapter" "$verb" -m $nowhere a b
@@ -111,6 +115,20 @@ run adapter convert "$scratch/mlx" -o "$scratch/b"
 check "MLX to PEFT" test -s "$scratch/b/adapter_model.safetensors"
 run run --temp 0 -n 8 -p "Tell me a story about a cat." -a "$scratch/b"
 check "... runs" out_equals_file "$scratch/plain"
+
+# ---- fewer bits
+"$MODELS" "$scratch/models" "$tiny" adapter >/dev/null 2>&1
+run adapter quantize "$scratch/models/adapter" -o "$scratch/small"
+check "quantize tells the largest error" out_has "^largest error: 0.0[0-9]* of the change of model.layers"
+run adapter quantize "$scratch/models/adapter" -o "$scratch/smaller" --type q4 --json
+check "... as JSON each of them" out_has '"errors":\[{"module":"model.layers.0.self_attn.q_proj","error":0'
+run run --temp 0 -n 12 -p "Tell me a story about a cat." -a "$scratch/models/adapter" --adapter-type int8
+cp "$scratch/out" "$scratch/held"
+run run --temp 0 -n 12 -p "Tell me a story about a cat." -a "$scratch/small"
+check "it says what the adapter held in 8 bits says" out_equals_file "$scratch/held"
+run adapter verify "$scratch/small" --for vllm
+check "vLLM does not read it" status_is 1
+check "... and that is said" out_has "graft alone reads"
 
 # ---- what they are
 run adapter show "$scratch/a"

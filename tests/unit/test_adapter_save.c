@@ -626,6 +626,104 @@ static void a_head_of_its_own_goes_everywhere_a_tied_one_nowhere(void **state)
     }
 }
 
+/* ---- fewer bits --------------------------------------------------------------------------- */
+
+static const graft_type BLOCKS[] = {GRAFT_TYPE_Q8_0, GRAFT_TYPE_Q4_0};
+
+static void quantise(const struct base *b, graft_type type)
+{
+    graft_error error = {0};
+    json_t *errors = NULL;
+    int n;
+    if (adapter_quantize(b->model, at("adapter"), fresh_path("small"), type, &errors, &error) !=
+        GRAFT_OK)
+        fail_msg("%s", error.message);
+    struct adapter *a = open_it(b->model, at("small"));
+    const struct adapter_target *targets = adapter_targets(a, &n);
+    assert_int_equal(json_array_size(errors), n);
+    for (int t = 0; t < n; t++) {
+        double most = type == GRAFT_TYPE_Q8_0 ? 0.02 : 0.3;
+        double off = json_number_value(json_object_get(json_array_get(errors, (size_t)t), "error"));
+        if (!(off > most / 50 && off < most))
+            fail_msg("%s: error %g", targets[t].module, off);
+        assert_true(targets[t].a == type || targets[t].a == GRAFT_TYPE_BF16);
+    }
+    json_decref(errors);
+    adapter_release(&a);
+}
+
+/* Byte for byte, but where rows of q and k change places, which are held as BF16. */
+static void quantised_factors_are_those_held_in_that_type(void **state)
+{
+    (void)state;
+    static const char *const VARIANTS[] = {"lora-all", "rsdora", "mlx-lora", "lora-bias"};
+    for (int gguf = 0; gguf < 2; gguf++) {
+        struct base b;
+        oracle_model_make(&b.oracle, oracle_config_wide("llama"), 1);
+        if (gguf)
+            oracle_write_gguf(&b.oracle, at("wide.gguf"), GRAFT_TYPE_F32);
+        else
+            oracle_write_hf(&b.oracle, at("wide"), GRAFT_TYPE_F32);
+        b.model = open_model(&rt, at(gguf ? "wide.gguf" : "wide"));
+        for (size_t i = 0; i < ARRAY_LEN(BLOCKS) * ARRAY_LEN(VARIANTS); i++) {
+            const struct adapter_options held = {.retype = true, .type = BLOCKS[i % 2]};
+            struct adapter *want = NULL;
+            put(&b, VARIANTS[i / 2]);
+            quantise(&b, BLOCKS[i % 2]);
+            struct adapter *got = open_it(b.model, at("small"));
+            assert_int_equal(adapter_open(b.model, at("adapter"), &held, &want, NULL), GRAFT_OK);
+            assert_int_equal(memcmp(adapter_info(got)->digest, adapter_info(want)->digest, 32) != 0,
+                             gguf);
+            int n;
+            const struct adapter_target *targets = adapter_targets(got, &n);
+            for (int t = 0; t < n; t++) {
+                bool moved =
+                    strstr(targets[t].module, "q_proj") || strstr(targets[t].module, "k_proj");
+                assert_int_equal(targets[t].b, gguf && moved ? GRAFT_TYPE_BF16 : BLOCKS[i % 2]);
+            }
+            adapter_release(&got);
+            adapter_release(&want);
+        }
+        base_close(&b);
+    }
+}
+
+static void rows_that_are_no_whole_blocks_are_bf16(void **state)
+{
+    (void)state;
+    struct base b;
+    base_open(&b, "llama", false);
+    put(&b, "lora-all");
+    for (size_t i = 0; i < ARRAY_LEN(BLOCKS); i++)
+        quantise(&b, BLOCKS[i]);
+    base_close(&b);
+}
+
+static void quantised_factors_come_back_in_other_formats(void **state)
+{
+    (void)state;
+    struct base b;
+    json_t *errors = NULL, *config;
+    base_open(&b, "llama", false);
+    put(&b, "lora-all");
+    assert_int_equal(adapter_quantize(b.model, at("adapter"), fresh_path("small"), GRAFT_TYPE_Q8_0,
+                                      &errors, NULL),
+                     GRAFT_OK);
+    json_decref(errors);
+    assert_int_equal(json_read(NULL, at("small/adapter_config.json"), 1 << 20, &config, NULL),
+                     GRAFT_OK);
+    assert_string_equal(json_string_value(json_object_get(config, "peft_type")), "GRAFT_LORA");
+    json_decref(config);
+    convert(&b, at("small"), "out.gguf", ADAPTER_GGUF);
+    convert(&b, at("out.gguf"), "out", ADAPTER_PEFT);
+    size_t n = (size_t)N_TOKENS * (size_t)model_n_logits(b.model);
+    float *want = logits_of(b.model, at("small")), *got = logits_of(b.model, at("out"));
+    assert_true(relative_error(got, want, n) <= 1e-5);
+    free(want);
+    free(got);
+    base_close(&b);
+}
+
 /* ---- lack of memory ----------------------------------------------------------------------- */
 
 /* Files are synced, which takes its time: of many allocations only some. */
@@ -700,6 +798,9 @@ int main(void)
         cmocka_unit_test(a_card_stays_with_the_adapter),
         cmocka_unit_test(recipes_that_make_no_adapter_are_refused),
         cmocka_unit_test(a_head_of_its_own_goes_everywhere_a_tied_one_nowhere),
+        cmocka_unit_test(quantised_factors_are_those_held_in_that_type),
+        cmocka_unit_test(rows_that_are_no_whole_blocks_are_bf16),
+        cmocka_unit_test(quantised_factors_come_back_in_other_formats),
         cmocka_unit_test(no_memory_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -55,6 +55,9 @@ static void add_format(json_t **list, const struct facts *f, enum adapter_format
                        const char *to)
 {
     char what[96], remedy[96];
+    if (f->spec->quantised)
+        add(list, "factors of 8 or 4 bits, which graft alone reads",
+            "graft adapter convert ADAPTER -o OUT");
     if (f->spec->format == wanted)
         return;
     snprintf(what, sizeof what, "it is in the format of %s, and %s is read",

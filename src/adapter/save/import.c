@@ -5,14 +5,6 @@
  */
 #include "adapter/save/save_internal.h"
 
-struct import {
-    const struct model *model;
-    struct adapter *adapter;
-    struct source source;
-    struct spec spec;
-    struct draft draft;
-};
-
 /* ---- values ------------------------------------------------------------------------------- */
 
 static struct matrix stored(const struct tensor_info *t)
@@ -43,18 +35,26 @@ static graft_status read_stored(const struct draft *draft, int i, enum part part
     const struct draft_module *m = &draft->modules[i];
     const struct matrix w = stored(m->source->parts[part]);
     const struct kernels *k = from->model->runtime->kernels;
+    const int64_t n = type_traits(w.type)->block_values;
+    float block[LOWRANK_TILE];
     const bool factor = part == PART_A || part == PART_B;
     (void)error;
+    const bool turned = from->spec.format == ADAPTER_MLX ||
+                        (part == PART_B && from->spec.quantised && w.n_in == m->n_out &&
+                         type_traits(w.type)->block_values > 1);
     if (!factor) {
         k->dequantize[w.type](&w, 0, 0, m->n_out, out);
-    } else if (from->spec.format != ADAPTER_MLX) {
+    } else if (!turned) {
         for (int64_t row = 0; row < w.n_out; row++)
             k->dequantize[w.type](&w, part == PART_B ? row_in_file(from, m, row) : row, 0, w.n_in,
                                   out + row * w.n_in);
     } else {
         for (int64_t row = 0; row < w.n_out; row++)
-            for (int64_t column = 0; column < w.n_in; column++)
-                k->dequantize[w.type](&w, row, column, 1, out + column * w.n_out + row);
+            for (int64_t column = 0; column < w.n_in; column += n) {
+                k->dequantize[w.type](&w, row, column, n, block);
+                for (int64_t j = 0; j < n; j++)
+                    out[(column + j) * w.n_out + row] = block[j];
+            }
     }
     return GRAFT_OK;
 }
@@ -165,8 +165,8 @@ static graft_status describe(struct import *from, const char *path, graft_error 
     return card_update(from->model, from->source.card, name, draft->base, &draft->card, error);
 }
 
-static graft_status import_open(struct import *from, const char *path,
-                                const struct adapter_options *options, graft_error *error)
+graft_status import_open(struct import *from, const char *path,
+                         const struct adapter_options *options, graft_error *error)
 {
     struct mem *mem = &from->model->runtime->mem;
     graft_status status = adapter_open(from->model, path, options, &from->adapter, error);
@@ -179,7 +179,7 @@ static graft_status import_open(struct import *from, const char *path,
     return status == GRAFT_OK ? describe(from, path, error) : status;
 }
 
-static void import_close(struct import *from)
+void import_close(struct import *from)
 {
     json_decref(from->draft.card);
     mem_free(&from->model->runtime->mem, from->draft.modules);

@@ -11,7 +11,7 @@ graft_status pieces_open(struct pieces *out, const struct draft *draft,
                          const struct save_options *options, graft_error *error)
 {
     struct pieces p = {.mem = &draft->model->runtime->mem};
-    p.type = options->retype ? options->type : draft->type;
+    p.type = options->retype && !draft->blocks ? options->type : draft->type;
     if (p.type != GRAFT_TYPE_F32 && p.type != GRAFT_TYPE_F16 && p.type != GRAFT_TYPE_BF16)
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "factors are written as f32, f16 or bf16, not %s",
@@ -34,14 +34,34 @@ void pieces_add(struct pieces *pieces, const struct draft *draft, const struct p
     const struct draft_module *m = &draft->modules[piece->module];
     struct piece *p = &pieces->items[pieces->n++];
     *p = *piece;
-    p->decl = (struct tensor_decl){.name = p->name, .n_dims = 1, .shape = {m->n_out}};
-    if (p->part != PART_A && p->part != PART_B)
-        return;
-    int64_t rows = p->part == PART_A ? p->rank : m->n_out;
-    int64_t columns = p->part == PART_A ? m->n_in : p->rank;
-    p->decl.n_dims = 2;
-    p->decl.shape[0] = p->turned ? columns : rows;
-    p->decl.shape[1] = p->turned ? rows : columns;
+    p->rows = 1;
+    p->columns = m->n_out;
+    if (p->part == PART_A || p->part == PART_B) {
+        int64_t rows = p->part == PART_A ? p->rank : m->n_out;
+        int64_t columns = p->part == PART_A ? m->n_in : p->rank;
+        p->rows = p->turned ? columns : rows;
+        p->columns = p->turned ? rows : columns;
+    }
+}
+
+/* Vectors are told by their part. */
+static void declare(struct piece *p, graft_type type)
+{
+    bool matrix = p->part == PART_A || p->part == PART_B;
+    p->decl = (struct tensor_decl){
+        .name = p->name, .type = type, .n_dims = matrix ? 2 : 1, .shape = {p->columns}};
+    if (matrix) {
+        p->decl.shape[0] = p->rows;
+        p->decl.shape[1] = p->columns;
+    }
+    p->type = p->own_type ? *p->own_type : type;
+    p->decl.type = p->type;
+    if (type_traits(p->type)->block_values > 1) {
+        size_t bytes = 0;
+        (void)type_row_bytes(p->type, p->columns, &bytes);
+        p->decl.type = GRAFT_TYPE_U8;
+        p->decl.shape[1] = (int64_t)bytes;
+    }
 }
 
 static bool is_power_of_two(double x)
@@ -56,14 +76,14 @@ void pieces_settle(struct pieces *pieces, const struct save_options *options)
         if (!is_power_of_two(pieces->items[i].factor))
             pieces->type = GRAFT_TYPE_F32;
     for (size_t i = 0; i < pieces->n; i++)
-        pieces->items[i].decl.type = pieces->type;
+        declare(&pieces->items[i], pieces->type);
 }
 
 /* ---- values ------------------------------------------------------------------------------- */
 
 static size_t piece_values(const struct piece *p)
 {
-    return (size_t)p->decl.shape[0] * (size_t)(p->decl.n_dims == 2 ? p->decl.shape[1] : 1);
+    return (size_t)p->rows * (size_t)p->columns;
 }
 
 /* Row of the draft that becomes row `row` of the piece. */
@@ -80,7 +100,7 @@ static void transform(const struct piece *p, const struct draft *draft, const fl
     const struct draft_module *m = &draft->modules[p->module];
     const bool matrix = p->decl.n_dims == 2, a = p->part == PART_A;
     int64_t rows = a ? m->rank : m->n_out, columns = a ? m->n_in : matrix ? m->rank : 1;
-    int64_t stride = matrix ? p->decl.shape[1] : 1;
+    int64_t stride = matrix ? p->columns : 1;
     memset(out, 0, piece_values(p) * sizeof *out);
     for (int64_t row = 0; row < rows; row++) {
         const float *from = in + row_from(p, draft->model->config.d_head, row) * columns;
@@ -100,15 +120,15 @@ static float type_limit(graft_type type)
 
 static graft_status check_values(const struct piece *p, const float *x, graft_error *error)
 {
-    const float limit = type_limit(p->decl.type);
+    const float limit = type_limit(p->type);
     bool ok = true;
     for (size_t i = 0; i < piece_values(p); i++)
         ok &= fabsf(x[i]) <= limit;
     if (ok)
         return GRAFT_OK;
     error_set(error, GRAFT_NUMERIC, "tensor %.150s: a value is beyond what %s can hold: choose %s",
-              p->name, graft_type_name(p->decl.type),
-              p->decl.type == GRAFT_TYPE_F16 ? "bf16 or f32" : "f32");
+              p->name, graft_type_name(p->type),
+              p->type == GRAFT_TYPE_F32 ? "none" : "bf16 or f32");
     error_at_tensor(error, p->name);
     return GRAFT_NUMERIC;
 }
@@ -130,8 +150,9 @@ static graft_status write_one(const struct piece *p, const struct draft *draft,
     status = check_values(p, space->out, error);
     if (status != GRAFT_OK)
         return status;
-    (void)quantize_row(p->decl.type, space->out, (int64_t)n, space->bytes);
-    return write(user, space->bytes, n * type_traits(p->decl.type)->block_bytes, error);
+    (void)quantize_row(p->type, space->out, (int64_t)n, space->bytes);
+    const struct type_traits *traits = type_traits(p->type);
+    return write(user, space->bytes, n / (size_t)traits->block_values * traits->block_bytes, error);
 }
 
 graft_status pieces_write(const struct pieces *pieces, const struct draft *draft, piece_sink write,

@@ -80,6 +80,12 @@ struct save_options {
 graft_status adapter_convert(const struct model *model, const char *in, const char *out,
                              const struct save_options *options, graft_error *error);
 
+/* Writes the adapter to a PEFT directory whose factors are in blocks of 8 or 4 bits (Q8_0, Q4_0; docs/adapter-files.md),
+ * bf16 where rows are no whole blocks. *errors becomes an array of {"module", "error"}: ‖ΔW' − ΔW‖ / ‖ΔW‖ of what is
+ * read back. */
+graft_status adapter_quantize(const struct model *model, const char *in, const char *out,
+                              graft_type type, json_t **errors, graft_error *error);
+
 /* ---- identity of a base ------------------------------------------------------------------- */
 
 enum { FINGERPRINT_SIZE = 80 };

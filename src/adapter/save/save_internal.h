@@ -25,8 +25,9 @@ struct draft {
     int n_modules;
     const char *base; /* what it is made for */
     double dropout;
-    bool rslora, inference; /* PEFT: alpha / √r; not meant to be trained on */
-    graft_type type;        /* F32, F16, BF16: as it is stored */
+    bool rslora, inference;   /* PEFT: alpha / √r; not meant to be trained on */
+    graft_type type;          /* F32, F16, BF16: as it is stored */
+    const graft_type *blocks; /* PEFT: Q8_0 or Q4_0 where rows are whole blocks; NULL: not */
     json_t *card;
     /* One part of module i as floats: A [rank, n_in], B [n_out, rank], vectors [n_out], in the order of rows that
      * a Hugging Face model has. */
@@ -60,10 +61,13 @@ struct piece {
     char name[TENSOR_NAME_SIZE];
     int module;
     enum part part;
-    int64_t rank;     /* as written, at least the module's: filled up with zeros */
-    double factor;    /* of the values */
-    bool turned;      /* transposed */
-    bool interleaved; /* rows of B in the order of llama's GGUFs */
+    int64_t rank;               /* as written, at least the module's: filled up with zeros */
+    double factor;              /* of the values */
+    bool turned;                /* transposed */
+    bool interleaved;           /* rows of B in the order of llama's GGUFs */
+    const graft_type *own_type; /* blocks are written as bytes; NULL: the type of all */
+    graft_type type;
+    int64_t rows, columns; /* of values; rows 1: a vector */
     struct tensor_decl decl;
 };
 struct pieces {
@@ -103,6 +107,20 @@ struct folder_plan {
 };
 graft_status write_folder(const struct draft *draft, const struct pieces *pieces, const char *out,
                           const struct folder_plan *plan, graft_error *error);
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+/* An adapter on disk as a draft; begins as zero but for the model, and must be closed, on failure too. */
+struct import {
+    const struct model *model;
+    struct adapter *adapter;
+    struct source source;
+    struct spec spec;
+    struct draft draft;
+};
+graft_status import_open(struct import *from, const char *path,
+                         const struct adapter_options *options, graft_error *error);
+void import_close(struct import *from);
 
 /* ---- cards -------------------------------------------------------------------------------- */
 

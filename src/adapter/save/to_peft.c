@@ -79,7 +79,7 @@ static json_t *make_config(const struct draft *draft)
     const double rank = most_common(draft, rank_of), alpha = most_common(draft, alpha_of);
     const bool classifier = draft->model->config.n_labels > 0;
     json_t *json = json_object();
-    json_put(&json, "peft_type", json_string("LORA"));
+    json_put(&json, "peft_type", json_string(draft->blocks ? "GRAFT_LORA" : "LORA"));
     json_put(&json, "task_type", json_string(classifier ? "SEQ_CLS" : "CAUSAL_LM"));
     json_put(&json, "base_model_name_or_path", json_string(draft->base));
     json_put(&json, "inference_mode", json_boolean(draft->inference));
@@ -102,11 +102,25 @@ static json_t *make_config(const struct draft *draft)
     return json;
 }
 
+static const graft_type BF16 = GRAFT_TYPE_BF16;
+
 static void add_part(struct pieces *pieces, const struct draft *draft, int i, enum part part,
                      const char *end)
 {
-    struct piece p = {.module = i, .part = part, .rank = draft->modules[i].rank, .factor = 1};
-    char name[MODULE_NAME_SIZE];
+    const struct draft_module *m = &draft->modules[i];
+    struct piece p = {.module = i, .part = part, .rank = m->rank, .factor = 1};
+    char name[MODULE_NAME_SIZE], block_end[32];
+    int64_t width = part == PART_A ? m->n_in : m->n_out;
+    bool factor = part == PART_A || part == PART_B;
+    if (draft->blocks && factor && width % type_traits(*draft->blocks)->block_values) {
+        p.own_type = &BF16;
+    } else if (draft->blocks && factor) {
+        snprintf(block_end, sizeof block_end, "lora_%s.%s", part == PART_A ? "A" : "B_transposed",
+                 *draft->blocks == GRAFT_TYPE_Q8_0 ? "q8_0" : "q4_0");
+        end = block_end;
+        p.own_type = draft->blocks;
+        p.turned = part == PART_B;
+    }
     (void)draft_name(draft, i, NAMING_HF, name);
     snprintf(p.name, sizeof p.name, "base_model.model.%s.%s", name, end);
     pieces_add(pieces, draft, &p);

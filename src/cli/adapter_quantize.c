@@ -1,0 +1,112 @@
+/* adapter_quantize.c: `graft adapter quantize`: an adapter with factors of 8 or 4 bits, and what that costs. */
+#include "adapter.h"
+
+enum { KEY_TYPE = 0x400 };
+
+struct quantize_args {
+    struct cli_common common;
+    const char *in, *out, *type;
+};
+
+static error_t parse_quantize(int key, char *arg, struct argp_state *state)
+{
+    struct quantize_args *a = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->common;
+        return 0;
+    case 'o':
+        a->out = cli_parse_name(state, "--output", arg);
+        return 0;
+    case KEY_TYPE:
+        if (strcmp(arg, "int8") != 0 && strcmp(arg, "q4") != 0) {
+            argp_error(state, "--type: \"%s\" is neither int8 nor q4", arg);
+        }
+        a->type = arg;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->in != NULL) {
+            argp_error(state, "one adapter, not \"%s\" too", arg);
+        }
+        a->in = cli_parse_name(state, "ADAPTER", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (a->in == NULL) {
+            argp_error(state, "which adapter? give its directory or file");
+        }
+        if (a->out == NULL) {
+            argp_error(state, "where to? give -o DIR");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option quantize_options[] = {
+    {"output", 'o', "DIR", 0, "Directory to write; absent or empty", 1},
+    {"type", KEY_TYPE, "TYPE", 0, "int8 (default) or q4", 1},
+    {0},
+};
+static const struct argp_child quantize_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp quantize_argp = {
+    .options = quantize_options,
+    .parser = parse_quantize,
+    .children = quantize_children,
+    .args_doc = "ADAPTER",
+    .doc = "Write an adapter with factors of 8 or 4 bits, and tell the relative error of each "
+           "module's change. "
+           "graft alone reads it; `graft adapter convert` brings it back into 16 bits.\v"
+           "Examples:\n"
+           "  graft adapter quantize my-coder -o my-coder-8\n"
+           "  graft adapter quantize my-coder -o my-coder-4 --type q4\n"};
+
+/* Every module with -v, else the worst. */
+static void print_errors(const json_t *errors, bool all)
+{
+    const json_t *one, *worst = NULL;
+    size_t i;
+    json_array_foreach(errors, i, one)
+    {
+        double off = json_number_value(json_object_get(one, "error"));
+        if (all) {
+            printf("%-44s %.5f\n", json_string_value(json_object_get(one, "module")), off);
+        }
+        if (worst == NULL || off > json_number_value(json_object_get(worst, "error"))) {
+            worst = one;
+        }
+    }
+    if (worst != NULL) {
+        printf("largest error: %.5f of the change of %s\n",
+               json_number_value(json_object_get(worst, "error")),
+               json_string_value(json_object_get(worst, "module")));
+    }
+}
+
+int verb_adapter_quantize(int argc, char **argv)
+{
+    struct quantize_args args = {.type = "int8"};
+    struct cli_session s = {0};
+    argp_parse(&quantize_argp, argc, argv, 0, NULL, &args);
+    int status = cli_open_model(&args.common, &s);
+    if (status != CLI_OK) {
+        return status;
+    }
+    graft_error error = {0};
+    char *text = NULL;
+    json_t *errors = NULL;
+    if (graft_adapter_quantize(s.model, args.in, args.out, args.type, &text, &error) != GRAFT_OK ||
+        json_parse(text, strlen(text), &errors, &error) != GRAFT_OK) {
+        status = cli_fail(&error);
+    } else if (args.common.json) {
+        status = cli_print_json(json_pack("{s:o, s:s, s:O}", "output",
+                                          cli_json_text(args.out, strlen(args.out)), "type",
+                                          args.type, "errors", errors));
+    } else if (!args.common.quiet) {
+        print_errors(errors, args.common.verbose);
+    }
+    json_decref(errors);
+    graft_free(s.runtime, text);
+    cli_close(&s);
+    return status;
+}
