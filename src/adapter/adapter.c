@@ -171,6 +171,8 @@ graft_status adapter_open(const struct model *model, const char *path,
         const struct delta_member member = adapter_member(adapter, 1);
         status = delta_set_open(model, &member, 1, &adapter->alone, error);
     }
+    if (status == GRAFT_OK)
+        status = mix_digest_alone(adapter, error);
     spec_free(&spec);
     source_close(&source);
     if (status != GRAFT_OK)
@@ -194,6 +196,7 @@ graft_status adapter_share(struct adapter *adapter, void (*gone)(void *user), vo
     other->changes = adapter->changes;
     other->lowranks = adapter->lowranks;
     other->alone = adapter->alone;
+    memcpy(other->alone_digest, adapter->alone_digest, sizeof other->alone_digest);
     other->info = adapter->info;
     other->owner = adapter_acquire(adapter);
     other->gone = gone;

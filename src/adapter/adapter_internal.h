@@ -212,6 +212,7 @@ struct adapter {
     const struct lowrank **lowranks; /* [model_n_sites] */
     uint8_t *memory;                 /* of all factors and vectors */
     struct delta_set *alone;         /* what rows read under this adapter with weight 1 */
+    uint8_t alone_digest[32];        /* of that mix */
     struct arena arena;              /* names */
     json_t *metadata, *card;
     struct adapter_info info;
@@ -221,6 +222,8 @@ struct adapter {
     void *user;
 };
 
+/* Fills alone_digest. */
+graft_status mix_digest_alone(struct adapter *adapter, graft_error *error);
 /* Finds the site of every module of the spec, checks shapes and types, and lists what to build. */
 graft_status bind_modules(struct adapter *adapter, const struct spec *spec,
                           const struct adapter_options *options, graft_error *error);

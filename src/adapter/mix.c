@@ -15,10 +15,29 @@ struct mix {
     struct mix_part parts[];
 };
 
+/* The common case: a swap is then a pointer, and a digest that is there. */
+static bool is_alone(const struct mix *mix)
+{
+    return mix->n_parts == 1 && mix->parts[0].weight == 1;
+}
+
+graft_status mix_digest_alone(struct adapter *adapter, graft_error *error)
+{
+    static const float ONE = 1;
+    uint8_t bytes[sizeof adapter->info.digest + sizeof ONE];
+    memcpy(bytes, adapter->info.digest, sizeof adapter->info.digest);
+    memcpy(bytes + sizeof adapter->info.digest, &ONE, sizeof ONE);
+    return sha256(bytes, sizeof bytes, adapter->alone_digest, error);
+}
+
 static graft_status make_digest(struct mix *mix, graft_error *error)
 {
     struct buf all;
     graft_status status = GRAFT_OK;
+    if (is_alone(mix)) {
+        memcpy(mix->digest, mix->parts[0].adapter->alone_digest, sizeof mix->digest);
+        return GRAFT_OK;
+    }
     buf_init(&all, mix->mem, SIZE_MAX);
     for (int i = 0; i < mix->n_parts; i++)
         if (mix->parts[i].weight != 0) {
@@ -36,7 +55,7 @@ static graft_status make_digest(struct mix *mix, graft_error *error)
 static graft_status make_deltas(struct mix *mix, const struct model *model, graft_error *error)
 {
     int n = 0;
-    if (mix->n_parts == 1 && mix->parts[0].weight == 1) { /* the common case: a swap is a pointer */
+    if (is_alone(mix)) {
         mix->deltas = mix->parts[0].adapter->alone;
         return GRAFT_OK;
     }
