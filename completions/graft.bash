@@ -72,7 +72,7 @@ _graft() {
         return
         ;;
     --format)
-        mapfile -t COMPREPLY < <(compgen -W "gguf hf" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "gguf hf mlx" -- "$cur")
         return
         ;;
     --cache-type-k | --cache-type-v)

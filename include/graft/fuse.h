@@ -16,7 +16,7 @@ extern "C" {
 
 typedef struct graft_fuse_options {
     size_t struct_size;
-    graft_format format; /* GGUF (default) or an HF directory */
+    graft_format format; /* GGUF (default), an HF or an MLX quantised directory */
     const char *type;    /* as graft_convert_options.type */
     /* A matrix in fewer than 8 bits becomes an 8-bit one when the share of its ΔW that would be left is
      * below this, or as far above 1. 0.9 (default), in [0, 1); 0: never. */

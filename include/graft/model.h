@@ -152,13 +152,17 @@ GRAFT_API graft_status graft_inspect(graft_runtime *runtime, const char *path, c
  * that is being worked on. */
 typedef bool (*graft_progress_fn)(void *user, uint64_t done, uint64_t total, const char *what);
 
-typedef enum graft_format { GRAFT_FORMAT_GGUF = 0, GRAFT_FORMAT_HF = 1 } graft_format;
+typedef enum graft_format {
+    GRAFT_FORMAT_GGUF = 0,
+    GRAFT_FORMAT_HF = 1,
+    GRAFT_FORMAT_MLX = 2
+} graft_format;
 
 typedef struct graft_convert_options {
     size_t struct_size;
-    graft_format format; /* GGUF (default) or an HF directory */
-    /* "q8_0", "q4_0", "q4_k_m", "f16", "bf16", "f32", …; HF: "f32", "f16", "bf16". NULL (default):
-     * "q8_0", and "bf16" for HF. */
+    graft_format format; /* GGUF (default), an HF or an MLX quantised directory */
+    /* "q8_0", "q4_0", "q4_k_m", "f16", "bf16", "f32", …; HF: "f32", "f16", "bf16"; MLX: "mlx4", "mlx8"
+     * (groups of 64). NULL (default): "q8_0", "bf16" for HF, "mlx4" for MLX. */
     const char *type;
     graft_progress_fn progress; /* NULL: none; units: bytes */
     void *progress_user;

@@ -20,8 +20,8 @@ graft_status graft_convert(graft_runtime *runtime, const char *model_path, const
     if (status != GRAFT_OK) {
         return status;
     }
-    if (o.format != GRAFT_FORMAT_GGUF && o.format != GRAFT_FORMAT_HF) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "format is neither GGUF nor HF");
+    if ((unsigned)o.format > GRAFT_FORMAT_MLX) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "format is none of GGUF, HF and MLX");
     }
     return model_convert(runtime, model_path, out_path, &o, error);
 }

@@ -30,8 +30,8 @@ graft_status fuse_members_check(const graft_fuse_member *members, size_t n, graf
 
 static graft_status check_options(const graft_fuse_options *o, graft_error *error)
 {
-    if ((unsigned)o->format > GRAFT_FORMAT_HF) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "format is neither GGUF nor HF");
+    if ((unsigned)o->format > GRAFT_FORMAT_MLX) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "format is none of GGUF, HF and MLX");
     }
     if (!(o->fallback >= 0 && o->fallback < 1)) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "fallback is %g: it is a share in [0, 1)",

@@ -47,8 +47,8 @@ static error_t parse_fuse(int key, char *arg, struct argp_state *state)
         a->options.type = arg;
         return 0;
     case KEY_FORMAT:
-        if (strcmp(arg, "gguf") != 0 && strcmp(arg, "hf") != 0) {
-            argp_error(state, "--format: \"%s\" is neither gguf nor hf", arg);
+        if (strcmp(arg, "gguf") != 0 && strcmp(arg, "hf") != 0 && strcmp(arg, "mlx") != 0) {
+            argp_error(state, "--format: \"%s\" is none of gguf, hf and mlx", arg);
         }
         a->format = arg;
         return 0;
@@ -79,9 +79,10 @@ static error_t parse_fuse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option fuse_options[] = {
-    {"output", 'o', "OUT", 0, "File (gguf) or directory (hf) to write", 1},
-    {"type", KEY_TYPE, "TYPE", 0, "As for quantize; default: q8_0, for hf bf16", 1},
-    {"format", KEY_FORMAT, "F", 0, "gguf or hf; default: gguf, or hf when OUT is a directory", 1},
+    {"output", 'o', "OUT", 0, "File (gguf) or directory (hf, mlx) to write", 1},
+    {"type", KEY_TYPE, "TYPE", 0, "As for quantize; default: q8_0, for hf bf16, for mlx mlx4", 1},
+    {"format", KEY_FORMAT, "F", 0, "gguf, hf or mlx; default: gguf, or hf when OUT is a directory",
+     1},
     {"fallback", KEY_FALLBACK, "SHARE", 0,
      "Matrices in fewer than 8 bits that would retain less of their change get 8; 0: none does "
      "(default 0.9)",
@@ -207,7 +208,8 @@ int verb_fuse(int argc, char **argv)
     struct fuse_args args = {.options = graft_fuse_options_default()};
     argp_parse(&fuse_argp, argc, argv, 0, NULL, &args);
     bool hf = args.format != NULL ? strcmp(args.format, "hf") == 0 : means_directory(args.out);
-    args.options.format = hf ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF;
+    bool mlx = args.format != NULL && strcmp(args.format, "mlx") == 0;
+    args.options.format = mlx ? GRAFT_FORMAT_MLX : hf ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF;
     char *text = NULL;
     graft_runtime *runtime = NULL;
     int status = CLI_OK;

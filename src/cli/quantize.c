@@ -22,8 +22,8 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
         a->type = arg;
         return 0;
     case KEY_FORMAT:
-        if (strcmp(arg, "gguf") != 0 && strcmp(arg, "hf") != 0) {
-            argp_error(state, "--format: \"%s\" is neither gguf nor hf", arg);
+        if (strcmp(arg, "gguf") != 0 && strcmp(arg, "hf") != 0 && strcmp(arg, "mlx") != 0) {
+            argp_error(state, "--format: \"%s\" is none of gguf, hf and mlx", arg);
         }
         a->format = arg;
         return 0;
@@ -38,12 +38,13 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option quantize_options[] = {
-    {"output", 'o', "OUT", 0, "File (gguf) or directory (hf) to write", 1},
+    {"output", 'o', "OUT", 0, "File (gguf) or directory (hf, mlx) to write", 1},
     {"type", KEY_TYPE, "TYPE", 0,
      "f32, f16, bf16 (default of hf); for gguf also q8_0 (default), q6_k, q5_k_m, q5_k_s, q4_k_m, "
-     "q4_k_s, q3_k_m, q3_k_s, q2_k, q5_0, q5_1, q4_0, q4_1",
+     "q4_k_s, q3_k_m, q3_k_s, q2_k, q5_0, q5_1, q4_0, q4_1; for mlx mlx4 (default), mlx8",
      1},
-    {"format", KEY_FORMAT, "F", 0, "gguf or hf; default: gguf, or hf when OUT is a directory", 1},
+    {"format", KEY_FORMAT, "F", 0, "gguf, hf or mlx; default: gguf, or hf when OUT is a directory",
+     1},
     {0},
 };
 static const struct argp_child quantize_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
@@ -70,8 +71,9 @@ int verb_quantize(int argc, char **argv)
     bool hf = args.format != NULL ? strcmp(args.format, "hf") == 0 : means_directory(args.out);
     graft_convert_options options = graft_convert_options_default();
     struct cli_progress progress;
-    options.format = hf ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF;
-    options.type = args.type != NULL ? args.type : hf ? "bf16" : "q8_0";
+    bool mlx = args.format != NULL && strcmp(args.format, "mlx") == 0;
+    options.format = mlx ? GRAFT_FORMAT_MLX : hf ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF;
+    options.type = args.type != NULL ? args.type : mlx ? "mlx4" : hf ? "bf16" : "q8_0";
     options.progress = cli_progress_step;
     options.progress_user = &progress;
     graft_runtime *runtime = NULL;
@@ -97,7 +99,10 @@ int verb_quantize(int argc, char **argv)
     if (status == CLI_OK && args.common.json) {
         status = cli_print_json(json_pack("{s:o, s:s, s:s}", "output",
                                           cli_json_text(args.out, strlen(args.out)), "format",
-                                          hf ? "hf" : "gguf", "type", options.type));
+                                          mlx  ? "mlx"
+                                          : hf ? "hf"
+                                               : "gguf",
+                                          "type", options.type));
     }
     mem_free(NULL, path);
     graft_runtime_close(&runtime);

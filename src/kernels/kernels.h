@@ -283,5 +283,8 @@ const char *kernels_processor(void);
  * false, with *out undefined, when n is no multiple of the block, when the type cannot be written
  * (MLX), or when a value for a Q type is not finite or beyond 65504, the range of its scales. */
 bool quantize_row(graft_type type, const float *x, int64_t n, void *out);
+/* Writes the columns first..first+n, whole groups, of a row of a matrix of type MLX4 or MLX8 whose scales and biases
+ * are F16: into data, scales and biases. False, with those undefined, when a value is not finite or beyond 32752. */
+bool quantize_mlx(const struct matrix *to, int64_t row, int64_t first, int64_t n, const float *x);
 
 #endif

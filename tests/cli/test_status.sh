@@ -108,13 +108,13 @@ wrong "name is empty" inspect ""
 wrong "chat_template" inspect --json --template $nowhere
 wrong "give -o" quantize -m $nowhere
 wrong "output: the name is empty" quantize -m $nowhere -o ""
-wrong "neither gguf nor hf" quantize -m $nowhere -o x --format onnx
+wrong "none of gguf, hf and mlx" quantize -m $nowhere -o x --format onnx
 wrong 'no type "q9_9"; known are f32' quantize -m $nowhere -o "$scratch/x.gguf" --type q9_9
 wrong 'no type ""' quantize -m $nowhere -o "$scratch/x.gguf" --type ""
 wrong "f32, f16 or bf16, not q8_0" quantize -m $nowhere -o "$scratch/x" --format hf --type q8_0
 wrong "give -a" fuse -m $nowhere -o x
 wrong "give -o" fuse -m $nowhere -a x
-wrong "neither gguf nor hf" fuse -m $nowhere -a x -o y --format onnx
+wrong "none of gguf, hf and mlx" fuse -m $nowhere -a x -o y --format onnx
 wrong "fallback" fuse -m $nowhere -a x -o y --fallback 1
 wrong "sidecar-rank" fuse -m $nowhere -a x -o y --sidecar-rank 0
 wrong "kl-tokens" fuse -m $nowhere -a x -o y --kl-tokens -1

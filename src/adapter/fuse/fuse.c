@@ -178,7 +178,8 @@ static json_t *describe_sidecar(const struct fusion *f)
 static json_t *certify(const struct fusion *f)
 {
     const graft_fuse_options *o = f->options;
-    bool hf = o->format == GRAFT_FORMAT_HF;
+    static const char *const NAMES[] = {"gguf", "hf", "mlx"}, *const TYPES[] = {"q8_0", "bf16",
+                                                                                "mlx4"};
     json_t *json = json_object(), *adapters = json_array(), *tensors = json_array();
     for (size_t i = 0; i < f->n_members; i++)
         json_append(&adapters, json_pack("{s:o, s:f}", "path", path_json(f->members[i].path),
@@ -187,8 +188,8 @@ static json_t *certify(const struct fusion *f)
     json_put(&json, "model", path_json(f->model->path));
     json_put(&json, "adapters", adapters);
     json_put(&json, "output", path_json(f->out));
-    json_put(&json, "format", json_string(hf ? "hf" : "gguf"));
-    json_put(&json, "type", json_string(o->type ? o->type : hf ? "bf16" : "q8_0"));
+    json_put(&json, "format", json_string(NAMES[o->format]));
+    json_put(&json, "type", json_string(o->type ? o->type : TYPES[o->format]));
     json_put(&json, "fallback", json_real(o->fallback));
     json_put(&json, "compensate", json_boolean(o->compensate));
     json_put(&json, "tensors", tensors);

@@ -25,6 +25,8 @@ static const char *torch_dtype(const struct conversion *c)
 {
     switch (recipe_base(c->recipe)) {
     case GRAFT_TYPE_F16:
+    case GRAFT_TYPE_MLX4:
+    case GRAFT_TYPE_MLX8:
         return "float16";
     case GRAFT_TYPE_BF16:
         return "bfloat16";
@@ -236,6 +238,29 @@ static void put_changes(const struct conversion *c, json_t **json)
         json_put(json, "mlp_bias", json_true());
 }
 
+static json_t *mlx_quantization(graft_type type)
+{
+    return json_pack("{s:i, s:i, s:s}", "group_size", MLX_GROUP, "bits",
+                     type == GRAFT_TYPE_MLX4 ? 4 : 8, "mode", "affine");
+}
+
+/* Bits and group of all, and of modules that have others. */
+static void put_quantization(const struct conversion *c, json_t **json)
+{
+    graft_type base = recipe_base(c->recipe);
+    json_t *all = mlx_quantization(base);
+    for (size_t i = 0; i < c->plan.count; i++) {
+        const struct item *item = &c->plan.items[i];
+        char module[MODULE_NAME_MAX];
+        if (!type_is_mlx(item->type) || item->type == base)
+            continue;
+        snprintf(module, sizeof module, "%.*s", (int)(strlen(item->name) - strlen(".weight")),
+                 item->name);
+        json_put(&all, module, mlx_quantization(item->type));
+    }
+    json_put(json, "quantization", all);
+}
+
 graft_status config_write_json(const struct conversion *c, json_t **out, graft_error *error)
 {
     json_t *json = NULL;
@@ -251,6 +276,8 @@ graft_status config_write_json(const struct conversion *c, json_t **out, graft_e
         json_object_del(json, "quantization_config");
         json_object_del(json, "dtype"); /* the key's newer name */
         json_put(&json, "torch_dtype", json_string(torch_dtype(c)));
+        if (c->options->format == GRAFT_FORMAT_MLX)
+            put_quantization(c, &json);
     }
     if (status == GRAFT_OK && !json)
         status = error_set(error, GRAFT_NO_MEMORY, "out of memory");

@@ -23,6 +23,11 @@ graft_status conversion_written(const struct conversion *c, const char *path, gr
 static graft_status check(const struct conversion *c, graft_error *error)
 {
     char known[256];
+    if (c->options->format == GRAFT_FORMAT_MLX)
+        return c->recipe
+                   ? GRAFT_OK
+                   : error_set(error, GRAFT_INVALID_ARGUMENT,
+                               "an MLX directory holds mlx4 or mlx8, not \"%s\"", c->type_name);
     if (!c->recipe) {
         recipe_list(known, sizeof known);
         return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%s\"; known are %s",
@@ -56,9 +61,12 @@ static graft_status begin(struct conversion *c, graft_runtime *runtime, const ch
                           const graft_convert_options *options, graft_error *error)
 {
     *c = (struct conversion){.runtime = runtime, .options = options, .out = out};
-    c->naming = options->format == GRAFT_FORMAT_HF ? NAMING_HF : NAMING_GGUF;
-    c->type_name = options->type ? options->type : c->naming == NAMING_HF ? "bf16" : "q8_0";
-    c->recipe = recipe_find(c->type_name);
+    static const char *const DEFAULTS[] = {
+        [GRAFT_FORMAT_GGUF] = "q8_0", [GRAFT_FORMAT_HF] = "bf16", [GRAFT_FORMAT_MLX] = "mlx4"};
+    bool mlx = options->format == GRAFT_FORMAT_MLX;
+    c->naming = options->format == GRAFT_FORMAT_GGUF ? NAMING_GGUF : NAMING_HF;
+    c->type_name = options->type ? options->type : DEFAULTS[options->format];
+    c->recipe = mlx ? recipe_find_mlx(c->type_name) : recipe_find(c->type_name);
     arena_init(&c->arena, &runtime->mem, SIZE_MAX);
     return check(c, error);
 }

@@ -63,7 +63,9 @@ graft_status model_fuse(struct model *model, const struct delta_set *mix, double
 struct recipe;
 /* By name as people write it ("q4_k_m"); NULL when unknown. */
 const struct recipe *recipe_find(const char *name);
-/* All names, for messages. */
+/* "mlx4", "mlx8": of MLX directories alone; NULL when it is neither. */
+const struct recipe *recipe_find_mlx(const char *name);
+/* All names but those, for messages. */
 void recipe_list(char *out, size_t size);
 graft_type recipe_base(const struct recipe *recipe);    /* of what has no better rule */
 bool recipe_is_plain(const struct recipe *recipe);      /* f32, f16, bf16 */

@@ -10,7 +10,12 @@
 #include "model/bake/bake.h"
 #include "model/convert/convert.h"
 
-enum { MODULE_NAME_MAX = 160 };
+enum { MODULE_NAME_MAX = 160, MLX_GROUP = 64 };
+
+static inline bool type_is_mlx(graft_type type)
+{
+    return type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8;
+}
 
 /* Where a GGUF keeps Llama 3's scaling: one divisor of the plain frequency per plane. */
 #define ROPE_FACTORS "rope_freqs.weight"
@@ -65,9 +70,8 @@ void plan_free(struct plan *plan);
 /* ---- rows.c: the data of one item, in order ---- */
 
 /* Encoded rows lie in one piece of memory; an MLX type has its scales and biases behind all codes. */
-size_t store_bytes(const struct conversion *c, graft_type type, int64_t n_rows, int64_t n_in);
-struct matrix store_at(const struct conversion *c, graft_type type, int64_t n_rows, int64_t n_in,
-                       void *bytes);
+size_t store_bytes(graft_type type, int64_t n_rows, int64_t n_in);
+struct matrix store_at(graft_type type, int64_t n_rows, int64_t n_in, void *bytes);
 /* Row `at` of it becomes x [n_in]; false: a value does not fit the type. */
 bool store_row(const struct matrix *to, int64_t at, const float *x);
 /* Columns first..first+n of it, whole blocks. */

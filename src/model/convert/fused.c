@@ -173,9 +173,9 @@ static graft_type eight_bits(const struct item *item)
     }
 }
 
-static uint64_t item_bytes(const struct conversion *c, const struct item *item)
+static uint64_t item_bytes(const struct item *item)
 {
-    return (uint64_t)store_bytes(c, item->type, item->matrix->n_out, item->matrix->n_in);
+    return (uint64_t)store_bytes(item->type, item->matrix->n_out, item->matrix->n_in);
 }
 
 graft_status fused_choose_types(struct conversion *c, graft_error *error)
@@ -185,7 +185,7 @@ graft_status fused_choose_types(struct conversion *c, graft_error *error)
     for (size_t i = 0; i < c->plan.count; i++) {
         struct item *item = &c->plan.items[i];
         if (item->record && fallback > 0 && eight_bits(item) != item->type)
-            c->bytes_total += item_bytes(c, item);
+            c->bytes_total += item_bytes(item);
     }
     for (size_t i = 0; i < c->plan.count && status == GRAFT_OK && fallback > 0; i++) {
         struct item *item = &c->plan.items[i];
@@ -195,9 +195,9 @@ graft_status fused_choose_types(struct conversion *c, graft_error *error)
         status = item_write(c, item, NULL, error);
         if (status != GRAFT_OK || fabs(1 - item->record->kept) <= 1 - fallback)
             continue;
-        c->bytes_total -= item_bytes(c, item);
+        c->bytes_total -= item_bytes(item);
         item->type = item->record->type = wider;
-        c->bytes_total += item_bytes(c, item);
+        c->bytes_total += item_bytes(item);
     }
     return status;
 }
@@ -219,10 +219,10 @@ graft_status fused_open(struct conversion *c, const struct item *item, struct fu
     graft_status status = bake_open(c->fuse->mix, item->record->place, &f->bake, error);
     if (status == GRAFT_OK && c->fuse->compensate && type_traits(item->type)->block_values > 1) {
         const float *basis = bake_basis(f->bake, &rank);
-        const struct matrix to = store_at(c, item->type, 1, w->n_in, NULL);
+        const struct matrix to = store_at(item->type, 1, w->n_in, NULL);
         status = compensation_open(mem, basis, rank, &to, &f->compensation, error);
     }
-    size_t own = status == GRAFT_OK ? store_bytes(c, item->type, 1, w->n_in) : 0;
+    size_t own = status == GRAFT_OK ? store_bytes(item->type, 1, w->n_in) : 0;
     if (f->compensation && compensation_scratch(f->compensation) > own)
         own = compensation_scratch(f->compensation);
     f->worker_bytes = (4 * n_in * sizeof(float) + own + 63) / 64 * 64;
@@ -281,7 +281,7 @@ bool fused_row(struct fused *f, int worker, int64_t row, const struct matrix *to
     uint8_t *own = f->scratch + (size_t)worker * f->worker_bytes;
     float *w = (float *)(void *)own, *delta = w + n_in, *got = delta + n_in, *plain = got + n_in;
     uint8_t *bytes = (uint8_t *)(plain + n_in);
-    const struct matrix one = store_at(f->c, f->item->type, 1, n_in, bytes);
+    const struct matrix one = store_at(f->item->type, 1, n_in, bytes);
 
     kernels->dequantize[base->type](base, row, 0, n_in, w);
     if (!store_row(&one, 0, w))

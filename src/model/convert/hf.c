@@ -102,28 +102,56 @@ static graft_status write_side_files(struct conversion *c, const char *dir, graf
     return status;
 }
 
+/* Names of one item's tensors. */
+struct names {
+    char scales[MODULE_NAME_MAX], biases[MODULE_NAME_MAX];
+};
+
+/* A tensor; of an MLX type three: words, scales, biases. Their number. */
+static size_t declare(const struct item *item, struct names *names, struct tensor_decl *decls)
+{
+    decls[0] = (struct tensor_decl){.name = item->name, .type = item->type, .n_dims = 1};
+    decls[0].shape[0] = item->matrix ? item->matrix->n_out : item->n;
+    if (!item->matrix)
+        return 1;
+    decls[0].n_dims = 2;
+    decls[0].shape[1] = item->matrix->n_in;
+    if (!type_is_mlx(item->type))
+        return 1;
+    int stem = (int)(strlen(item->name) - strlen("weight"));
+    snprintf(names->scales, sizeof names->scales, "%.*sscales", stem, item->name);
+    snprintf(names->biases, sizeof names->biases, "%.*sbiases", stem, item->name);
+    decls[0].type = GRAFT_TYPE_U32;
+    decls[0].shape[1] /= item->type == GRAFT_TYPE_MLX4 ? 8 : 4;
+    decls[1] = decls[2] =
+        (struct tensor_decl){.name = names->scales,
+                             .type = GRAFT_TYPE_F16,
+                             .n_dims = 2,
+                             .shape = {item->matrix->n_out, item->matrix->n_in / MLX_GROUP}};
+    decls[2].name = names->biases;
+    return 3;
+}
+
 static graft_status write_weights_into(struct conversion *c, struct file_writer *file,
                                        graft_error *error)
 {
-    struct tensor_decl *decls = mem_calloc(&c->runtime->mem, c->plan.count, sizeof *decls);
-    json_t *metadata = json_pack("{s:s}", "format", "pt");
+    struct mem *mem = &c->runtime->mem;
+    struct tensor_decl *decls = mem_calloc(mem, 3 * c->plan.count, sizeof *decls);
+    struct names *names = mem_calloc(mem, c->plan.count, sizeof *names);
+    bool mlx = c->options->format == GRAFT_FORMAT_MLX;
+    json_t *metadata = json_pack("{s:s}", "format", mlx ? "mlx" : "pt");
+    size_t n = 0;
     graft_status status =
-        decls && metadata ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
-    for (size_t i = 0; i < c->plan.count && status == GRAFT_OK; i++) {
-        const struct item *item = &c->plan.items[i];
-        decls[i] = (struct tensor_decl){.name = item->name, .type = item->type, .n_dims = 1};
-        decls[i].shape[0] = item->matrix ? item->matrix->n_out : item->n;
-        if (item->matrix) {
-            decls[i].n_dims = 2;
-            decls[i].shape[1] = item->matrix->n_in;
-        }
-    }
+        decls && names && metadata ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < c->plan.count && status == GRAFT_OK; i++)
+        n += declare(&c->plan.items[i], &names[i], decls + n);
     if (status == GRAFT_OK)
-        status = safetensors_write_header(file, decls, c->plan.count, metadata, error);
+        status = safetensors_write_header(file, decls, n, metadata, error);
     for (size_t i = 0; i < c->plan.count && status == GRAFT_OK; i++)
         status = item_write(c, &c->plan.items[i], file, error);
     json_decref(metadata);
-    mem_free(&c->runtime->mem, decls);
+    mem_free(mem, names);
+    mem_free(mem, decls);
     return status;
 }
 

@@ -62,17 +62,13 @@ static graft_status add_matrix(struct conversion *c, int slot, int layer, const 
                                graft_error *error)
 {
     struct item *item;
-    size_t row;
     graft_status status = plan_add(&c->plan, &item, error);
     if (status != GRAFT_OK)
         return status;
     item->matrix = w;
     item->type = recipe_type(c->recipe, &c->config, slot, layer, w->n_in);
     item->n_head_rows = head_rows(c, slot);
-    if (!type_row_bytes(item->type, w->n_in, &row))
-        return error_set(error, GRAFT_INTERNAL, "rows of %lld values do not fit %s",
-                         (long long)w->n_in, graft_type_name(item->type));
-    c->plan.bytes += row * (uint64_t)w->n_out;
+    c->plan.bytes += store_bytes(item->type, w->n_out, w->n_in);
     status = name_item(c, slot, layer, ".weight", item, error);
     if (status == GRAFT_OK && c->fuse)
         status = fused_note(c, item, place_of(c->model, slot, layer), error);
@@ -91,7 +87,9 @@ static graft_status add_vector(struct conversion *c, int slot, int layer, const 
     item->vector = values;
     item->n = n;
     item->n_head_rows = head_rows(c, slot);
-    item->type = c->naming == NAMING_HF ? recipe_base(c->recipe) : GRAFT_TYPE_F32;
+    item->type = c->naming == NAMING_GGUF              ? GRAFT_TYPE_F32
+                 : type_is_mlx(recipe_base(c->recipe)) ? GRAFT_TYPE_F16
+                                                       : recipe_base(c->recipe);
     c->plan.bytes += (uint64_t)n * type_traits(item->type)->block_bytes;
     return name_item(c, slot, layer, suffix, item, error);
 }

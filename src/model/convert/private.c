@@ -41,7 +41,7 @@ static graft_status list_matrices(struct conversion *c, graft_error *error)
         item->matrix = w;
         item->type = own_type(w);
         snprintf(item->name, sizeof item->name, "matrix %d", place);
-        c->bytes_total += store_bytes(c, item->type, w->n_out, w->n_in);
+        c->bytes_total += store_bytes(item->type, w->n_out, w->n_in);
         status = fused_note(c, item, place, error);
     }
     return status;
@@ -55,14 +55,14 @@ static graft_status make_copies(struct conversion *c, struct matrix *copies, gra
     for (size_t i = 0; i < c->plan.count && status == GRAFT_OK; i++) {
         const struct item *item = &c->plan.items[i];
         const struct matrix *w = item->matrix;
-        size_t bytes = store_bytes(c, item->type, w->n_out, w->n_in);
+        size_t bytes = store_bytes(item->type, w->n_out, w->n_in);
         void *memory = mem_alloc(&c->runtime->mem, bytes);
         if (!memory)
             return error_set(error, GRAFT_NO_MEMORY, "no memory for a fused matrix of %zu bytes",
                              bytes);
         m->fused[m->n_fused++] = memory;
         m->fused_bytes += bytes;
-        copies[i] = store_at(c, item->type, w->n_out, w->n_in, memory);
+        copies[i] = store_at(item->type, w->n_out, w->n_in, memory);
         status = item_make(c, item, memory, error);
     }
     return status;

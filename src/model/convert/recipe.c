@@ -62,6 +62,18 @@ const struct recipe *recipe_find(const char *name)
     return NULL;
 }
 
+const struct recipe *recipe_find_mlx(const char *name)
+{
+    static const struct recipe mlx[] = {
+        {"mlx4", T(MLX4), T(MLX4), {{0}}, {{0}}, {0}, 0},
+        {"mlx8", T(MLX8), T(MLX8), {{0}}, {{0}}, {0}, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(mlx); i++)
+        if (!strcasecmp(mlx[i].name, name))
+            return &mlx[i];
+    return NULL;
+}
+
 void recipe_list(char *out, size_t size)
 {
     size_t used = 0;
@@ -122,6 +134,8 @@ static graft_type bumped(const struct recipe *r, const struct bump *bumps, size_
 /* What a row of n_in values can hold in place of `type`. */
 static graft_type fit(graft_type type, int64_t n_in)
 {
+    if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8)
+        return n_in % MLX_GROUP == 0 ? type : GRAFT_TYPE_F16;
     if (n_in % type_traits(type)->block_values == 0)
         return type;
     if (n_in % 32 != 0)

@@ -25,6 +25,8 @@ struct chunk {
 /* The largest value of a type; a Q type's scales are F16. */
 static float type_limit(graft_type type)
 {
+    if (type_is_mlx(type))
+        return 32752.0f; /* so that the widest group still has a scale */
     return type == GRAFT_TYPE_F32 ? FLT_MAX : type == GRAFT_TYPE_BF16 ? 0x1.fep127f : 65504.0f;
 }
 
@@ -40,20 +42,31 @@ static int64_t row_misfit(const float *x, int64_t n, graft_type type)
 
 /* ---- encoded rows ------------------------------------------------------------------------- */
 
-size_t store_bytes(const struct conversion *c, graft_type type, int64_t n_rows, int64_t n_in)
+/* Of an MLX type: scales, or biases, of a row. */
+static size_t group_bytes(graft_type type, int64_t n_in)
 {
-    size_t row = 0;
-    (void)c;
-    (void)type_row_bytes(type, n_in, &row);
-    return row * (size_t)n_rows;
+    return type_is_mlx(type) ? (size_t)(n_in / MLX_GROUP) * sizeof(uint16_t) : 0;
 }
 
-struct matrix store_at(const struct conversion *c, graft_type type, int64_t n_rows, int64_t n_in,
-                       void *bytes)
+size_t store_bytes(graft_type type, int64_t n_rows, int64_t n_in)
+{
+    size_t row = 0;
+    (void)type_row_bytes(type, n_in, &row);
+    return (row + 2 * group_bytes(type, n_in)) * (size_t)n_rows;
+}
+
+struct matrix store_at(graft_type type, int64_t n_rows, int64_t n_in, void *bytes)
 {
     struct matrix to = {.type = type, .n_out = n_rows, .n_in = n_in, .data = bytes};
-    (void)c;
     (void)type_row_bytes(type, n_in, &to.row_bytes);
+    if (!type_is_mlx(type))
+        return to;
+    to.group = MLX_GROUP;
+    to.scale_type = GRAFT_TYPE_F16;
+    if (bytes) {
+        to.scales = (uint8_t *)bytes + (size_t)n_rows * to.row_bytes;
+        to.biases = (const uint8_t *)to.scales + (size_t)n_rows * group_bytes(type, n_in);
+    }
     return to;
 }
 
@@ -61,8 +74,11 @@ bool store_part(const struct matrix *to, int64_t at, int64_t first, int64_t n, c
 {
     const struct type_traits *traits = type_traits(to->type);
     uint8_t *row = (uint8_t *)(uintptr_t)to->data + (size_t)at * to->row_bytes;
-    return row_misfit(x, n, to->type) < 0 &&
-           quantize_row(to->type, x, n,
+    if (row_misfit(x, n, to->type) >= 0)
+        return false;
+    if (type_is_mlx(to->type))
+        return quantize_mlx(to, at, first, n, x);
+    return quantize_row(to->type, x, n,
                         row + (size_t)(first / traits->block_values) * traits->block_bytes);
 }
 
@@ -155,9 +171,9 @@ static graft_status write_chunk(struct conversion *c, struct chunk *k, struct fi
     long long bad = atomic_load(&k->bad_row);
     if (bad != NO_ROW)
         return bad_row(k, bad, error);
-    size_t bytes = (size_t)k->n_rows * k->to.row_bytes;
+    size_t bytes = store_bytes(k->to.type, k->n_rows, k->to.n_in);
     if (k->memory)
-        memcpy(k->memory + (size_t)k->first * k->to.row_bytes, k->to.data, bytes);
+        memcpy(k->memory + (size_t)k->first * k->to.row_bytes, k->to.data, bytes); /* no MLX */
     graft_status status = file ? file_writer_write(file, k->to.data, bytes, error) : GRAFT_OK;
     return status == GRAFT_OK ? report(c, bytes, k->item->name, error) : status;
 }
@@ -168,16 +184,17 @@ static graft_status write_chunks(struct conversion *c, struct chunk *k, struct f
     struct mem *mem = &c->runtime->mem;
     const struct item *item = k->item;
     const struct matrix *w = item->matrix;
-    int64_t rows = CHUNK_BYTES / (int64_t)store_bytes(c, item->type, 1, w->n_in) + 1;
-    rows = rows < w->n_out ? rows : w->n_out;
-    uint8_t *out = mem_calloc(mem, 1, store_bytes(c, item->type, rows, w->n_in));
+    int64_t rows = CHUNK_BYTES / (int64_t)store_bytes(item->type, 1, w->n_in) + 1;
+    rows =
+        rows < w->n_out && !type_is_mlx(item->type) ? rows : w->n_out; /* MLX: all scales follow */
+    uint8_t *out = mem_calloc(mem, 1, store_bytes(item->type, rows, w->n_in));
     k->floats = mem_calloc(mem, (size_t)pool_threads(c->runtime->pool) * (size_t)w->n_in,
                            sizeof *k->floats);
     graft_status status =
         k->floats && out ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
     for (k->first = 0; k->first < w->n_out && status == GRAFT_OK; k->first += rows) {
         k->n_rows = w->n_out - k->first < rows ? w->n_out - k->first : rows;
-        k->to = store_at(c, item->type, k->n_rows, w->n_in, out);
+        k->to = store_at(item->type, k->n_rows, w->n_in, out);
         status = write_chunk(c, k, file, error);
     }
     mem_free(mem, k->floats);
