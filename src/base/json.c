@@ -10,7 +10,7 @@
 graft_status json_parse(const char *text, size_t size, json_t **out, graft_error *error)
 {
     const size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY;
-    json_error_t why;
+    json_error_t why = {0}; /* jansson leaves the code as it was where it fails without a word */
     json_t *json = json_loadb(size ? text : "", size, flags, &why);
     /* Tokenizer configurations write "no maximum" as an integer of 31 digits: a document with
      * integers beyond 64 bits is read again with all its numbers as doubles. */

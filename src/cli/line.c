@@ -63,6 +63,8 @@ static void open_editor(struct line_reader *r)
     el_set(r->editor, EL_PROMPT, show_prompt);
     el_set(r->editor, EL_EDITOR, "emacs");
     el_set(r->editor, EL_GETCFN, read_character);
+    /* Ctrl-C during an answer: what is written around it is shown and not thrown away. */
+    el_set(r->editor, EL_SETTY, "-x", "+noflsh", NULL);
     r->history = history_init();
     if (r->history == NULL) {
         return;
