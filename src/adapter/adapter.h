@@ -10,6 +10,7 @@
 #ifndef GRAFT_ADAPTER_H
 #define GRAFT_ADAPTER_H
 
+#include "adapter/registry/registry.h"
 #include "model/model.h"
 
 enum adapter_format { ADAPTER_PEFT, ADAPTER_MLX, ADAPTER_GGUF };
@@ -89,6 +90,23 @@ struct adapter_outline {
 graft_status adapter_outline_open(struct adapter_outline *out, struct mem *mem, const char *path,
                                   graft_error *error);
 void adapter_outline_close(struct adapter_outline *outline); /* a zeroed one is allowed */
+
+/* ---- versions of a registry --------------------------------------------------------------- */
+
+/* What opening them takes. `model` NULL: they can be added and listed, not opened. */
+struct adapter_versions {
+    struct mem *mem;
+    const struct model *model;
+    struct adapter_options options;
+};
+/* Tells a registry what an adapter is. `of` must outlive the registry, and the model every adapter that came from
+ * it. */
+struct registry_loader adapter_loader(struct adapter_versions *of);
+/* What an address means, opened if it must be: an object of its own, by which the version counts as held until the
+ * last reference to it is given back. Errors as of registry_acquire. */
+graft_status adapter_of_version(struct registry *registry, struct mem *mem, const char *address,
+                                struct adapter **out, struct registry_version_id *id,
+                                graft_error *error);
 
 /* ---- mixes -------------------------------------------------------------------------------- */
 

@@ -1,18 +1,11 @@
-/* registry.c: the public functions on registries: the registry's hooks filled with what an adapter is, handles that
- * hold a lease, and names for the rest.
- *
- * A handle that acquire gives is an object of its own, which shares the parts of the version in memory and brings a
- * lease along. Mixes, sessions and models take references to that object; the last one to go gives the lease
- * back. So a version is held exactly as long as somebody could still compute with it.
+/* registry.c: the public functions on registries: check arguments, call inward, and give what comes back its public
+ * shape. What a registry must know of adapters is adapter/versions.c.
  */
 #include "api/api_internal.h"
 
-#include "adapter/registry/registry.h"
-
 struct graft_registry {
     graft_runtime *runtime;
-    graft_model *model; /* may be NULL */
-    struct adapter_options options;
+    struct adapter_versions versions;
     struct registry *registry;
 };
 
@@ -26,134 +19,6 @@ void graft_card_init(graft_card *card, size_t struct_size)
 {
     graft_card defaults = {.name = NULL};
     options_give(card, struct_size, &defaults, sizeof defaults);
-}
-
-/* ---- hooks: what a registry does not know of adapters ---- */
-
-static graft_status open_version(void *user, const char *path, void **handle, size_t *bytes,
-                                 graft_error *error)
-{
-    const struct graft_registry *r = user;
-    struct adapter *adapter;
-    graft_status status = adapter_open(r->model->model, path, &r->options, &adapter, error);
-    if (status == GRAFT_OK) {
-        *handle = adapter;
-        *bytes = adapter_info(adapter)->bytes;
-    }
-    return status;
-}
-
-/* May come when the registry is closed already: a handle was the last to go. */
-static void close_version(void *user, void *handle)
-{
-    struct adapter *adapter = handle;
-    (void)user;
-    adapter_release(&adapter);
-}
-
-static graft_status copy_text(const json_t *object, const char *key, struct arena *arena,
-                              const char **out, graft_error *error)
-{
-    const char *text = NULL;
-    graft_status status = json_get_string(object, key, &text, error);
-    if (status == GRAFT_OK && text != NULL) {
-        *out = arena_strndup(arena, text, strlen(text));
-        if (*out == NULL) {
-            status = error_set(error, GRAFT_NO_MEMORY, "no memory for the %s of an adapter", key);
-        }
-    }
-    return status;
-}
-
-static graft_status copy_tags(const json_t *card, struct arena *arena, struct registry_card *out,
-                              graft_error *error)
-{
-    const json_t *list = json_object_get(card, "tags"), *tag;
-    size_t n = json_array_size(list), i;
-    if (list == NULL) {
-        return GRAFT_OK;
-    }
-    const char **tags = arena_alloc_packed(arena, (n + 1) * sizeof *tags);
-    if (tags == NULL) {
-        return error_set(error, GRAFT_NO_MEMORY, "no memory for the tags of an adapter");
-    }
-    json_array_foreach(list, i, tag)
-    {
-        const char *text = json_string_value(tag);
-        if (text == NULL || strlen(text) != json_string_length(tag)) {
-            return error_set(error, GRAFT_FORMAT, "tags: tag %zu is no text", i + 1);
-        }
-        tags[i] = arena_strndup(arena, text, strlen(text));
-        if (tags[i] == NULL) {
-            return error_set(error, GRAFT_NO_MEMORY, "no memory for the tags of an adapter");
-        }
-    }
-    out->tags = tags;
-    out->n_tags = n;
-    return json_is_array(list) ? GRAFT_OK
-                               : error_set(error, GRAFT_FORMAT, "tags must be an array of texts");
-}
-
-static graft_status read_time(const json_t *card, const char *key, int64_t *out, graft_error *error)
-{
-    const char *text = NULL;
-    graft_status status = json_get_string(card, key, &text, error);
-    if (status == GRAFT_OK && text != NULL && !registry_parse_time(text, out)) {
-        status = error_set(error, GRAFT_FORMAT, "%s: \"%.40s\" is no time: 2024-02-29T12:00:00Z is",
-                           key, text);
-    }
-    return status;
-}
-
-/* graft.json into the registry's card. */
-static graft_status read_card(const json_t *card, struct arena *arena, struct registry_card *out,
-                              graft_error *error)
-{
-    const struct {
-        const char *key;
-        const char **text;
-    } texts[] = {
-        {"name", &out->name}, {"version", &out->version}, {"description", &out->description}};
-    const json_t *base = json_object_get(card, "base");
-    graft_status status = GRAFT_OK;
-    for (size_t i = 0; status == GRAFT_OK && i < ARRAY_LEN(texts); i++) {
-        status = copy_text(card, texts[i].key, arena, texts[i].text, error);
-    }
-    if (status == GRAFT_OK && json_is_object(base)) {
-        status = copy_text(base, "fingerprint", arena, &out->base, error);
-    }
-    if (status == GRAFT_OK) {
-        status = copy_tags(card, arena, out, error);
-    }
-    if (status == GRAFT_OK) {
-        status = read_time(card, "created", &out->created, error);
-    }
-    if (status == GRAFT_OK) {
-        status = read_time(card, "modified", &out->modified, error);
-    }
-    return status;
-}
-
-static graft_status describe_files(void *user, const char *path, struct arena *arena,
-                                   struct registry_card *card, graft_error *error)
-{
-    const struct graft_registry *r = user;
-    struct adapter_outline outline;
-    graft_status status = adapter_outline_open(&outline, &r->runtime->mem, path, error);
-    if (status != GRAFT_OK) {
-        return status;
-    }
-    card->memory = outline.bytes;
-    if (outline.card != NULL) {
-        status = read_card(outline.card, arena, card, error);
-    }
-    if (status == GRAFT_FORMAT) {
-        char *file = path_join(&r->runtime->mem, path_is_dir(path) ? path : "", "graft.json");
-        error_at_file(error, file != NULL ? file : path);
-        mem_free(&r->runtime->mem, file);
-    }
-    adapter_outline_close(&outline);
-    return status;
 }
 
 /* ---- open and close ---- */
@@ -181,14 +46,13 @@ graft_status graft_registry_open(graft_runtime *runtime, graft_model *model,
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a registry");
     }
     r->runtime = runtime;
-    r->model = model;
-    const struct registry_options inner = {
-        .home = o.home,
-        .mem = &runtime->mem,
-        .budget = o.budget,
-        .loader = {
-            .open = open_version, .close = close_version, .describe = describe_files, .user = r}};
-    status = adapter_type_read(o.type, &r->options, error);
+    r->versions = (struct adapter_versions){.mem = &runtime->mem,
+                                            .model = model != NULL ? model->model : NULL};
+    const struct registry_options inner = {.home = o.home,
+                                           .mem = &runtime->mem,
+                                           .budget = o.budget,
+                                           .loader = adapter_loader(&r->versions)};
+    status = adapter_type_read(o.type, &r->versions.options, error);
     if (status == GRAFT_OK) {
         status = registry_open(&r->registry, &inner, error);
     }
@@ -242,47 +106,13 @@ graft_status graft_registry_resolve(graft_registry *registry, const char *addres
     return status;
 }
 
-/* What goes with a handle. */
-struct holding {
-    struct registry_lease lease;
-    struct mem *mem;
-};
-
-static void let_go(void *user)
-{
-    struct holding *holding = user;
-    registry_release(&holding->lease);
-    mem_free(holding->mem, holding);
-}
-
 static graft_status need_model(const graft_registry *registry, graft_error *error)
 {
-    return registry->model != NULL
+    return registry->versions.model != NULL
                ? GRAFT_OK
                : error_set(error, GRAFT_STATE,
                            "this registry was opened without a model, so that its adapters can be "
                            "listed and changed but not opened: give graft_registry_open a model");
-}
-
-static graft_status hold(graft_registry *registry, const char *address, struct holding **held,
-                         struct adapter **out, graft_error *error)
-{
-    struct mem *mem = &registry->runtime->mem;
-    struct holding *h = mem_calloc(mem, 1, sizeof *h);
-    if (h == NULL) {
-        return error_set(error, GRAFT_NO_MEMORY, "no memory for a handle of an adapter");
-    }
-    h->mem = mem;
-    graft_status status = registry_acquire(registry->registry, address, &h->lease, error);
-    if (status == GRAFT_OK) {
-        status = adapter_share(h->lease.handle, let_go, h, out, error);
-    }
-    if (status == GRAFT_OK) {
-        *held = h;
-    } else {
-        let_go(h);
-    }
-    return status;
 }
 
 graft_status graft_registry_acquire(graft_registry *registry, const char *address,
@@ -292,14 +122,15 @@ graft_status graft_registry_acquire(graft_registry *registry, const char *addres
     CHECK_REGISTRY(address);
     REQUIRE(out);
     struct registry_address parsed;
-    struct holding *held = NULL;
+    struct registry_version_id who;
     struct adapter *adapter = NULL;
     graft_status status = need_model(registry, error);
     if (status == GRAFT_OK) {
         status = registry_parse_address(address, &parsed, error);
     }
     if (status == GRAFT_OK) {
-        status = hold(registry, address, &held, &adapter, error);
+        status = adapter_of_version(registry->registry, &registry->runtime->mem, address, &adapter,
+                                    &who, error);
     }
     if (status != GRAFT_OK) {
         return status;
@@ -307,7 +138,7 @@ graft_status graft_registry_acquire(graft_registry *registry, const char *addres
     if (weight != NULL) {
         *weight = (float)parsed.weight;
     }
-    give_id(&held->lease.id, id);
+    give_id(&who, id);
     *out = adapter_handle(adapter);
     return GRAFT_OK;
 }
