@@ -15,6 +15,47 @@ struct opened {
     float d[LANE_OUTPUTS][16], m[LANE_OUTPUTS][16];
 };
 
+/* Rows of W whose codes are read where they are: split ones of Q8_0 lie as they are wanted. Opened they
+ * have their factors only. */
+struct in_place {
+    const uint8_t *row;
+    size_t row_bytes;
+};
+
+enum lanes_kind { LANES_PLAIN, LANES_MINS, LANES_SPLIT };
+
+/* Where the codes of blocks 4 j.. of a step begin, which is the row's step from block `first` on. */
+ALWAYS_INLINE void rows_of_codes(enum lanes_kind kind, const struct opened *w,
+                                 struct in_place place, int64_t first, int j,
+                                 const uint8_t *codes[LANE_OUTPUTS])
+{
+    const uint8_t *p = kind == LANES_SPLIT
+                           ? place.row + split_group_at(GRAFT_TYPE_Q8_0, first + 4 * j)
+                           : one_pointer(w->q[j][0][0]);
+    TIMES(r, LANE_OUTPUTS)
+    {
+        codes[r] = p;
+        if (kind == LANES_SPLIT)
+            codes[r] = one_pointer(p + (size_t)r * place.row_bytes);
+        else
+            codes[r] = p + r * (int)sizeof w->q[j][r];
+    }
+}
+
+/* y[t, r] = sum[r * pitch + t] of `rows` rows of W and eight rows of activations, of which n_tok exist. */
+ALWAYS_INLINE void store_eight(const float *sum, int pitch, int n_tok, int rows, float *y,
+                               int64_t y_stride)
+{
+    __m256i v[LANE_OUTPUTS];
+    TIMES(r, LANE_OUTPUTS) v[r] = _mm256_loadu_si256((const __m256i *)(sum + r * pitch));
+    transpose_8x8(v);
+    TIMES(t, 8)
+    {
+        if (t < n_tok)
+            _mm256_mask_storeu_epi32(y + t * y_stride, (__mmask8)((1 << rows) - 1), v[t]);
+    }
+}
+
 #define LANES 16
 #include "avx512_decode_lanes_body.h"
 #undef LANES
@@ -85,13 +126,24 @@ static open_rows *opener(graft_type type)
     }
 }
 
+/* The factors of LANE_OUTPUTS rows from o on whose codes are in place. */
+static void open_in_place(const struct matrix *w, int64_t o, struct opened *out)
+{
+    for (int r = 0; r < LANE_OUTPUTS; r++) {
+        const uint8_t *row = (const uint8_t *)w->data + (size_t)(o + r) * w->row_bytes;
+        for (int64_t b = 0; b < w->n_in / Q8_BLOCK; b += STEP_BLOCKS)
+            _mm512_storeu_ps(out[b / STEP_BLOCKS].d[r],
+                             factors_of_step(row + split_factor_at(w->type, b)).d);
+    }
+}
+
 /* ---- products ----------------------------------------------------------------------------- */
 
 void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_tok, int64_t o_begin,
                          int64_t o_end, float *y, int64_t y_stride, void *scratch)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK;
-    const bool mins = has_minimum(w->type);
+    const bool split = w->layout == LAYOUT_SPLIT && w->type == GRAFT_TYPE_Q8_0;
     open_rows *const open = opener(w->type);
     const int n_wide = n_tok % 16 > 8 ? n_tok / 16 + 1 : n_tok / 16;
     struct lanes16 *wide = (struct lanes16 *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
@@ -102,19 +154,25 @@ void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_t
     if (n_tok > 16 * n_wide)
         lay_out8(w->type, x + 16 * n_wide * n_block, n_tok - 16 * n_wide, n_block, narrow);
     for (int64_t o = o_begin; o < o_end; o += LANE_OUTPUTS) {
-        int rows = (int)(o_end - o < LANE_OUTPUTS ? o_end - o : LANE_OUTPUTS);
-        struct wanted next = {(const uint8_t *)w->data + (size_t)(o + LANE_OUTPUTS) * w->row_bytes,
+        const int rows = (int)(o_end - o < LANE_OUTPUTS ? o_end - o : LANE_OUTPUTS);
+        const uint8_t *row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+        const struct in_place place = {row, w->row_bytes};
+        enum lanes_kind kind = has_minimum(w->type) ? LANES_MINS : LANES_PLAIN;
+        struct wanted next = {row + LANE_OUTPUTS * w->row_bytes,
                               w->row_bytes * LANE_OUTPUTS / (size_t)n_block};
-        open(w, o, rows, opened);
+        if (split && rows == LANE_OUTPUTS) {
+            kind = LANES_SPLIT;
+            open_in_place(w, o, opened);
+        } else {
+            open(w, o, rows, opened);
+        }
         for (int i = 0; i < n_wide; i++) {
-            float *at = y + 16 * i * y_stride + o;
-            (mins ? outputs_mins16 : outputs_plain16)(opened, wide + i * n_block, n_block,
-                                                      n_tok - 16 * i, rows, next, at, y_stride);
+            outputs_of16(kind, opened, place, wide + i * n_block, n_block, n_tok - 16 * i, rows,
+                         next, y + 16 * i * y_stride + o, y_stride);
             next.step = 0;
         }
         if (n_tok > 16 * n_wide)
-            (mins ? outputs_mins8 : outputs_plain8)(opened, narrow, n_block, n_tok - 16 * n_wide,
-                                                    rows, next, y + 16 * n_wide * y_stride + o,
-                                                    y_stride);
+            outputs_of8(kind, opened, place, narrow, n_block, n_tok - 16 * n_wide, rows, next,
+                        y + 16 * n_wide * y_stride + o, y_stride);
     }
 }

@@ -63,11 +63,11 @@ static void L(lay_out)(graft_type type, const struct act_q8 *x, int n_tok, int64
     }
 }
 
-/* sum[r] += block 4 j + l of a step of W's rows times that of the lanes */
-ALWAYS_INLINE void L(add_block)(bool mins, const struct opened *w, const ROWS *x, int j, int l,
-                                LF sum[LANE_OUTPUTS])
+/* sum[r] += block 4 j + l of a step of W's rows times that of the lanes; codes[r]: those of row r */
+ALWAYS_INLINE void L(add_block)(bool mins, const struct opened *w,
+                                const uint8_t *const codes[LANE_OUTPUTS], const ROWS *x, int j,
+                                int l, LF sum[LANE_OUTPUTS])
 {
-    const uint8_t *q = one_pointer(w->q[j][0][0] + 16 * l);
     const float *m = one_pointer(&w->m[0][4 * l + j]);
     const float *d = one_pointer(&w->d[0][4 * l + j]);
     LI dot[LANE_OUTPUTS];
@@ -77,7 +77,7 @@ ALWAYS_INLINE void L(add_block)(bool mins, const struct opened *w, const ROWS *x
         LI xi = LV_LOAD(x->q[i]);
         TIMES(r, LANE_OUTPUTS)
         {
-            const uint8_t *four = q + 128 * r + i / 4 * 64 + i % 4 * 4;
+            const uint8_t *four = codes[r] + i / 4 * 64 + i % 4 * 4;
             dot[r] = LV(dpbusd_epi32)(dot[r], LV(set1_epi32)((int)load_u32(four)), xi);
         }
     }
@@ -96,8 +96,9 @@ ALWAYS_INLINE void L(add_block)(bool mins, const struct opened *w, const ROWS *x
 }
 
 /* y[t, r] of `rows` opened rows of W and LANES rows of activations, of which n_tok exist. */
-ALWAYS_INLINE void L(outputs)(bool mins, const struct opened *w, const ROWS *x, int64_t n_block,
-                              int n_tok, int rows, struct wanted next, float *y, int64_t y_stride)
+ALWAYS_INLINE void L(outputs)(enum lanes_kind kind, const struct opened *w, struct in_place place,
+                              const ROWS *x, int64_t n_block, int n_tok, int rows,
+                              struct wanted next, float *y, int64_t y_stride)
 {
     float out[4][LANE_OUTPUTS][LANES];
     for (int j = 0; j < 4; j++) { /* chain j has blocks 4 j..4 j + 3 of each step */
@@ -105,9 +106,12 @@ ALWAYS_INLINE void L(outputs)(bool mins, const struct opened *w, const ROWS *x, 
         TIMES(r, LANE_OUTPUTS) sum[r] = LV(setzero_ps)();
         for (int64_t first = 0; first + 4 * j < n_block; first += STEP_BLOCKS) {
             const struct opened *step = w + first / STEP_BLOCKS;
+            const uint8_t *codes[LANE_OUTPUTS];
+            rows_of_codes(kind, step, place, first, j, codes);
             for (int l = 0; l < 4 && first + 4 * j + l < n_block; l++) {
                 want_more(&next, 1);
-                L(add_block)(mins, step, x + first + 4 * j + l, j, l, sum);
+                L(add_block)(kind == LANES_MINS, step, codes, x + first + 4 * j + l, j, l, sum);
+                TIMES(r, LANE_OUTPUTS) codes[r] += 16;
             }
         }
         TIMES(r, LANE_OUTPUTS) LV(storeu_ps)(out[j][r], sum[r]);
@@ -118,19 +122,29 @@ ALWAYS_INLINE void L(outputs)(bool mins, const struct opened *w, const ROWS *x, 
         LF high = LV(add_ps)(LV(loadu_ps)(out[2][r]), LV(loadu_ps)(out[3][r]));
         LV(storeu_ps)(out[0][r], LV(add_ps)(low, high));
     }
-    for (int t = 0; t < n_tok && t < LANES; t++)
-        for (int r = 0; r < rows; r++)
-            y[t * y_stride + r] = out[0][r][t];
+    for (int t = 0; t < n_tok && t < LANES; t += 8)
+        store_eight(out[0][0] + t, LANES, n_tok - t, rows, y + t * y_stride, y_stride);
 }
 
-#define OUTPUTS(name, mins)                                                                        \
-    static void L(name)(const struct opened *w, const ROWS *x, int64_t n_block, int n_tok,         \
-                        int rows, struct wanted next, float *y, int64_t y_stride)                  \
+#define OUTPUTS(name, kind)                                                                        \
+    static void L(name)(const struct opened *w, struct in_place place, const ROWS *x,              \
+                        int64_t n_block, int n_tok, int rows, struct wanted next, float *y,        \
+                        int64_t y_stride)                                                          \
     {                                                                                              \
-        L(outputs)(mins, w, x, n_block, n_tok, rows, next, y, y_stride);                           \
+        L(outputs)(kind, w, place, x, n_block, n_tok, rows, next, y, y_stride);                    \
     }
-OUTPUTS(outputs_plain, false)
-OUTPUTS(outputs_mins, true)
+OUTPUTS(outputs_plain, LANES_PLAIN)
+OUTPUTS(outputs_mins, LANES_MINS)
+OUTPUTS(outputs_split, LANES_SPLIT)
+
+static void L(outputs_of)(enum lanes_kind kind, const struct opened *w, struct in_place place,
+                          const ROWS *x, int64_t n_block, int n_tok, int rows, struct wanted next,
+                          float *y, int64_t y_stride)
+{
+    (kind == LANES_SPLIT  ? L(outputs_split)
+     : kind == LANES_MINS ? L(outputs_mins)
+                          : L(outputs_plain))(w, place, x, n_block, n_tok, rows, next, y, y_stride);
+}
 
 #undef OUTPUTS
 #include "avx512_lanes_end.h"
