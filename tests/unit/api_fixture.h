@@ -6,6 +6,7 @@
 
 #include <graft/graft.h>
 
+#include "unit/must.h"
 #include "unit/random_model.h"
 
 struct fixture {
@@ -13,16 +14,6 @@ struct fixture {
     graft_runtime *runtime;
     graft_model *model;
 };
-
-#define MUST(call)                                                                                 \
-    do {                                                                                           \
-        graft_error must_error = {0}, *error = &must_error;                                        \
-        graft_status must_status = (call);                                                         \
-        if (must_status != GRAFT_OK) {                                                             \
-            fail_msg("%s: %s: %s (%s)", #call, graft_status_text(must_status), error->message,     \
-                     error->file);                                                                 \
-        }                                                                                          \
-    } while (0)
 
 static inline graft_runtime *open_runtime(int threads)
 {

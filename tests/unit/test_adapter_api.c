@@ -5,19 +5,10 @@
 
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_adapter.h"
+#include "unit/must.h"
 
 #include <math.h>
 #include <pthread.h>
-
-#define MUST(call)                                                                                 \
-    do {                                                                                           \
-        graft_error must_error = {0}, *error = &must_error;                                        \
-        graft_status must_status = (call);                                                         \
-        if (must_status != GRAFT_OK) {                                                             \
-            fail_msg("%s: %s: %s (%s)", #call, graft_status_text(must_status), error->message,     \
-                     error->file);                                                                 \
-        }                                                                                          \
-    } while (0)
 
 enum { N = 24, MORE = 8 };
 static const graft_token_id PROMPT[N] = {5,  17, 300, 42, 8,  77, 12, 90, 33,  4,  250, 61,

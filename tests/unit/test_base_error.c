@@ -66,13 +66,13 @@ static void messages_are_one_clean_line_of_whole_characters(void **state)
     error_set(&error, GRAFT_FORMAT, "key \"%s\"", "a\nb\x1b[31m\x7f");
     assert_string_equal(error.message, "key \"a b [31m \"");
     char text[600];
-    memset(text, 'x', sizeof(text));
+    memset(text, 'n', sizeof(text));
     memcpy(text + 510, "\xC3\xA9", 2); /* é across the end of the record */
     text[599] = '\0';
     error_set(&error, GRAFT_FORMAT, "%s", text);
     assert_int_equal(strlen(error.message), 510);
     error_set(&error, GRAFT_FORMAT, "again: %s", error.message); /* its own text as argument */
-    assert_int_equal(strncmp(error.message, "again: xxx", 10), 0);
+    assert_int_equal(strncmp(error.message, "again: nnn", 10), 0);
     memset(text, 'y', 599);
     error_at_file(&error, text);
     assert_int_equal(strlen(error.file), sizeof(error.file) - 1);

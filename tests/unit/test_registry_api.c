@@ -5,20 +5,11 @@
 
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_adapter.h"
+#include "unit/must.h"
 
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define MUST(call)                                                                                 \
-    do {                                                                                           \
-        graft_error must_error = {0}, *error = &must_error;                                        \
-        graft_status must_status = (call);                                                         \
-        if (must_status != GRAFT_OK) {                                                             \
-            fail_msg("%s: %s: %s (%s)", #call, graft_status_text(must_status), error->message,     \
-                     error->file);                                                                 \
-        }                                                                                          \
-    } while (0)
 
 enum { N = 12, STEPS = 6, VERSIONS = 3 };
 static const graft_token_id PROMPT[N] = {5, 17, 300, 42, 8, 77, 12, 90, 33, 4, 250, 61};
