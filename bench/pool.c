@@ -6,25 +6,13 @@
  * workers are asleep. Then two pools with a host thread each, once one after the other and once at the
  * same time, in turn. Figures are medians, and those of two pools ratios: they hold on a busy machine.
  */
-#include "base/base.h"
+#include "bench/bench.h"
 
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { SAMPLES = 11, N_POOLS = 2 };
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double v[SAMPLES])
-{
-    qsort(v, SAMPLES, sizeof *v, by_value);
-    return v[SAMPLES / 2];
-}
 
 static double seconds(clockid_t clock)
 {
@@ -79,7 +67,8 @@ static void bench_empty(struct pool *pool, double per_microsecond)
     printf(
         "an empty region: %.2f us after another, %.2f us after 15 us, %.1f us when the workers are "
         "asleep\n",
-        median(next), median(soon), median(asleep));
+        samples_median(next, SAMPLES), samples_median(soon, SAMPLES),
+        samples_median(asleep, SAMPLES));
 }
 
 /* ---- two pools ---------------------------------------------------------------------------- */
@@ -159,8 +148,9 @@ static void bench_two(struct pool *pools[N_POOLS], double per_microsecond, int l
         apart[i] = 100 * one.waste;
         at_once[i] = 100 * both.waste;
     }
-    printf("%6d us %6d us   %5.2f %10.2f   %7.0f %% %8.0f %%\n", length, gap, median(wall),
-           median(processor), median(apart), median(at_once));
+    printf("%6d us %6d us   %5.2f %10.2f   %7.0f %% %8.0f %%\n", length, gap,
+           samples_median(wall, SAMPLES), samples_median(processor, SAMPLES),
+           samples_median(apart, SAMPLES), samples_median(at_once, SAMPLES));
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
  * Prints the time to load, and MB/s (10^6 bytes) of encoding and decoding by processor time, best
  * and median of seven runs over the text repeated to 10 MB.
  */
+#include "bench/bench.h"
 #include "model/tokenizer/tokenizer.h"
 
 #include <time.h>
@@ -18,17 +19,11 @@ static double cpu_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void report(const char *what, double bytes, double seconds[RUNS])
 {
-    qsort(seconds, RUNS, sizeof *seconds, by_value);
+    double median = samples_median(seconds, RUNS); /* sorts */
     printf("%-8s %7.1f MB/s best, %7.1f median\n", what, bytes / 1e6 / seconds[0],
-           bytes / 1e6 / seconds[RUNS / 2]);
+           bytes / 1e6 / median);
 }
 
 static graft_status open_gguf(const char *path, struct tokenizer **out, graft_error *error)

@@ -18,4 +18,10 @@ graft_status bench_write(graft_runtime *runtime, const graft_bench_options *opti
                          const char *path, char **subject, graft_error *error);
 const char *bench_shapes(void);
 
+/* Figures of n samples, at least one; each sorts them, the least first. A percentile is one of the samples, the
+ * median of an even number the mean of two; spread: (most - least) / median. */
+double samples_median(double *values, int n);
+double samples_percentile(double *values, int n, int percent);
+double samples_spread(double *values, int n);
+
 #endif

@@ -148,9 +148,9 @@ struct bench_case {
 /* Warms every case up, samples them in turn, and gives the figures to the callback. */
 graft_status bench_measure(struct bench *b, const struct bench_case *cases, int n,
                            graft_error *error);
-/* "value" of samples that were taken elsewhere. */
+/* "value" of samples that were taken elsewhere; sorts them. */
 void bench_report(const struct bench *b, const char *name, const char *unit, enum bench_clock clock,
-                  const double *values, int n);
+                  double *values, int n);
 /* Samples to take of each case. */
 int bench_samples(const struct bench *b);
 graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,

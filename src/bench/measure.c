@@ -7,35 +7,10 @@
 #include "bench/bench_internal.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { SAMPLES_DEFAULT = 9, SAMPLES_LEAST = 3 };
 static const double CASE_SECONDS = 8; /* time for each case when the number of samples is ours */
 static const double LIMIT_PART = 0.1, LIMIT_SECONDS = 0.3;
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(const double *values, int n)
-{
-    double v[SAMPLES_MAX];
-    memcpy(v, values, (size_t)n * sizeof *v);
-    qsort(v, (size_t)n, sizeof *v, ascending);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
-static double spread(const double *values, int n)
-{
-    double least = values[0], most = values[0];
-    for (int i = 1; i < n; i++) {
-        least = fmin(least, values[i]);
-        most = fmax(most, values[i]);
-    }
-    return most > least ? (most - least) / median(values, n) : 0;
-}
 
 int bench_samples(const struct bench *b)
 {
@@ -69,12 +44,12 @@ static void give(const struct bench *b, graft_bench_result *r)
 }
 
 void bench_report(const struct bench *b, const char *name, const char *unit, enum bench_clock clock,
-                  const double *values, int n)
+                  double *values, int n)
 {
     give(b, &(graft_bench_result){.name = name,
                                   .unit = unit,
-                                  .value = median(values, n),
-                                  .spread = spread(values, n),
+                                  .value = samples_median(values, n),
+                                  .spread = samples_spread(values, n),
                                   .samples = n,
                                   .seconds = NAN,
                                   .clock = clock_name(clock),
@@ -169,24 +144,24 @@ static graft_status sample_all(const struct series *s, int *n_samples, graft_err
 static void report_case(const struct series *s, int index, int n_samples)
 {
     const struct bench_case *c = &s->cases[index];
-    const struct samples *v = &s->samples[index];
+    struct samples *v = &s->samples[index];
     bool compared = c->baseline >= 0;
-    give(
-        s->b,
-        &(graft_bench_result){
-            .name = c->name,
-            .unit = c->unit,
-            .value = median(v->value, n_samples),
-            .spread = spread(v->value, n_samples),
-            .samples = n_samples,
-            .seconds = median(v->seconds, n_samples),
-            .clock = clock_name(c->clock),
-            .limit = c->limit == LIMIT_READ ? "read bandwidth" : s->b->limits.peaks[c->limit]->name,
-            .limit_share = median(v->share, n_samples),
-            .baseline = compared ? s->cases[c->baseline].name : NULL,
-            .baseline_value = compared ? median(s->samples[c->baseline].value, n_samples) : NAN,
-            .ratio = compared ? median(v->ratio, n_samples) : NAN,
-            .checked = s->b->checked});
+    give(s->b, &(graft_bench_result){
+                   .name = c->name,
+                   .unit = c->unit,
+                   .value = samples_median(v->value, n_samples),
+                   .spread = samples_spread(v->value, n_samples),
+                   .samples = n_samples,
+                   .seconds = samples_median(v->seconds, n_samples),
+                   .clock = clock_name(c->clock),
+                   .limit = c->limit == LIMIT_READ ? "read bandwidth"
+                                                   : s->b->limits.peaks[c->limit]->name,
+                   .limit_share = samples_median(v->share, n_samples),
+                   .baseline = compared ? s->cases[c->baseline].name : NULL,
+                   .baseline_value =
+                       compared ? samples_median(s->samples[c->baseline].value, n_samples) : NAN,
+                   .ratio = compared ? samples_median(v->ratio, n_samples) : NAN,
+                   .checked = s->b->checked});
 }
 
 graft_status bench_measure(struct bench *b, const struct bench_case *cases, int n,

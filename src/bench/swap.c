@@ -85,19 +85,6 @@ static graft_status run_swaps(struct bench *b, struct swap *s, double *growth, g
     return status;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Sorts. */
-static double percentile(double *values, int n, int percent)
-{
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return values[(n - 1) * percent / 100];
-}
-
 static void report_one(const struct bench *b, const char *name, const char *unit, double value)
 {
     bench_report(b, name, unit, CLOCK_WALL, &value, 1);
@@ -105,12 +92,13 @@ static void report_one(const struct bench *b, const char *name, const char *unit
 
 static void report(const struct bench *b, struct swap *s, double growth)
 {
-    report_one(b, "swap, median", "µs", 1e6 * percentile(s->call, SWAPS, 50));
-    report_one(b, "swap, p99", "µs", 1e6 * percentile(s->call, SWAPS, PERCENT_MOST));
-    report_one(b, "plain step, median", "ms", 1e3 * percentile(s->plain, SWAPS, 50));
-    report_one(b, "plain step, p99", "ms", 1e3 * percentile(s->plain, SWAPS, PERCENT_MOST));
-    report_one(b, "step after a swap, median", "ms", 1e3 * percentile(s->after, SWAPS, 50));
-    report_one(b, "step after a swap, p99", "ms", 1e3 * percentile(s->after, SWAPS, PERCENT_MOST));
+    report_one(b, "swap, median", "µs", 1e6 * samples_percentile(s->call, SWAPS, 50));
+    report_one(b, "swap, p99", "µs", 1e6 * samples_percentile(s->call, SWAPS, PERCENT_MOST));
+    report_one(b, "plain step, median", "ms", 1e3 * samples_percentile(s->plain, SWAPS, 50));
+    report_one(b, "plain step, p99", "ms", 1e3 * samples_percentile(s->plain, SWAPS, PERCENT_MOST));
+    report_one(b, "step after a swap, median", "ms", 1e3 * samples_percentile(s->after, SWAPS, 50));
+    report_one(b, "step after a swap, p99", "ms",
+               1e3 * samples_percentile(s->after, SWAPS, PERCENT_MOST));
     report_one(b, "memory of 900 swaps", "MB", growth / 1e6);
 }
 
