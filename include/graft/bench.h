@@ -43,7 +43,7 @@ typedef struct graft_bench_options {
     graft_progress_fn progress;     /* NULL: none; units: the call's own */
     void *progress_user;
     /* adapters and swap: random adapters on all linears of the blocks, of this rank (default 16), with factors
-     * held as "bf16" (default), "int8" or "q4"; as DoRA (default false). */
+     * held as in graft_adapter_options (default "bf16"); as DoRA (default false). */
     int rank;
     const char *adapter_type;
     bool dora;

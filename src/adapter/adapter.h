@@ -25,6 +25,10 @@ struct adapter_options {
     double scale;
 };
 
+/* Sets what factors are held as by its name: bf16, int8 (or q8_0), q4 (or q4_0), f16, f32; NULL: as stored.
+ * INVALID_ARGUMENT lists them. */
+graft_status adapter_retype(struct adapter_options *options, const char *name, graft_error *error);
+
 /* One linear layer, or the embedding, that an adapter changes by factors. */
 struct adapter_target {
     int site;           /* −1: the embedding */

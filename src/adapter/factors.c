@@ -16,6 +16,26 @@ struct job {
     float *scratch;
 };
 
+graft_status adapter_retype(struct adapter_options *options, const char *name, graft_error *error)
+{
+    static const struct {
+        const char *name;
+        graft_type type;
+    } TYPES[] = {{"f32", GRAFT_TYPE_F32},   {"f16", GRAFT_TYPE_F16},   {"bf16", GRAFT_TYPE_BF16},
+                 {"int8", GRAFT_TYPE_Q8_0}, {"q8_0", GRAFT_TYPE_Q8_0}, {"q4", GRAFT_TYPE_Q4_0},
+                 {"q4_0", GRAFT_TYPE_Q4_0}};
+    for (size_t i = 0; name && i < ARRAY_LEN(TYPES); i++)
+        if (!strcmp(name, TYPES[i].name)) {
+            options->retype = true;
+            options->type = TYPES[i].type;
+            return GRAFT_OK;
+        }
+    if (!name)
+        return GRAFT_OK;
+    return error_set(error, GRAFT_INVALID_ARGUMENT,
+                     "factors cannot be held as \"%.40s\": one of bf16, int8, q4, f16, f32", name);
+}
+
 /* ---- values ------------------------------------------------------------------------------- */
 
 static struct matrix stored(const struct tensor_info *t)

@@ -9,28 +9,6 @@ void graft_adapter_options_init(graft_adapter_options *options, size_t struct_si
 
 /* ---- adapters ---- */
 
-graft_status adapter_type_read(const char *name, struct adapter_options *out, graft_error *error)
-{
-    static const struct {
-        const char *name;
-        graft_type type;
-    } TYPES[] = {{"f32", GRAFT_TYPE_F32},   {"f16", GRAFT_TYPE_F16},   {"bf16", GRAFT_TYPE_BF16},
-                 {"int8", GRAFT_TYPE_Q8_0}, {"q8_0", GRAFT_TYPE_Q8_0}, {"q4", GRAFT_TYPE_Q4_0},
-                 {"q4_0", GRAFT_TYPE_Q4_0}};
-    if (name == NULL) {
-        return GRAFT_OK;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(TYPES); i++) {
-        if (strcmp(name, TYPES[i].name) == 0) {
-            out->retype = true;
-            out->type = TYPES[i].type;
-            return GRAFT_OK;
-        }
-    }
-    return error_set(error, GRAFT_INVALID_ARGUMENT,
-                     "factors cannot be held as \"%s\": one of bf16, int8, q4, f16, f32", name);
-}
-
 graft_status graft_adapter_open(graft_model *model, const char *path,
                                 const graft_adapter_options *options, graft_adapter **out,
                                 graft_error *error)
@@ -44,7 +22,7 @@ graft_status graft_adapter_open(graft_model *model, const char *path,
     struct adapter *adapter;
     graft_status status = options_read(&o, sizeof o, options, error);
     if (status == GRAFT_OK) {
-        status = adapter_type_read(o.type, &inner, error);
+        status = adapter_retype(&inner, o.type, error);
     }
     inner.rescale = o.scale != 0;
     inner.scale = o.scale;
@@ -90,7 +68,7 @@ graft_status graft_adapter_describe(const graft_adapter *adapter, graft_adapter_
                                 .n_targets = n_targets,
                                 .n_dora = info->n_dora,
                                 .n_biased = info->n_biased};
-    digest_write(info->digest, out->digest);
+    hex_write(info->digest, sizeof info->digest, out->digest);
     return GRAFT_OK;
 }
 

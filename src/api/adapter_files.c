@@ -238,14 +238,12 @@ graft_status graft_adapter_quantize(graft_model *model, const char *in, const ch
     REQUIRE(out);
     REQUIRE(type);
     CHECK_RUNTIME(model->runtime);
-    graft_type blocks = strcmp(type, "int8") == 0 || strcmp(type, "q8_0") == 0 ? GRAFT_TYPE_Q8_0
-                        : strcmp(type, "q4") == 0 || strcmp(type, "q4_0") == 0 ? GRAFT_TYPE_Q4_0
-                                                                               : GRAFT_TYPE_COUNT;
-    if (blocks == GRAFT_TYPE_COUNT) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%.40s\": int8 or q4", type);
-    }
+    struct adapter_options held = {0};
     json_t *list = NULL;
-    graft_status status = adapter_quantize(model->model, in, out, blocks, &list, error);
+    graft_status status = adapter_retype(&held, type, error);
+    if (status == GRAFT_OK) {
+        status = adapter_quantize(model->model, in, out, held.type, &list, error);
+    }
     if (status == GRAFT_OK && errors != NULL) {
         status = dump(model->runtime, list, errors, error);
     }

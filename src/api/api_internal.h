@@ -52,18 +52,6 @@ struct mix *model_default_mix(const struct graft_model *model);
 
 /* Paths, weights and their number. */
 graft_status fuse_members_check(const graft_fuse_member *members, size_t n, graft_error *error);
-/* How factors are to be held, by its public name; NULL: as stored. */
-graft_status adapter_type_read(const char *name, struct adapter_options *out, graft_error *error);
-/* In hex. A list of ten thousand versions has as many. */
-static inline void digest_write(const uint8_t digest[32], char out[65])
-{
-    static const char DIGITS[] = "0123456789abcdef";
-    for (int i = 0; i < 32; i++) {
-        out[2 * i] = DIGITS[digest[i] >> 4];
-        out[2 * i + 1] = DIGITS[digest[i] & 15];
-    }
-    out[64] = '\0';
-}
 
 /* Leaves the function with INVALID_ARGUMENT when a pointer is NULL. */
 #define REQUIRE(pointer)                                                                           \

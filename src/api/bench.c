@@ -52,14 +52,10 @@ static graft_status check(const graft_bench_options *o, graft_error *error)
     if (o->rank < 1 || o->rank > RANK_LIMIT) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "rank must be from 1 to %d", RANK_LIMIT);
     }
-    if (o->adapter_type == NULL ||
-        (strcmp(o->adapter_type, "bf16") != 0 && strcmp(o->adapter_type, "int8") != 0 &&
-         strcmp(o->adapter_type, "q4") != 0)) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT,
-                         "factors of random adapters are held as bf16, int8 or q4");
+    graft_status status = adapter_retype(&(struct adapter_options){0}, o->adapter_type, error);
+    if (status == GRAFT_OK) {
+        status = check_list("contexts", o->contexts, o->n_contexts, 1, CONTEXT_LIMIT, error);
     }
-    graft_status status =
-        check_list("contexts", o->contexts, o->n_contexts, 1, CONTEXT_LIMIT, error);
     return status == GRAFT_OK ? check_list("rows", o->rows, o->n_rows, 1, ROWS_LIMIT, error)
                               : status;
 }
@@ -88,8 +84,9 @@ static graft_status read_options(graft_bench_options *o, const graft_bench_optio
 {
     *o = graft_bench_options_default();
     graft_status status = options_read(o, sizeof *o, given, error);
-    if (status == GRAFT_OK && (o->shape == NULL || o->type == NULL)) {
-        status = error_set(error, GRAFT_INVALID_ARGUMENT, "shape and type must not be NULL");
+    if (status == GRAFT_OK && (o->shape == NULL || o->type == NULL || o->adapter_type == NULL)) {
+        status = error_set(error, GRAFT_INVALID_ARGUMENT,
+                           "shape, type and adapter_type must not be NULL");
     }
     return status == GRAFT_OK ? check(o, error) : status;
 }

@@ -52,7 +52,7 @@ graft_status graft_registry_open(graft_runtime *runtime, graft_model *model,
                                            .mem = &runtime->mem,
                                            .budget = o.budget,
                                            .loader = adapter_loader(&r->versions)};
-    status = adapter_type_read(o.type, &r->versions.options, error);
+    status = adapter_retype(&r->versions.options, o.type, error);
     if (status == GRAFT_OK) {
         status = registry_open(&r->registry, &inner, error);
     }
@@ -82,7 +82,7 @@ static void give_id(const struct registry_version_id *id, graft_adapter_id *out)
     if (out != NULL) {
         memcpy(out->name, id->name, sizeof out->name);
         memcpy(out->version, id->version, sizeof out->version);
-        digest_write(id->digest, out->digest);
+        hex_write(id->digest, sizeof id->digest, out->digest);
         out->generation = id->generation;
     }
 }
@@ -331,7 +331,7 @@ static graft_registry_version version_of(const struct registry_version *v)
                                   .resident = v->resident,
                                   .holders = v->holders,
                                   .resident_bytes = v->resident_bytes};
-    digest_write(v->digest, out.digest);
+    hex_write(v->digest, sizeof v->digest, out.digest);
     return out;
 }
 

@@ -146,6 +146,12 @@ graft_status file_write_atomic(struct mem *mem, const char *path, const void *by
 /* Flushes which names a folder has: what was made, renamed or removed in it. */
 graft_status folder_sync(const char *folder, graft_error *error);
 
+/* A new folder NAME-XXXXXX under $TMPDIR or /tmp, the user's alone. *path is the caller's, as is removing it. */
+graft_status folder_temporary(struct mem *mem, const char *name, char **path, graft_error *error);
+/* Removes a folder and the files and links in it, or what else has that name, which is one for openat(at, …).
+ * Folders in it stay, and then so does it. */
+void folder_remove(int at, const char *name);
+
 /* A folder that appears whole: files go into `work`, which commit renames to the target. That may exist as
  * an empty folder; IO when there is something in it. Abort (also after a commit, which it does not undo)
  * removes what was written. */
@@ -229,6 +235,10 @@ double rng_uniform(struct rng *rng); /* [0, 1), 53 bits */
 
 uint64_t hash_bytes(const void *bytes, size_t size, uint64_t seed); /* for tables; not for files */
 graft_status sha256(const void *bytes, size_t size, uint8_t out[32], graft_error *error);
+/* Two small letters or digits for each byte, and a NUL: text is [2 size + 1]. */
+void hex_write(const uint8_t *bytes, size_t size, char *text);
+/* The other way round; false, *bytes being anything, unless the text is 2 size such characters. */
+bool hex_read(const char *text, uint8_t *bytes, size_t size);
 
 /* ---- UTF-8 -------------------------------------------------------------------------------- */
 

@@ -24,18 +24,6 @@ static bool is_free(const char *path)
     return empty;
 }
 
-static void remove_folder(const char *path)
-{
-    DIR *dir = opendir(path);
-    if (!dir)
-        return;
-    for (struct dirent *e; (e = readdir(dir)) != NULL;)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-            unlinkat(dirfd(dir), e->d_name, 0);
-    closedir(dir);
-    rmdir(path);
-}
-
 graft_status folder_writer_open(struct folder_writer *w, const char *path, graft_error *error)
 {
     size_t length = strlen(path);
@@ -79,6 +67,6 @@ graft_status folder_writer_commit(struct folder_writer *w, graft_error *error)
 void folder_writer_abort(struct folder_writer *w)
 {
     if (w->open)
-        remove_folder(w->work);
+        folder_remove(AT_FDCWD, w->work);
     w->open = false;
 }

@@ -7,7 +7,7 @@
 #include "model/arch/arch.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -77,38 +77,15 @@ static graft_status open_memory_file(struct bench *b, const struct shape *shape,
 static graft_status open_folder(struct bench *b, const struct shape *shape, const char *file,
                                 graft_error *error)
 {
-    const char *temporary = getenv("TMPDIR");
-    b->folder =
-        path_join(b->mem, temporary && temporary[0] ? temporary : "/tmp", "graft-bench-XXXXXX");
-    if (!b->folder)
-        return no_memory(error);
-    if (!mkdtemp(b->folder)) {
-        graft_status status = error_set(error, GRAFT_IO, "cannot make the folder %s", b->folder);
-        mem_free(b->mem, b->folder);
-        b->folder = NULL;
+    graft_status status = folder_temporary(b->mem, "graft-bench", &b->folder, error);
+    if (status != GRAFT_OK)
         return status;
-    }
     char *link = path_join(b->mem, b->folder, "model.safetensors");
-    graft_status status =
-        link ? put_config(b->mem, b->options, shape, b->folder, error) : no_memory(error);
+    status = link ? put_config(b->mem, b->options, shape, b->folder, error) : no_memory(error);
     if (status == GRAFT_OK && symlink(file, link) != 0)
         status = error_set(error, GRAFT_IO, "cannot make the link %s", link);
     mem_free(b->mem, link);
     return status;
-}
-
-static void remove_folder(struct bench *b)
-{
-    static const char *const NAMES[] = {"model.safetensors", "config.json"};
-    for (size_t i = 0; i < ARRAY_LEN(NAMES) && b->folder; i++) {
-        char *path = path_join(b->mem, b->folder, NAMES[i]);
-        if (path)
-            unlink(path);
-        mem_free(b->mem, path);
-    }
-    if (b->folder)
-        rmdir(b->folder);
-    mem_free(b->mem, b->folder);
 }
 
 static graft_status open_random(struct bench *b, graft_error *error)
@@ -179,7 +156,9 @@ static void close_all(struct bench *b)
     model_close(&b->model);
     limits_close(&b->limits);
     mem_free(b->mem, b->path);
-    remove_folder(b);
+    if (b->folder)
+        folder_remove(AT_FDCWD, b->folder);
+    mem_free(b->mem, b->folder);
     if (b->memory_file >= 0)
         close(b->memory_file);
 }

@@ -4,31 +4,22 @@
  * at once, since adapters are copied.
  */
 #include "bench/bench_internal.h"
+#include "model/arch/arch.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <fcntl.h>
 
 enum { NAME_SIZE = 112, PARTS = 3 };
 static const char WEIGHTS[] = "adapter_model.safetensors", CONFIG[] = "adapter_config.json";
 
-static const char *const MODULES[LINEAR_COUNT] = {
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-    "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
-
 struct synth_adapter synth_adapter_of(const graft_bench_options *options)
 {
-    static const struct {
-        const char *name;
-        graft_type type;
-    } TYPES[] = {{"bf16", GRAFT_TYPE_BF16}, {"int8", GRAFT_TYPE_Q8_0}, {"q4", GRAFT_TYPE_Q4_0}};
-    struct synth_adapter how = {.rank = options->rank, .dora = options->dora, .seed = 1};
-    for (size_t i = 0; options->adapter_type && i < ARRAY_LEN(TYPES); i++)
-        if (!strcmp(options->adapter_type, TYPES[i].name)) {
-            how.retype = true;
-            how.type = TYPES[i].type;
-        }
-    return how;
+    struct adapter_options held = {0};
+    (void)adapter_retype(&held, options->adapter_type, NULL); /* api/ has refused what is no name */
+    return (struct synth_adapter){.rank = options->rank,
+                                  .dora = options->dora,
+                                  .retype = held.retype,
+                                  .type = held.type,
+                                  .seed = 1};
 }
 
 struct plan {
@@ -42,8 +33,10 @@ struct plan {
 static void declare(struct plan *p, int layer, int id, const char *part, graft_type type,
                     int64_t rows, int64_t columns)
 {
-    snprintf(p->names[p->n], NAME_SIZE, "base_model.model.model.layers.%d.%s.%s", layer,
-             MODULES[id], part);
+    char module[NAME_SIZE / 2];
+    (void)arch_module(p->b->model->config.arch, NAMING_HF, SLOT_LINEAR + id, layer, module,
+                      sizeof module);
+    snprintf(p->names[p->n], NAME_SIZE, "base_model.model.%s.%s", module, part);
     struct tensor_decl *d = &p->decls[p->n];
     *d = (struct tensor_decl){.name = p->names[p->n], .type = type, .n_dims = columns ? 2 : 1};
     d->shape[0] = rows;
@@ -107,13 +100,11 @@ static graft_status write_weights(struct plan *p, const char *path, graft_error 
 
 static graft_status write_config(const struct plan *p, const char *path, graft_error *error)
 {
-    char text[512];
+    char text[256];
     int size =
         snprintf(text, sizeof text,
                  "{\"peft_type\": \"LORA\", \"task_type\": \"CAUSAL_LM\", \"r\": %d, "
-                 "\"lora_alpha\": %d, \"use_dora\": %s, \"target_modules\": [\"q_proj\", "
-                 "\"k_proj\", \"v_proj\", \"o_proj\", \"gate_proj\", \"up_proj\", "
-                 "\"down_proj\"]}\n",
+                 "\"lora_alpha\": %d, \"use_dora\": %s, \"target_modules\": \"all-linear\"}\n",
                  p->adapter->rank, 2 * p->adapter->rank, p->adapter->dora ? "true" : "false");
     return file_write_atomic(p->b->mem, path, text, (size_t)size, error);
 }
@@ -144,18 +135,11 @@ static graft_status write_files(struct plan *p, const char *folder, graft_error 
 graft_status synth_adapter_write(struct bench *b, const struct synth_adapter *adapter,
                                  char **folder, graft_error *error)
 {
-    const char *temporary = getenv("TMPDIR");
     struct plan plan = {.b = b, .adapter = adapter};
-    char *path =
-        path_join(b->mem, temporary && temporary[0] ? temporary : "/tmp", "graft-adapter-XXXXXX");
-    if (!path || !mkdtemp(path)) {
-        graft_status status = error_set(error, GRAFT_IO, "cannot make the folder %s: %s",
-                                        path ? path : "", strerror(errno));
-        mem_free(b->mem, path);
-        return status;
-    }
-    graft_status status = write_files(&plan, path, error);
-    *folder = path;
+    *folder = NULL;
+    graft_status status = folder_temporary(b->mem, "graft-adapter", folder, error);
+    if (status == GRAFT_OK)
+        status = write_files(&plan, *folder, error);
     if (status != GRAFT_OK)
         synth_adapter_remove(b, folder);
     return status;
@@ -163,15 +147,8 @@ graft_status synth_adapter_write(struct bench *b, const struct synth_adapter *ad
 
 void synth_adapter_remove(struct bench *b, char **folder)
 {
-    static const char *const NAMES[] = {WEIGHTS, CONFIG};
-    for (size_t i = 0; i < ARRAY_LEN(NAMES) && *folder; i++) {
-        char *path = path_join(b->mem, *folder, NAMES[i]);
-        if (path)
-            unlink(path);
-        mem_free(b->mem, path);
-    }
     if (*folder)
-        rmdir(*folder);
+        folder_remove(AT_FDCWD, *folder);
     mem_free(b->mem, *folder);
     *folder = NULL;
 }

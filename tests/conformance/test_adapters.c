@@ -147,8 +147,7 @@ static void the_generated_adapters_are_the_references_byte_for_byte(void **state
             continue;
         assert_int_equal(file_read(NULL, at(name), 1 << 28, &bytes, &size, NULL), GRAFT_OK);
         assert_int_equal(sha256(bytes, size, digest, NULL), GRAFT_OK);
-        for (int i = 0; i < 32; i++)
-            snprintf(found + 2 * i, 3, "%02x", digest[i]);
+        hex_write(digest, sizeof(digest), found);
         if (strcmp(found, sum) != 0)
             fail_msg("%s: SHA-256 %s, expected %s", name, found, sum);
         mem_free(NULL, bytes);

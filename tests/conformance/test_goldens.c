@@ -110,8 +110,7 @@ static void the_generated_models_are_the_references_byte_for_byte(void **state)
         uint8_t digest[32];
         assert_int_equal(file_read(NULL, path, 1 << 28, &bytes, &size, NULL), GRAFT_OK);
         assert_int_equal(sha256(bytes, size, digest, NULL), GRAFT_OK);
-        for (int i = 0; i < 32; i++)
-            snprintf(found + 2 * i, 3, "%02x", digest[i]);
+        hex_write(digest, sizeof(digest), found);
         assert_string_equal(found, sum);
         mem_free(NULL, bytes);
     }

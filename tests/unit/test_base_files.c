@@ -366,6 +366,41 @@ static void a_file_without_folder_is_written_here(void **state)
     assert_int_equal(scratch_close(&s), 1);
 }
 
+static void a_temporary_folder_goes_with_its_files_and_follows_no_link(void **state)
+{
+    (void)state;
+    struct scratch s;
+    char *folder = NULL, *again = NULL;
+    graft_error error;
+    scratch_open(&s);
+    put(scratch_path(&s, "kept"), "outside");
+    assert_int_equal(setenv("TMPDIR", s.folder, 1), 0);
+    assert_int_equal(folder_temporary(NULL, "some", &folder, &error), GRAFT_OK);
+    assert_int_equal(folder_temporary(NULL, "some", &again, &error), GRAFT_OK);
+    assert_string_not_equal(folder, again);
+    assert_int_equal(strncmp(folder, scratch_path(&s, "some-"), strlen(s.path)), 0);
+    char *link = path_join(NULL, folder, "link"), *file = path_join(NULL, folder, "file");
+    assert_int_equal(symlink(s.folder, link), 0);
+    put(file, "inside");
+    folder_remove(AT_FDCWD, folder);
+    assert_false(path_exists(folder));
+    assert_holds(scratch_path(&s, "kept"), "outside");
+    assert_int_equal(symlink(s.folder, folder), 0); /* a link in a folder's place goes alone */
+    folder_remove(AT_FDCWD, folder);
+    assert_holds(scratch_path(&s, "kept"), "outside");
+    folder_remove(AT_FDCWD, again);
+    assert_int_equal(setenv("TMPDIR", scratch_path(&s, "absent"), 1), 0);
+    mem_free(NULL, folder);
+    folder = NULL;
+    assert_int_equal(folder_temporary(NULL, "some", &folder, &error), GRAFT_NOT_FOUND);
+    assert_null(folder);
+    assert_int_equal(unsetenv("TMPDIR"), 0);
+    mem_free(NULL, again);
+    mem_free(NULL, link);
+    mem_free(NULL, file);
+    assert_int_equal(scratch_close(&s), 1);
+}
+
 static void paths_join_and_split(void **state)
 {
     (void)state;
@@ -402,6 +437,7 @@ int main(void)
         cmocka_unit_test(writing_reports_missing_memory),
         cmocka_unit_test(a_link_stays_a_link_and_its_target_is_replaced),
         cmocka_unit_test(a_file_without_folder_is_written_here),
+        cmocka_unit_test(a_temporary_folder_goes_with_its_files_and_follows_no_link),
         cmocka_unit_test(paths_join_and_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

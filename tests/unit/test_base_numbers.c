@@ -72,6 +72,22 @@ static void hashes_depend_on_every_byte_the_length_and_the_seed(void **state)
     }
 }
 
+static void hex_is_written_and_read_back_and_nothing_else_is(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[] = {0x00, 0x9a, 0xff, 0x10};
+    static const char *const wrong[] = {"",         "009aff1",  "009aff100",
+                                        "009AFF10", "009aff1g", "009aff1 "};
+    char text[2 * sizeof(bytes) + 1];
+    uint8_t back[sizeof(bytes)];
+    hex_write(bytes, sizeof(bytes), text);
+    assert_string_equal(text, "009aff10");
+    assert_true(hex_read(text, back, sizeof(back)));
+    assert_memory_equal(back, bytes, sizeof(bytes));
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+        assert_false(hex_read(wrong[i], back, sizeof(back)));
+}
+
 static void sha256_equals_the_standard(void **state)
 {
     (void)state;
@@ -163,6 +179,7 @@ int main(void)
         cmocka_unit_test(uniform_draws_fill_the_unit_interval),
         cmocka_unit_test(hashes_depend_on_every_byte_the_length_and_the_seed),
         cmocka_unit_test(sha256_equals_the_standard),
+        cmocka_unit_test(hex_is_written_and_read_back_and_nothing_else_is),
         cmocka_unit_test(every_half_survives_the_way_to_float_and_back),
         cmocka_unit_test(floats_round_to_the_nearest_half_ties_to_even),
         cmocka_unit_test(floats_round_to_the_nearest_bfloat),

@@ -444,8 +444,7 @@ static void only_files_that_adapters_are_made_of_are_copied(void **state)
     assert_int_equal(registry_add(f.registry, path, NULL, REGISTRY_ADD, &id, NULL), GRAFT_OK);
     char object[256];
     int n = snprintf(object, sizeof(object), "%s/registry/objects/", f.home);
-    for (int i = 0; i < 32; i++)
-        n += snprintf(object + n, sizeof(object) - (size_t)n, "%02x", id.digest[i]);
+    hex_write(id.digest, sizeof(id.digest), object + n);
     int files = 0;
     DIR *dir = opendir(object);
     assert_non_null(dir);
@@ -472,8 +471,8 @@ static void verify_finds_files_that_were_changed_and_adding_again_heals_them(voi
     assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_OK);
     assert_int_equal(registry_resolve(f.registry, "a", &id, NULL), GRAFT_OK);
     int n = snprintf(path, sizeof(path), "%s/registry/objects/", f.home);
-    for (int i = 0; i < 32; i++)
-        n += snprintf(path + n, sizeof(path) - (size_t)n, "%02x", id.digest[i]);
+    hex_write(id.digest, sizeof(id.digest), path + n);
+    n += 2 * (int)sizeof(id.digest);
     snprintf(path + n, sizeof(path) - (size_t)n, "/adapter_config.json");
     assert_int_equal(file_write_atomic(NULL, path, "two", 3, NULL), GRAFT_OK);
     assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_FORMAT);

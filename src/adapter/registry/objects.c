@@ -13,48 +13,11 @@
 
 enum { FILES_MAX = 256 };
 
-void store_remove_folder(int at, const char *name)
-{
-    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!dir) {
-        if (fd >= 0)
-            close(fd);
-        unlinkat(at, name, 0);
-        return;
-    }
-    for (struct dirent *entry; (entry = readdir(dir));)
-        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
-            unlinkat(dirfd(dir), entry->d_name, 0);
-    closedir(dir);
-    unlinkat(at, name, AT_REMOVEDIR);
-}
-
-static void to_hex(const uint8_t digest[32], char out[65])
-{
-    for (int i = 0; i < 32; i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
-}
-
-static bool from_hex(const char *text, uint8_t digest[32])
-{
-    static const char DIGITS[] = "0123456789abcdef";
-    if (strlen(text) != 64)
-        return false;
-    for (int i = 0; i < 32; i++) {
-        const char *high = strchr(DIGITS, text[2 * i]), *low = strchr(DIGITS, text[2 * i + 1]);
-        if (!high || !low)
-            return false;
-        digest[i] = (uint8_t)((high - DIGITS) << 4 | (low - DIGITS));
-    }
-    return true;
-}
-
 char *store_object_path(const struct store *store, const uint8_t digest[32], const char *file)
 {
     char hex[65];
     struct buf path;
-    to_hex(digest, hex);
+    hex_write(digest, 32, hex);
     buf_init(&path, store->mem, SIZE_MAX);
     buf_printf(&path, "%s/%s%s%s", store->objects, hex, file[0] ? "/" : "", file);
     char *taken = buf_take(&path, NULL);
@@ -134,7 +97,7 @@ static graft_status digest_file(const struct store *store, const char *folder, c
     if (status == GRAFT_OK)
         status = sha256(map.data, map.size, sum, error);
     if (status == GRAFT_OK) {
-        to_hex(sum, hex);
+        hex_write(sum, sizeof sum, hex);
         *bytes += map.size;
         if (!buf_printf(list, "%s %s\n", hex, name))
             status = store_no_memory(error);
@@ -252,9 +215,9 @@ static graft_status settle(const struct store *store, const char *folder, const 
         return store_no_memory(error);
     if (path_is_dir(object) && store_digest(store, object, there, &bytes, NULL) == GRAFT_OK &&
         !memcmp(there, digest, sizeof(there))) {
-        store_remove_folder(AT_FDCWD, folder);
+        folder_remove(AT_FDCWD, folder);
     } else {
-        store_remove_folder(AT_FDCWD, object); /* damaged, or not there */
+        folder_remove(AT_FDCWD, object); /* damaged, or not there */
         if (rename(folder, object) != 0)
             status = store_failed(error, "rename", folder);
     }
@@ -282,7 +245,7 @@ graft_status store_add(const struct store *store, const char *path, struct arena
     if (status == GRAFT_OK)
         *file = single;
     else if (folder)
-        store_remove_folder(AT_FDCWD, folder);
+        folder_remove(AT_FDCWD, folder);
     mem_free(store->mem, folder);
     return status;
 }
@@ -318,8 +281,9 @@ graft_status store_sweep(const struct store *store, const struct index_view *vie
         status = store_failed(error, "open the folder", store->objects);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
         uint8_t digest[32];
-        if (from_hex(entry->d_name, digest) && str_map_get(&used, (const char *)digest, 32) < 0)
-            store_remove_folder(dirfd(dir), entry->d_name);
+        if (hex_read(entry->d_name, digest, sizeof digest) &&
+            str_map_get(&used, (const char *)digest, 32) < 0)
+            folder_remove(dirfd(dir), entry->d_name);
     }
     if (dir)
         closedir(dir);

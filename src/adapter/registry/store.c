@@ -179,7 +179,7 @@ static void clear_remains(const struct store *store)
     dir = opendir(store->incoming);
     for (struct dirent *entry; dir && (entry = readdir(dir));)
         if (entry->d_name[0] != '.')
-            store_remove_folder(dirfd(dir), entry->d_name);
+            folder_remove(dirfd(dir), entry->d_name);
     if (dir)
         closedir(dir);
 }

@@ -9,7 +9,5 @@
 graft_status store_no_memory(graft_error *error);
 /* "cannot VERB: reason of errno", with the file named. NOT_FOUND or IO. */
 graft_status store_failed(graft_error *error, const char *verb, const char *path);
-/* A folder of files; what is in folders within it stays, and then so does the folder. */
-void store_remove_folder(int at, const char *name);
 
 #endif

@@ -134,8 +134,7 @@ static void tell_adapter(json_t **json, const struct adapter *adapter)
 {
     const struct adapter_info *info = adapter_info(adapter);
     char digest[2 * sizeof info->digest + 1];
-    for (size_t i = 0; i < sizeof info->digest; i++)
-        snprintf(digest + 2 * i, 3, "%02x", info->digest[i]);
+    hex_write(info->digest, sizeof info->digest, digest);
     json_put(json, "digest", json_string(digest));
     json_put(json, "memory", json_integer((json_int_t)info->bytes));
 }

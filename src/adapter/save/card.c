@@ -22,9 +22,9 @@ static graft_status hash_text(const void *bytes, size_t size, char out[FINGERPRI
 {
     uint8_t hash[32];
     graft_status status = sha256(bytes, size, hash, error);
-    size_t used = (size_t)snprintf(out, FINGERPRINT_SIZE, "sha256:");
-    for (size_t i = 0; i < sizeof hash && status == GRAFT_OK; i++)
-        used += (size_t)snprintf(out + used, FINGERPRINT_SIZE - used, "%02x", hash[i]);
+    int used = snprintf(out, FINGERPRINT_SIZE, "sha256:");
+    if (status == GRAFT_OK)
+        hex_write(hash, sizeof hash, out + used);
     return status;
 }
 
