@@ -65,6 +65,12 @@ typedef struct graft_adapter_id {
 GRAFT_API graft_status graft_registry_resolve(graft_registry *registry, const char *address,
                                               graft_adapter_id *out, graft_error *error);
 
+/* Where the files of what an address means lie, for whatever takes adapters by their paths (graft_adapter_open, graft_fuse,
+ * graft_adapter_convert, …): a folder, or the one file that was added. They never change, and go when the version is
+ * removed, by whichever process. *path: release it with graft_free. `id` may be NULL. */
+GRAFT_API graft_status graft_registry_locate(graft_registry *registry, const char *address,
+                                             char **path, graft_adapter_id *id, graft_error *error);
+
 /* Resolves, opens the version if it is not in memory, and gives a handle of it, to be closed with
  * graft_adapter_close. The version counts as held, so that it can neither be evicted nor removed, until the handle and
  * every mix, session and model that it was applied to have let it go. Every call gives a handle of its own; two

@@ -106,6 +106,19 @@ graft_status graft_registry_resolve(graft_registry *registry, const char *addres
     return status;
 }
 
+graft_status graft_registry_locate(graft_registry *registry, const char *address, char **path,
+                                   graft_adapter_id *id, graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    REQUIRE(path);
+    struct registry_version_id found;
+    graft_status status = registry_locate(registry->registry, address, path, &found, error);
+    if (status == GRAFT_OK) {
+        give_id(&found, id);
+    }
+    return status;
+}
+
 static graft_status need_model(const graft_registry *registry, graft_error *error)
 {
     return registry->versions.model != NULL

@@ -79,6 +79,49 @@ int verb_adapter(int argc, char **argv)
 
 /* ---- shared ---- */
 
+static error_t parse_subject(int key, char *arg, struct argp_state *state)
+{
+    struct cli_subject *s = state->input;
+    switch (key) {
+    case ARGP_KEY_ARG:
+        if (s->name != NULL) {
+            argp_error(state, "one adapter, not \"%s\" too", arg);
+        }
+        s->name = cli_parse_name(state, "ADAPTER", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (s->name == NULL) {
+            argp_error(state, "which adapter? give its directory or file, or NAME[@VERSION]");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+const struct argp cli_subject_argp = {.parser = parse_subject};
+
+int cli_open_subject(const struct cli_common *common, bool with_model, double scale,
+                     struct cli_subject *subject, struct cli_session *out)
+{
+    *out = (struct cli_session){0};
+    int status = with_model ? cli_open_model(common, out) : cli_open_runtime(common, &out->runtime);
+    if (status == CLI_OK) {
+        status =
+            cli_locate_adapter(out->runtime, subject->name, scale, &subject->path, &subject->id);
+    }
+    if (status != CLI_OK) {
+        cli_close_subject(subject, out);
+    }
+    return status;
+}
+
+void cli_close_subject(struct cli_subject *subject, struct cli_session *s)
+{
+    mem_free(NULL, subject->path);
+    subject->path = NULL;
+    cli_close(s);
+}
+
 void cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT])
 {
     static const char *const units[] = {"bytes", "KB", "MB", "GB"};

@@ -20,6 +20,19 @@ int verb_adapter_pin(int argc, char **argv);
 int verb_adapter_unpin(int argc, char **argv);
 int verb_adapter_remove(int argc, char **argv);
 
+/* The one adapter that a verb is about: an argp child whose input is this. Before cli_common_argp. */
+struct cli_subject {
+    const char *name; /* as typed */
+    char *path;       /* once it is located; mem_free */
+    graft_adapter_id id;
+};
+extern const struct argp cli_subject_argp;
+/* The model (without `with_model` the runtime alone) and where the adapter is. On failure nothing is open. `scale` as
+ * in cli_locate_adapter. */
+int cli_open_subject(const struct cli_common *common, bool with_model, double scale,
+                     struct cli_subject *subject, struct cli_session *out);
+void cli_close_subject(struct cli_subject *subject, struct cli_session *s);
+
 /* The registry of the home, without a model. */
 struct cli_store {
     graft_runtime *runtime;

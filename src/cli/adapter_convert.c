@@ -5,7 +5,9 @@ enum { KEY_TYPE = 0x400, KEY_FORMAT, KEY_SCALE };
 
 struct convert_args {
     struct cli_common common;
-    const char *in, *out, *type, *format;
+    struct cli_subject in;
+    struct cli_output out;
+    const char *type, *format;
     double scale;
 };
 
@@ -14,10 +16,9 @@ static error_t parse_convert(int key, char *arg, struct argp_state *state)
     struct convert_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->common;
-        return 0;
-    case 'o':
-        a->out = cli_parse_name(state, "--output", arg);
+        state->child_inputs[0] = &a->in;
+        state->child_inputs[1] = &a->out;
+        state->child_inputs[2] = &a->common;
         return 0;
     case KEY_TYPE:
         if (strcmp(arg, "f32") != 0 && strcmp(arg, "f16") != 0 && strcmp(arg, "bf16") != 0) {
@@ -34,27 +35,12 @@ static error_t parse_convert(int key, char *arg, struct argp_state *state)
     case KEY_SCALE:
         a->scale = cli_parse_number(state, "--adapter-scale", arg, -1e6, 1e6);
         return 0;
-    case ARGP_KEY_ARG:
-        if (a->in != NULL) {
-            argp_error(state, "one adapter, not \"%s\" too", arg);
-        }
-        a->in = cli_parse_name(state, "ADAPTER", arg);
-        return 0;
-    case ARGP_KEY_END:
-        if (a->in == NULL) {
-            argp_error(state, "which adapter? give its directory or file");
-        }
-        if (a->out == NULL) {
-            argp_error(state, "where to? give -o DIR or -o FILE.gguf");
-        }
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
 static const struct argp_option convert_options[] = {
-    {"output", 'o', "OUT", 0, "Directory (peft, mlx) or file (gguf) to write", 1},
     {"format", KEY_FORMAT, "F", 0, "peft, mlx or gguf; default: gguf when OUT ends so, else peft",
      1},
     {"type", KEY_TYPE, "TYPE", 0,
@@ -62,7 +48,10 @@ static const struct argp_option convert_options[] = {
     {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 1},
     {0},
 };
-static const struct argp_child convert_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child convert_children[] = {{&cli_subject_argp, 0, NULL, 0},
+                                                     {&cli_output_argp, 0, NULL, 0},
+                                                     {&cli_common_argp, 0, NULL, 0},
+                                                     {0}};
 static const struct argp convert_argp = {
     .options = convert_options,
     .parser = parse_convert,
@@ -73,7 +62,8 @@ static const struct argp convert_argp = {
         "other format's rule gives the same ones. What it cannot hold is an error.\v"
         "Examples:\n"
         "  graft adapter convert my-coder -o my-coder.gguf --type f16\n"
-        "  graft adapter convert my-coder -o my-coder-mlx --format mlx\n"};
+        "  graft adapter convert my-coder -o my-coder-mlx --format mlx\n"
+        "  graft adapter convert coder@1.0.0 -o coder.gguf\n"};
 
 static bool ends_in_gguf(const char *path)
 {
@@ -87,9 +77,9 @@ int verb_adapter_convert(int argc, char **argv)
     argp_parse(&convert_argp, argc, argv, 0, NULL, &args);
     static const char *const formats[] = {"peft", "mlx", "gguf"};
     graft_adapter_convert_options options = graft_adapter_convert_options_default();
-    const char *format = args.format != NULL      ? args.format
-                         : ends_in_gguf(args.out) ? "gguf"
-                                                  : "peft";
+    const char *format = args.format != NULL           ? args.format
+                         : ends_in_gguf(args.out.path) ? "gguf"
+                                                       : "peft";
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
         if (strcmp(formats[i], format) == 0) {
             options.format = (graft_adapter_format)i;
@@ -97,18 +87,19 @@ int verb_adapter_convert(int argc, char **argv)
     }
     options.type = args.type;
     options.scale = args.scale;
-    struct cli_session s = {0};
-    int status = cli_open_model(&args.common, &s);
+    struct cli_session s;
+    int status = cli_open_subject(&args.common, true, args.scale, &args.in, &s);
     if (status != CLI_OK) {
         return status;
     }
     graft_error error = {0};
-    if (graft_adapter_convert(s.model, args.in, args.out, &options, &error) != GRAFT_OK) {
+    if (graft_adapter_convert(s.model, args.in.path, args.out.path, &options, &error) != GRAFT_OK) {
         status = cli_fail(&error);
     } else if (args.common.json) {
-        status = cli_print_json(json_pack(
-            "{s:o, s:s}", "output", cli_json_text(args.out, strlen(args.out)), "format", format));
+        status = cli_print_json(json_pack("{s:o, s:s}", "output",
+                                          cli_json_text(args.out.path, strlen(args.out.path)),
+                                          "format", format));
     }
-    cli_close(&s);
+    cli_close_subject(&args.in, &s);
     return status;
 }

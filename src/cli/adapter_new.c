@@ -30,7 +30,8 @@ struct words {
 struct new_args {
     struct cli_common common;
     bool list;
-    const char *preset, *out;
+    struct cli_output out;
+    const char *preset;
     int64_t rank;          /* -1: not given */
     double alpha, dropout; /* NaN: not given */
     uint64_t seed;
@@ -86,10 +87,8 @@ static error_t parse_new(int key, char *arg, struct argp_state *state)
     struct new_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->common;
-        return 0;
-    case 'o':
-        a->out = cli_parse_name(state, "--output", arg);
+        state->child_inputs[0] = &a->out;
+        state->child_inputs[1] = &a->common;
         return 0;
     case 's':
         a->seed = (uint64_t)cli_parse_int(state, "--seed", arg, 0, INT64_MAX);
@@ -98,7 +97,7 @@ static error_t parse_new(int key, char *arg, struct argp_state *state)
         a->preset = arg;
         return 0;
     case KEY_PRESETS:
-        a->list = true;
+        a->list = a->out.optional = true;
         return 0;
     case KEY_RANK:
         a->rank = cli_parse_int(state, "--rank", arg, 1, 65536);
@@ -118,18 +117,12 @@ static error_t parse_new(int key, char *arg, struct argp_state *state)
     case KEY_TYPE:
         a->type = arg;
         return 0;
-    case ARGP_KEY_END:
-        if (a->out == NULL && !a->list) {
-            argp_error(state, "where to? give -o DIR");
-        }
-        return 0;
     default:
         return parse_card(key, arg, state);
     }
 }
 
 static const struct argp_option new_options[] = {
-    {"output", 'o', "DIR", 0, "Directory to write; absent or empty", 1},
     {"preset", KEY_PRESET, "NAME", 0,
      "coder, researcher, security, architect or reviewer; what is given beside it goes first", 1},
     {"presets", KEY_PRESETS, NULL, 0, "List the presets and end", 1},
@@ -150,7 +143,8 @@ static const struct argp_option new_options[] = {
      2},
     {0},
 };
-static const struct argp_child new_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child new_children[] = {
+    {&cli_output_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
 static const struct argp new_argp = {
     .options = new_options,
     .parser = parse_new,
@@ -229,14 +223,14 @@ static int report(const struct new_args *a, const graft_adapter_recipe *r, uint6
     char size[CLI_SIZE_TEXT];
     if (a->common.json) {
         return cli_print_json(json_pack("{s:o, s:s, s:i, s:f, s:I, s:I}", "output",
-                                        cli_json_text(a->out, strlen(a->out)), "name", r->name,
-                                        "rank", r->rank, "alpha", r->alpha, "parameters",
+                                        cli_json_text(a->out.path, strlen(a->out.path)), "name",
+                                        r->name, "rank", r->rank, "alpha", r->alpha, "parameters",
                                         (json_int_t)params, "bytes", (json_int_t)bytes));
     }
     cli_size_text(bytes, size);
     if (!a->common.quiet) {
-        printf("%s: rank %d, %llu parameters, %s\n", a->out, r->rank, (unsigned long long)params,
-               size);
+        printf("%s: rank %d, %llu parameters, %s\n", a->out.path, r->rank,
+               (unsigned long long)params, size);
     }
     return CLI_OK;
 }
@@ -262,7 +256,7 @@ static int create(const struct new_args *a)
     uint64_t params = 0, bytes = 0;
     graft_status done = graft_adapter_estimate(s.model, &recipe, &params, &bytes, &error);
     if (done == GRAFT_OK) {
-        done = graft_adapter_create(s.model, a->out, &recipe, &error);
+        done = graft_adapter_create(s.model, a->out.path, &recipe, &error);
     }
     status = done == GRAFT_OK ? report(a, &recipe, params, bytes) : cli_fail(&error);
     cli_close(&s);
@@ -271,7 +265,7 @@ static int create(const struct new_args *a)
 
 int verb_adapter_new(int argc, char **argv)
 {
-    struct new_args args = {.rank = -1, .alpha = NAN, .dropout = NAN};
+    struct new_args args = {.out.what = "DIR", .rank = -1, .alpha = NAN, .dropout = NAN};
     argp_parse(&new_argp, argc, argv, 0, NULL, &args);
     int status = args.list ? list_presets(args.common.json) : create(&args);
     mem_free(NULL, args.targets.text);

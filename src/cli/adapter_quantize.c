@@ -5,7 +5,9 @@ enum { KEY_TYPE = 0x400 };
 
 struct quantize_args {
     struct cli_common common;
-    const char *in, *out, *type;
+    struct cli_subject in;
+    struct cli_output out;
+    const char *type;
 };
 
 static error_t parse_quantize(int key, char *arg, struct argp_state *state)
@@ -13,10 +15,9 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
     struct quantize_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->common;
-        return 0;
-    case 'o':
-        a->out = cli_parse_name(state, "--output", arg);
+        state->child_inputs[0] = &a->in;
+        state->child_inputs[1] = &a->out;
+        state->child_inputs[2] = &a->common;
         return 0;
     case KEY_TYPE:
         if (strcmp(arg, "int8") != 0 && strcmp(arg, "q4") != 0) {
@@ -24,31 +25,19 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
         }
         a->type = arg;
         return 0;
-    case ARGP_KEY_ARG:
-        if (a->in != NULL) {
-            argp_error(state, "one adapter, not \"%s\" too", arg);
-        }
-        a->in = cli_parse_name(state, "ADAPTER", arg);
-        return 0;
-    case ARGP_KEY_END:
-        if (a->in == NULL) {
-            argp_error(state, "which adapter? give its directory or file");
-        }
-        if (a->out == NULL) {
-            argp_error(state, "where to? give -o DIR");
-        }
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
 static const struct argp_option quantize_options[] = {
-    {"output", 'o', "DIR", 0, "Directory to write; absent or empty", 1},
     {"type", KEY_TYPE, "TYPE", 0, "int8 (default) or q4", 1},
     {0},
 };
-static const struct argp_child quantize_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child quantize_children[] = {{&cli_subject_argp, 0, NULL, 0},
+                                                      {&cli_output_argp, 0, NULL, 0},
+                                                      {&cli_common_argp, 0, NULL, 0},
+                                                      {0}};
 static const struct argp quantize_argp = {
     .options = quantize_options,
     .parser = parse_quantize,
@@ -59,7 +48,8 @@ static const struct argp quantize_argp = {
            "graft alone reads it; `graft adapter convert` brings it back into 16 bits.\v"
            "Examples:\n"
            "  graft adapter quantize my-coder -o my-coder-8\n"
-           "  graft adapter quantize my-coder -o my-coder-4 --type q4\n"};
+           "  graft adapter quantize my-coder -o my-coder-4 --type q4\n"
+           "  graft adapter quantize coder -o coder-8\n"};
 
 /* Every module with -v, else the worst. */
 static void print_errors(const json_t *errors, bool all)
@@ -85,28 +75,29 @@ static void print_errors(const json_t *errors, bool all)
 
 int verb_adapter_quantize(int argc, char **argv)
 {
-    struct quantize_args args = {.type = "int8"};
-    struct cli_session s = {0};
+    struct quantize_args args = {.out.what = "DIR", .type = "int8"};
+    struct cli_session s;
     argp_parse(&quantize_argp, argc, argv, 0, NULL, &args);
-    int status = cli_open_model(&args.common, &s);
+    int status = cli_open_subject(&args.common, true, 0, &args.in, &s);
     if (status != CLI_OK) {
         return status;
     }
     graft_error error = {0};
     char *text = NULL;
     json_t *errors = NULL;
-    if (graft_adapter_quantize(s.model, args.in, args.out, args.type, &text, &error) != GRAFT_OK ||
+    if (graft_adapter_quantize(s.model, args.in.path, args.out.path, args.type, &text, &error) !=
+            GRAFT_OK ||
         json_parse(text, strlen(text), &errors, &error) != GRAFT_OK) {
         status = cli_fail(&error);
     } else if (args.common.json) {
         status = cli_print_json(json_pack("{s:o, s:s, s:O}", "output",
-                                          cli_json_text(args.out, strlen(args.out)), "type",
-                                          args.type, "errors", errors));
+                                          cli_json_text(args.out.path, strlen(args.out.path)),
+                                          "type", args.type, "errors", errors));
     } else if (!args.common.quiet) {
         print_errors(errors, args.common.verbose);
     }
     json_decref(errors);
     graft_free(s.runtime, text);
-    cli_close(&s);
+    cli_close_subject(&args.in, &s);
     return status;
 }

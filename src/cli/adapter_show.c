@@ -6,7 +6,8 @@ enum { KEY_FOR = 0x400 };
 
 struct show_args {
     struct cli_common common;
-    const char *adapter, *consumer; /* consumer NULL: none */
+    struct cli_subject in;
+    const char *consumer; /* NULL: none */
 };
 
 static error_t parse_show(int key, char *arg, struct argp_state *state)
@@ -14,7 +15,8 @@ static error_t parse_show(int key, char *arg, struct argp_state *state)
     struct show_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->common;
+        state->child_inputs[0] = &a->in;
+        state->child_inputs[1] = &a->common;
         return 0;
     case KEY_FOR:
         if (strcmp(arg, "vllm") != 0 && strcmp(arg, "llama.cpp") != 0 && strcmp(arg, "mlx") != 0) {
@@ -22,23 +24,13 @@ static error_t parse_show(int key, char *arg, struct argp_state *state)
         }
         a->consumer = arg;
         return 0;
-    case ARGP_KEY_ARG:
-        if (a->adapter != NULL) {
-            argp_error(state, "one adapter, not \"%s\" too", arg);
-        }
-        a->adapter = cli_parse_name(state, "ADAPTER", arg);
-        return 0;
-    case ARGP_KEY_END:
-        if (a->adapter == NULL) {
-            argp_error(state, "which adapter? give its directory or file");
-        }
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-static const struct argp_child show_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child show_children[] = {
+    {&cli_subject_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
 static const struct argp show_argp = {.parser = parse_show,
                                       .children = show_children,
                                       .args_doc = "ADAPTER",
@@ -47,7 +39,7 @@ static const struct argp show_argp = {.parser = parse_show,
                                              "model with every check, and its digest is told.\v"
                                              "Examples:\n"
                                              "  graft adapter show my-coder\n"
-                                             "  graft adapter show my-coder.gguf -m DIR --json\n"};
+                                             "  graft adapter show coder@1.0.0 -m DIR --json\n"};
 
 static const struct argp_option verify_options[] = {
     {"for", KEY_FOR, "PROGRAM", 0,
@@ -64,7 +56,7 @@ static const struct argp verify_argp = {
            "does not fit the model, or, as it is, the program that is named.\v"
            "Examples:\n"
            "  graft adapter verify my-coder\n"
-           "  graft adapter verify my-coder --for vllm\n"};
+           "  graft adapter verify coder --for vllm\n"};
 
 /* ---- for people ---- */
 
@@ -135,6 +127,7 @@ static void print_report(const json_t *report)
 {
     char size[CLI_SIZE_TEXT];
     cli_size_text((uint64_t)json_integer_value(json_object_get(report, "bytes")), size);
+    print_line("registered", text_of(report, "registered"));
     print_line("format", text_of(report, "format"));
     print_card(json_object_get(report, "card"));
     print_line("base", text_of(report, "base"));
@@ -163,18 +156,29 @@ static void print_problems(const json_t *problems, const char *consumer)
 
 /* ---- both ---- */
 
+/* NAME@VERSION of what is registered so. */
+static void note_registered(const struct cli_subject *in, json_t **report)
+{
+    char address[160];
+    if (in->id.name[0] != '\0') {
+        snprintf(address, sizeof address, "%s@%s", in->id.name, in->id.version);
+        json_put(report, "registered", json_string(address));
+    }
+}
+
 static int show(const struct show_args *a, struct cli_session *s)
 {
     graft_error error = {0};
     char *text = NULL;
     json_t *report = NULL;
-    if (graft_adapter_report(s->runtime, s->model, a->adapter, a->consumer, &text, &error) !=
+    if (graft_adapter_report(s->runtime, s->model, a->in.path, a->consumer, &text, &error) !=
             GRAFT_OK ||
         json_parse(text, strlen(text), &report, &error) != GRAFT_OK) {
         graft_free(s->runtime, text);
         return cli_fail(&error);
     }
     graft_free(s->runtime, text);
+    note_registered(&a->in, &report);
     const json_t *problems = json_object_get(report, "problems");
     int status = json_array_size(problems) > 0 ? CLI_FAILED : CLI_OK;
     if (a->common.json) {
@@ -189,29 +193,27 @@ static int show(const struct show_args *a, struct cli_session *s)
     return status;
 }
 
+static int show_with(struct show_args *a, bool with_model)
+{
+    struct cli_session s;
+    int status = cli_open_subject(&a->common, with_model, 0, &a->in, &s);
+    if (status == CLI_OK) {
+        status = show(a, &s);
+        cli_close_subject(&a->in, &s);
+    }
+    return status;
+}
+
 int verb_adapter_show(int argc, char **argv)
 {
     struct show_args args = {0};
-    struct cli_session s = {0};
     argp_parse(&show_argp, argc, argv, 0, NULL, &args);
-    int status = args.common.model != NULL ? cli_open_model(&args.common, &s)
-                                           : cli_open_runtime(&args.common, &s.runtime);
-    if (status == CLI_OK) {
-        status = show(&args, &s);
-        cli_close(&s);
-    }
-    return status;
+    return show_with(&args, args.common.model != NULL);
 }
 
 int verb_adapter_verify(int argc, char **argv)
 {
     struct show_args args = {0};
-    struct cli_session s = {0};
     argp_parse(&verify_argp, argc, argv, 0, NULL, &args);
-    int status = cli_open_model(&args.common, &s);
-    if (status == CLI_OK) {
-        status = show(&args, &s);
-        cli_close(&s);
-    }
-    return status;
+    return show_with(&args, true);
 }

@@ -191,6 +191,13 @@ static int keep_version(struct cli_session *s, const graft_adapter_id *id, graft
     return CLI_OK;
 }
 
+static int refuse_scale(const char *name)
+{
+    return cli_fail_text("--adapter-scale is for adapters at a path: %s is registered, with the "
+                         "scale that it has",
+                         name);
+}
+
 static int open_name(struct cli_session *s, const struct cli_adapters *how, const char *name,
                      graft_adapter **out)
 {
@@ -199,10 +206,7 @@ static int open_name(struct cli_session *s, const struct cli_adapters *how, cons
     graft_error error = {0};
     int status = CLI_OK;
     if (how->scale != 0) {
-        return cli_fail_text(
-            "--adapter-scale is for adapters at a path: %s is registered, with the "
-            "scale that it has",
-            name);
+        return refuse_scale(name);
     }
     if (s->registry == NULL) {
         status = cli_open_registry(s->runtime, s->model, how->type, &s->registry);
@@ -214,6 +218,11 @@ static int open_name(struct cli_session *s, const struct cli_adapters *how, cons
     return status == CLI_OK ? keep_version(s, &id, handle, out) : status;
 }
 
+static bool is_path(const char *name)
+{
+    return strchr(name, '/') != NULL || path_exists(name);
+}
+
 int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
                      size_t size, graft_adapter **out)
 {
@@ -221,10 +230,42 @@ int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, cons
     if (text == NULL) {
         return cli_fail_text("out of memory");
     }
-    int status = strchr(text, '/') != NULL || path_exists(text) ? open_path(s, how, name, size, out)
-                                                                : open_name(s, how, text, out);
+    int status = is_path(text) ? open_path(s, how, name, size, out) : open_name(s, how, text, out);
     mem_free(NULL, text);
     return status;
+}
+
+static int locate_name(graft_runtime *runtime, const char *name, char **path, graft_adapter_id *id)
+{
+    graft_registry *registry = NULL;
+    graft_error error = {0};
+    char *found = NULL;
+    int status = cli_open_registry(runtime, NULL, NULL, &registry);
+    if (status == CLI_OK && graft_registry_locate(registry, name, &found, id, &error) != GRAFT_OK) {
+        status = acquire_failed(&error);
+    }
+    if (status == CLI_OK) {
+        *path = mem_strdup(NULL, found);
+        status = *path != NULL ? CLI_OK : cli_fail_text("out of memory");
+    }
+    graft_free(runtime, found);
+    graft_registry_close(&registry);
+    return status;
+}
+
+int cli_locate_adapter(graft_runtime *runtime, const char *name, double scale, char **path,
+                       graft_adapter_id *id)
+{
+    *id = (graft_adapter_id){.name = ""};
+    *path = NULL;
+    if (is_path(name)) {
+        *path = mem_strdup(NULL, name);
+        return *path != NULL ? CLI_OK : cli_fail_text("out of memory");
+    }
+    if (strchr(name, '=') != NULL) {
+        return cli_fail_text("%s: no weight here, only the name", name);
+    }
+    return scale != 0 ? refuse_scale(name) : locate_name(runtime, name, path, id);
 }
 
 int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how)
@@ -247,20 +288,29 @@ int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how)
     return CLI_OK;
 }
 
-bool cli_fuse_members(const struct cli_adapters *how, graft_fuse_member members[CLI_ADAPTERS])
+int cli_fuse_members(graft_runtime *runtime, const struct cli_adapters *how,
+                     graft_fuse_member members[CLI_ADAPTERS])
 {
+    int status = CLI_OK;
     memset(members, 0, CLI_ADAPTERS * sizeof *members);
-    for (int i = 0; i < how->n; i++) {
+    for (int i = 0; i < how->n && status == CLI_OK; i++) {
         const struct cli_use *use = &how->uses[i];
-        members[i] = (graft_fuse_member){.path = mem_strndup(NULL, use->name, use->size),
-                                         .weight = use->weight,
-                                         .scale = how->scale};
-        if (members[i].path == NULL) {
-            cli_fuse_members_free(members);
-            return false;
+        graft_adapter_id id;
+        char *path = NULL, *name = mem_strndup(NULL, use->name, use->size);
+        status = name != NULL ? cli_locate_adapter(runtime, name, how->scale, &path, &id)
+                              : cli_fail_text("out of memory");
+        for (int k = 0; k < i && status == CLI_OK; k++) {
+            if (strcmp(members[k].path, path) == 0) {
+                status = cli_fail_text("%s is given twice: add the weights", name);
+            }
         }
+        members[i] = (graft_fuse_member){.path = path, .weight = use->weight, .scale = how->scale};
+        mem_free(NULL, name);
     }
-    return true;
+    if (status != CLI_OK) {
+        cli_fuse_members_free(members);
+    }
+    return status;
 }
 
 void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS])

@@ -64,6 +64,16 @@ struct cli_common {
 };
 extern const struct argp cli_common_argp;
 
+/* Where a verb writes to: an argp child whose input is this. */
+struct cli_output {
+    const char *path; /* never NULL behind the parser, unless it is optional */
+    const char *what; /* for the error when it is missing: "DIR"; NULL: "OUT" */
+    bool optional;
+};
+extern const struct argp cli_output_argp;
+/* A directory, or what is written like one. */
+bool cli_means_directory(const char *path);
+
 /* Options of the verbs that run a session. Values not given keep the model's defaults. */
 struct cli_sampling {
     double temperature, top_p, min_p, repeat, presence, frequency; /* NaN: not given */
@@ -129,8 +139,13 @@ int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, cons
 int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how);
 /* Likewise, but only of those that the session applies; a name stands for any of its versions. NULL: none. */
 graft_adapter *cli_find_applied(const struct cli_session *s, const char *name, size_t size);
-/* What was typed, for fusing: [how->n], with names to be given back. false: no memory. */
-bool cli_fuse_members(const struct cli_adapters *how, graft_fuse_member members[CLI_ADAPTERS]);
+/* Where the adapter is that was typed, by the same rules: *path (mem_free) is what was typed, or where the home has what
+ * is registered so; id->name is "" for a path. `scale` is --adapter-scale, which a registered one refuses. */
+int cli_locate_adapter(graft_runtime *runtime, const char *name, double scale, char **path,
+                       graft_adapter_id *id);
+/* What was typed, for fusing: [how->n], with paths to be given back. */
+int cli_fuse_members(graft_runtime *runtime, const struct cli_adapters *how,
+                     graft_fuse_member members[CLI_ADAPTERS]);
 void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS]);
 void cli_close_adapters(struct cli_session *s);
 /* The session's mix as "a=0.7 + b=0.3" on stdout. */

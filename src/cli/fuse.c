@@ -14,7 +14,8 @@ enum {
 
 struct fuse_args {
     struct cli_common common;
-    const char *out, *format, *text;
+    struct cli_output out;
+    const char *format, *text;
     graft_fuse_options options;
 };
 
@@ -27,9 +28,6 @@ static void check_end(const struct fuse_args *a, struct argp_state *state)
         argp_error(state,
                    "--adapter-type: the adapters' factors are not kept, so they have no type");
     }
-    if (a->out == NULL) {
-        argp_error(state, "where to? give -o FILE.gguf or -o DIR");
-    }
 }
 
 static error_t parse_fuse(int key, char *arg, struct argp_state *state)
@@ -38,10 +36,8 @@ static error_t parse_fuse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->common.adapters;
-        state->child_inputs[1] = &a->common;
-        return 0;
-    case 'o':
-        a->out = cli_parse_name(state, "--output", arg);
+        state->child_inputs[1] = &a->out;
+        state->child_inputs[2] = &a->common;
         return 0;
     case KEY_TYPE:
         a->options.type = arg;
@@ -79,7 +75,6 @@ static error_t parse_fuse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option fuse_options[] = {
-    {"output", 'o', "OUT", 0, "File (gguf) or directory (hf, mlx) to write", 1},
     {"type", KEY_TYPE, "TYPE", 0, "As for quantize; default: q8_0, for hf bf16, for mlx mlx4", 1},
     {"format", KEY_FORMAT, "F", 0, "gguf, hf or mlx; default: gguf, or hf when OUT is a directory",
      1},
@@ -96,8 +91,10 @@ static const struct argp_option fuse_options[] = {
     {"kl-tokens", KEY_TOKENS, "N", 0, "... on so many of its tokens; 0: do not (default 512)", 3},
     {0},
 };
-static const struct argp_child fuse_children[] = {
-    {&cli_adapters_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child fuse_children[] = {{&cli_adapters_argp, 0, NULL, 0},
+                                                  {&cli_output_argp, 0, NULL, 0},
+                                                  {&cli_common_argp, 0, NULL, 0},
+                                                  {0}};
 static const struct argp fuse_argp = {
     .options = fuse_options,
     .parser = parse_fuse,
@@ -110,6 +107,7 @@ static const struct argp fuse_argp = {
         "Examples:\n"
         "  graft fuse -m DIR -a ADAPTER -o fused.gguf --type q8_0\n"
         "  graft fuse -m DIR -a ADAPTER=0.5 -o FUSED --format hf\n"
+        "  graft fuse -m DIR -a coder@1.0.0 -o fused.gguf\n"
         "  graft fuse -m model.gguf -a ADAPTER -o fused.gguf --type q4_0 --compensate\n"};
 
 /* ---- the certificate ---------------------------------------------------------------------- */
@@ -174,15 +172,16 @@ static int fuse(struct fuse_args *a, graft_runtime *runtime, const char *path)
     struct cli_progress progress;
     graft_error error = {0};
     char *certificate = NULL;
-    if (!cli_fuse_members(&a->common.adapters, members)) {
-        return cli_fail_text("out of memory");
+    int result = cli_fuse_members(runtime, &a->common.adapters, members);
+    if (result != CLI_OK) {
+        return result;
     }
     a->options.progress = cli_progress_step;
     a->options.progress_user = &progress;
     cli_catch_interrupt();
     cli_progress_begin(&progress, "fusing", a->common.quiet);
-    graft_status status = graft_fuse(runtime, path, members, (size_t)a->common.adapters.n, a->out,
-                                     &a->options, &certificate, &error);
+    graft_status status = graft_fuse(runtime, path, members, (size_t)a->common.adapters.n,
+                                     a->out.path, &a->options, &certificate, &error);
     cli_progress_end(&progress);
     cli_fuse_members_free(members);
     if (status == GRAFT_CANCELLED) {
@@ -192,22 +191,17 @@ static int fuse(struct fuse_args *a, graft_runtime *runtime, const char *path)
         cli_fail(&error); /* INVALID_ARGUMENT: no such type, or not in that format */
         return status == GRAFT_INVALID_ARGUMENT ? CLI_USAGE : CLI_FAILED;
     }
-    int result = print_certificate(certificate, a->common.json);
+    result = print_certificate(certificate, a->common.json);
     graft_free(runtime, certificate);
     return result;
-}
-
-/* A directory, or what is written like one. */
-static bool means_directory(const char *path)
-{
-    return path_is_dir(path) || path[strlen(path) - 1] == '/';
 }
 
 int verb_fuse(int argc, char **argv)
 {
     struct fuse_args args = {.options = graft_fuse_options_default()};
     argp_parse(&fuse_argp, argc, argv, 0, NULL, &args);
-    bool hf = args.format != NULL ? strcmp(args.format, "hf") == 0 : means_directory(args.out);
+    bool hf =
+        args.format != NULL ? strcmp(args.format, "hf") == 0 : cli_means_directory(args.out.path);
     bool mlx = args.format != NULL && strcmp(args.format, "mlx") == 0;
     args.options.format = mlx ? GRAFT_FORMAT_MLX : hf ? GRAFT_FORMAT_HF : GRAFT_FORMAT_GGUF;
     char *text = NULL;

@@ -94,13 +94,16 @@ int cli_open_model(const struct cli_common *common, struct cli_session *out)
     graft_error error = {0};
     if (path == NULL) {
         status = CLI_FAILED;
-    } else if (adapters->fuse && !cli_fuse_members(adapters, members)) {
-        status = cli_fail_text("out of memory");
-    } else if (graft_model_open(out->runtime, path, &options, &out->model, &error) != GRAFT_OK) {
+    } else if (adapters->fuse) {
+        status = cli_fuse_members(out->runtime, adapters, members);
+    }
+    if (status == CLI_OK &&
+        graft_model_open(out->runtime, path, &options, &out->model, &error) != GRAFT_OK) {
         status = cli_fail(&error);
-    } else if (!adapters->fuse) {
+    }
+    if (status == CLI_OK && !adapters->fuse) {
         status = cli_apply_adapters(out, adapters);
-    } else if (common->verbose) {
+    } else if (status == CLI_OK && common->verbose) {
         fprintf(stderr, "graft: %.1f MiB of fused weights\n",
                 (double)graft_model_fused_bytes(out->model) / (1 << 20));
     }

@@ -40,6 +40,36 @@ const char *cli_parse_name(struct argp_state *state, const char *option, const c
     return arg;
 }
 
+/* ---- where to ---- */
+
+static error_t parse_output(int key, char *arg, struct argp_state *state)
+{
+    struct cli_output *o = state->input;
+    switch (key) {
+    case 'o':
+        o->path = cli_parse_name(state, "--output", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (o->path == NULL && !o->optional) {
+            argp_error(state, "where to? give -o %s", o->what != NULL ? o->what : "OUT");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option output_options[] = {
+    {"output", 'o', "OUT", 0, "What to write: a GGUF file, or a directory, absent or empty", 1},
+    {0},
+};
+const struct argp cli_output_argp = {.options = output_options, .parser = parse_output};
+
+bool cli_means_directory(const char *path)
+{
+    return path_is_dir(path) || path[strlen(path) - 1] == '/';
+}
+
 /* ---- every verb with a model ---- */
 
 enum {

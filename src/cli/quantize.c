@@ -5,7 +5,8 @@ enum { KEY_TYPE = 0x200, KEY_FORMAT };
 
 struct quantize_args {
     struct cli_common common;
-    const char *out, *type, *format;
+    struct cli_output out;
+    const char *type, *format;
 };
 
 static error_t parse_quantize(int key, char *arg, struct argp_state *state)
@@ -13,10 +14,8 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
     struct quantize_args *a = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &a->common;
-        return 0;
-    case 'o':
-        a->out = cli_parse_name(state, "--output", arg);
+        state->child_inputs[0] = &a->out;
+        state->child_inputs[1] = &a->common;
         return 0;
     case KEY_TYPE:
         a->type = arg;
@@ -27,18 +26,12 @@ static error_t parse_quantize(int key, char *arg, struct argp_state *state)
         }
         a->format = arg;
         return 0;
-    case ARGP_KEY_END:
-        if (a->out == NULL) {
-            argp_error(state, "where to? give -o FILE.gguf or -o DIR");
-        }
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
 static const struct argp_option quantize_options[] = {
-    {"output", 'o', "OUT", 0, "File (gguf) or directory (hf, mlx) to write", 1},
     {"type", KEY_TYPE, "TYPE", 0,
      "f32, f16, bf16 (default of hf); for gguf also q8_0 (default), q6_k, q5_k_m, q5_k_s, q4_k_m, "
      "q4_k_s, q3_k_m, q3_k_s, q2_k, q5_0, q5_1, q4_0, q4_1; for mlx mlx4 (default), mlx8",
@@ -47,7 +40,8 @@ static const struct argp_option quantize_options[] = {
      1},
     {0},
 };
-static const struct argp_child quantize_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp_child quantize_children[] = {
+    {&cli_output_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
 static const struct argp quantize_argp = {
     .options = quantize_options,
     .parser = parse_quantize,
@@ -58,17 +52,12 @@ static const struct argp quantize_argp = {
            "  graft quantize -m Qwen/Qwen2.5-0.5B-Instruct -o qwen.gguf --type q4_k_m\n"
            "  graft quantize -m model.gguf -o DIR --format hf --type bf16\n"};
 
-/* A directory, or what is written like one. */
-static bool means_directory(const char *path)
-{
-    return path_is_dir(path) || path[strlen(path) - 1] == '/';
-}
-
 int verb_quantize(int argc, char **argv)
 {
     struct quantize_args args = {0};
     argp_parse(&quantize_argp, argc, argv, 0, NULL, &args);
-    bool hf = args.format != NULL ? strcmp(args.format, "hf") == 0 : means_directory(args.out);
+    bool hf =
+        args.format != NULL ? strcmp(args.format, "hf") == 0 : cli_means_directory(args.out.path);
     graft_convert_options options = graft_convert_options_default();
     struct cli_progress progress;
     bool mlx = args.format != NULL && strcmp(args.format, "mlx") == 0;
@@ -87,7 +76,7 @@ int verb_quantize(int argc, char **argv)
     cli_progress_begin(&progress, "writing", args.common.quiet);
     if (path == NULL) {
         status = CLI_FAILED;
-    } else if (graft_convert(runtime, path, args.out, &options, &error) != GRAFT_OK) {
+    } else if (graft_convert(runtime, path, args.out.path, &options, &error) != GRAFT_OK) {
         cli_progress_end(&progress);
         status = error.status == GRAFT_CANCELLED ? cli_fail_text("interrupted, nothing was written")
                                                  : cli_fail(&error);
@@ -97,12 +86,13 @@ int verb_quantize(int argc, char **argv)
     }
     cli_progress_end(&progress);
     if (status == CLI_OK && args.common.json) {
-        status = cli_print_json(json_pack("{s:o, s:s, s:s}", "output",
-                                          cli_json_text(args.out, strlen(args.out)), "format",
-                                          mlx  ? "mlx"
-                                          : hf ? "hf"
-                                               : "gguf",
-                                          "type", options.type));
+        status =
+            cli_print_json(json_pack("{s:o, s:s, s:s}", "output",
+                                     cli_json_text(args.out.path, strlen(args.out.path)), "format",
+                                     mlx  ? "mlx"
+                                     : hf ? "hf"
+                                          : "gguf",
+                                     "type", options.type));
     }
     mem_free(NULL, path);
     graft_runtime_close(&runtime);

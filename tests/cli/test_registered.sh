@@ -159,6 +159,49 @@ answer -a coder -a adapter-1
 refused "one adapter under two names" 1 "given twice"
 answer -a coder --adapter-scale 2
 refused "a scale for what has one" 1 "is registered"
+
+# ---- a name wherever an adapter is read: the same as its path, and the same errors
+answer -a "$one=2" --fuse
+cp "$scratch/out" "$scratch/fused_path"
+answer -a coder@1.0.0=2 --fuse
+check "--fuse takes names" out_equals_file "$scratch/fused_path"
+run fuse -a coder=2 -o "$scratch/name.gguf" --type f32 --kl-tokens 0
+check "fuse takes names" status_is 0
+run fuse -a "$one=2" -o "$scratch/path.gguf" --type f32 --kl-tokens 0
+check "... and writes the same" cmp -s "$scratch/name.gguf" "$scratch/path.gguf"
+for format in peft mlx gguf; do
+    run adapter convert coder -o "$scratch/as-$format" --format $format
+    check "convert to $format takes names" status_is 0
+done
+answer -a "$scratch/as-gguf=2"
+check "... and writes that adapter" out_equals_file "$scratch/from_path"
+run adapter quantize coder@1.0.0 -o "$scratch/eight"
+says "quantize takes names" "^largest error"
+run adapter show coder
+says "show takes names" "^format  *PEFT"
+says "... and says which version that is" "^registered  *coder@1.0.0"
+run adapter show coder --json
+says "... for machines too" '"registered":"coder@1.0.0"'
+run adapter verify coder --for vllm
+says "verify takes names" "vllm takes it"
+for line in "fuse -a NAME -o $scratch/no.gguf" "run -p x --fuse -a NAME" "adapter show NAME" "adapter verify NAME" \
+    "adapter convert NAME -o $scratch/no" "adapter quantize NAME -o $scratch/no"; do
+    # shellcheck disable=SC2086,SC2046 # words are what is wanted
+    run $(echo "$line" | sed 's/NAME/nobody/')
+    refused "$line: an unknown name" 1 'no adapter is registered as "nobody"; .graft adapter list'
+    # shellcheck disable=SC2086,SC2046
+    run $(echo "$line" | sed 's/NAME/coder@7.0.0/')
+    refused "$line: an unknown version" 1 "has no version 7.0.0"
+done
+run adapter show coder=0.5
+refused "a weight where none counts" 1 "no weight here"
+run fuse -a coder -a coder@1.0.0 -o "$scratch/no.gguf"
+refused "one adapter under two names, fused" 1 "given twice"
+answer -a coder --fuse --adapter-scale 2
+refused "a scale for what has one, fused" 1 "is registered"
+run adapter convert coder -o "$scratch/no" --adapter-scale 2
+refused "a scale for what has one, converted" 1 "is registered"
+check "nothing of these was written" test ! -e "$scratch/no" -a ! -e "$scratch/no.gguf"
 (cd "$scratch/made" && mkdir coder && "$GRAFT" run -p Hello -a coder >"$scratch/out" 2>"$scratch/err")
 check "a folder of that name goes first" err_has "coder: there is no adapter_config.json"
 rmdir "$scratch/made/coder"

@@ -219,6 +219,28 @@ static void a_registry_without_a_model_lists_and_does_not_open(void **state)
     graft_registry_close(&r);
 }
 
+static void a_registry_without_a_model_says_where_files_are(void **state)
+{
+    (void)state;
+    graft_registry *r = open_registry(NULL, at("places"), 0);
+    graft_adapter *opened = NULL;
+    graft_adapter_id id;
+    char *path = NULL;
+    add(r, "coder", 0);
+    add(r, "coder", 1);
+    char address[64];
+    snprintf(address, sizeof address, "coder@%s", NUMBERS[1]);
+    MUST(graft_registry_locate(r, address, &path, &id, error));
+    assert_string_equal(id.version, NUMBERS[1]);
+    assert_non_null(strstr(path, id.digest));
+    MUST(graft_adapter_open(model, path, NULL, &opened, error));
+    struct speech said = solo(opened);
+    assert_true(same(&said, &of_version[1]));
+    graft_adapter_close(&opened);
+    graft_free(runtime, path);
+    graft_registry_close(&r);
+}
+
 struct reports {
     int good, bad;
 };
@@ -565,6 +587,9 @@ static void misuse_of_a_registry_is_refused(void **state)
     assert_int_equal(graft_registry_add(r, folder(1), &card, GRAFT_PLACE_ADD, NULL, &why),
                      GRAFT_STATE);
     assert_int_equal(graft_registry_evict(r, "coder", &why), GRAFT_NOT_FOUND);
+    assert_int_equal(graft_registry_locate(r, "nobody", &(char *){NULL}, NULL, &why),
+                     GRAFT_NOT_FOUND);
+    assert_int_equal(graft_registry_locate(r, "coder", NULL, NULL, &why), GRAFT_INVALID_ARGUMENT);
     assert_int_equal(graft_registry_stage(r, "coder", &why), GRAFT_INVALID_ARGUMENT);
     assert_int_equal(graft_registry_resolve(NULL, "coder", NULL, &why), GRAFT_INVALID_ARGUMENT);
     assert_int_equal(graft_registry_list(r, NULL, NULL, NULL, &why), GRAFT_INVALID_ARGUMENT);
@@ -579,6 +604,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_the_files_say_becomes_the_card),
         cmocka_unit_test(a_registry_without_a_model_lists_and_does_not_open),
+        cmocka_unit_test(a_registry_without_a_model_says_where_files_are),
         cmocka_unit_test(a_folder_of_adapters_is_added_but_for_those_that_fail),
         cmocka_unit_test(two_handles_of_a_version_are_one_adapter),
         cmocka_unit_test(a_version_is_held_until_the_last_reference_is_gone),

@@ -188,6 +188,21 @@ graft_status registry_resolve(struct registry *r, const char *address,
     return status;
 }
 
+graft_status registry_locate(struct registry *r, const char *address, char **path,
+                             struct registry_version_id *out, graft_error *error)
+{
+    struct found found;
+    graft_status status = registry_find(r, address, &found, error);
+    if (status != GRAFT_OK)
+        return status;
+    char *place = store_object_path(&r->store, found.id.digest, found.file);
+    if (!place)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
+    *path = place;
+    *out = found.id;
+    return GRAFT_OK;
+}
+
 graft_status registry_verify(struct registry *r, const char *address, graft_error *error)
 {
     struct found found;

@@ -104,6 +104,10 @@ struct registry_version_id {
 graft_status registry_resolve(struct registry *registry, const char *address,
                               struct registry_version_id *out, graft_error *error);
 
+/* The same, and where its files are: *path, to be released with mem_free, is what a loader would be given. */
+graft_status registry_locate(struct registry *registry, const char *address, char **path,
+                             struct registry_version_id *out, graft_error *error);
+
 /* A version in memory that cannot go away. */
 struct registry_lease {
     void *handle; /* the loader's */
