@@ -11,6 +11,8 @@ if [ ! -f "$tiny/model.safetensors" ]; then
     exit
 fi
 verbs='run chat classify perplexity logits tokenize detokenize inspect quantize fuse version'
+GRAFT_HOME=$scratch/home
+export GRAFT_HOME
 
 mkdir "$scratch/bin"
 ln -s "$GRAFT" "$scratch/bin/graft"
@@ -24,7 +26,27 @@ export PATH HF_HOME
 unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
 graft quantize -o "$scratch/tiny.gguf" --type bf16
 "$MODELS" "$scratch/models" "$tiny" classifier >/dev/null 2>&1
-"$MODELS" "$scratch/models" "$tiny" adapter >/dev/null 2>&1
+for kind in adapter adapter-2 adapter-3; do
+    "$MODELS" "$scratch/models" "$tiny" $kind >/dev/null 2>&1
+done
+
+# The adapters that examples name, in the home: to be added, to be put into slots, or in all of them.
+prepare_home() {
+    rm -rf "$GRAFT_HOME"
+    case $1 in
+    *"adapter new"* | *"adapter add"*) return ;;
+    esac
+    graft adapter add ADAPTER --name coder >/dev/null
+    graft adapter add ADAPTER --name security >/dev/null
+    graft adapter add other --name coder --adapter-version 1.1.0 >/dev/null
+    case $1 in
+    *"adapter promote"* | *"adapter rollback"* | *"adapter remove"* | *"adapter activate"* | *"adapter list"*)
+        graft adapter publish coder@1.1.0 >/dev/null
+        graft adapter add third --name coder --adapter-version 1.2.0 --stage >/dev/null
+        ;;
+    *"adapter unpin"*) graft adapter pin coder >/dev/null ;;
+    esac
+}
 
 # A folder with the files that examples name. DIR: a model, a classifier, or what is to be written.
 prepare() {
@@ -37,12 +59,24 @@ prepare() {
     *) ln -s "$tiny" DIR ;;
     esac
     ln -s "$scratch/models/adapter" ADAPTER
+    ln -s "$scratch/models/adapter-2" other
+    ln -s "$scratch/models/adapter-3" third
+    case $1 in
+    *"adapter new"*) ;;
+    *)
+        ln -s "$scratch/models/adapter" my-coder
+        ln -s "$scratch/models/adapter-2" my-coder-2
+        mkdir my-adapters
+        ln -s ../third my-adapters/third
+        ;;
+    esac
     cp "$scratch/tiny.gguf" model.gguf
     ln model.gguf vocab.gguf
     ln model.gguf qwen.gguf
     echo "Why is the sky blue?" >question.txt
     printf 'I loved it\nI did not\n' >reviews.txt
     printf 'Once upon a time there was a cat. The cat was happy. %s\n' 1 2 3 4 5 6 7 8 >book.txt
+    prepare_home "$1"
 }
 
 # example WHERE COMMAND: it succeeds, and prints or writes something. (Ids are those of a vocabulary larger
@@ -76,8 +110,12 @@ each_example() { # WHERE, commands on stdin
     done
 }
 
-for verb in $verbs; do
-    graft "$verb" --help | sed -n '/^Example/,$s/^  \(.*graft .*\)/\1/p' >"$scratch/examples"
+adapter_verbs=$(graft adapter --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/adapter_\1/p')
+check "there are verbs of adapters" test "$(echo "$adapter_verbs" | wc -w)" -ge 15
+for name in $verbs $adapter_verbs; do
+    verb=$(echo "$name" | tr _ ' ')
+    # shellcheck disable=SC2086 # a verb may be two words
+    graft $verb --help | sed -n '/^Example/,$s/^  \(.*graft .*\)/\1/p' >"$scratch/examples"
     check "$verb --help has examples" test -s "$scratch/examples"
     each_example "$verb --help" <"$scratch/examples"
 done
