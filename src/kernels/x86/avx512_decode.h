@@ -351,6 +351,20 @@ ALWAYS_INLINE void transpose_8x8(__m256i r[8])
 /* Rows of W that the many rows' shape takes at once. */
 enum { LANE_OUTPUTS = 8 };
 
+/* y[t, r] = sum[r * pitch + t] of `rows` rows of W and eight rows of activations, of which n_tok exist. */
+ALWAYS_INLINE void store_eight(const float *sum, int pitch, int n_tok, int rows, float *y,
+                               int64_t y_stride)
+{
+    __m256i v[LANE_OUTPUTS];
+    TIMES(r, LANE_OUTPUTS) v[r] = _mm256_loadu_si256((const __m256i *)(sum + r * pitch));
+    transpose_8x8(v);
+    TIMES(t, 8)
+    {
+        if (t < n_tok)
+            _mm256_mask_storeu_epi32(y + t * y_stride, (__mmask8)((1 << rows) - 1), v[t]);
+    }
+}
+
 /* The many rows' shape of a type with blocks of 32; n_tok ≤ DECODE_PACK. */
 void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_tok, int64_t o_begin,
                          int64_t o_end, float *y, int64_t y_stride, void *scratch);

@@ -135,9 +135,8 @@ ALWAYS_INLINE void L(outputs)(enum block_kind kind, int shift, const struct open
         L(add_block)(kind, shift, w + b, x + b, &next, sum);
     }
     TIMES(r, LANE_OUTPUTS) LV(storeu_ps)(out[r], sum[r]);
-    for (int t = 0; t < n_tok && t < LANES; t++)
-        for (int r = 0; r < rows; r++)
-            y[t * y_stride + r] = out[r][t];
+    for (int t = 0; t < n_tok && t < LANES; t += 8)
+        store_eight(out[0] + t, LANES, n_tok - t, rows, y + t * y_stride, y_stride);
 }
 
 #define OUTPUTS(name, kind, shift)                                                                 \

@@ -42,20 +42,6 @@ ALWAYS_INLINE void rows_of_codes(enum lanes_kind kind, const struct opened *w,
     }
 }
 
-/* y[t, r] = sum[r * pitch + t] of `rows` rows of W and eight rows of activations, of which n_tok exist. */
-ALWAYS_INLINE void store_eight(const float *sum, int pitch, int n_tok, int rows, float *y,
-                               int64_t y_stride)
-{
-    __m256i v[LANE_OUTPUTS];
-    TIMES(r, LANE_OUTPUTS) v[r] = _mm256_loadu_si256((const __m256i *)(sum + r * pitch));
-    transpose_8x8(v);
-    TIMES(t, 8)
-    {
-        if (t < n_tok)
-            _mm256_mask_storeu_epi32(y + t * y_stride, (__mmask8)((1 << rows) - 1), v[t]);
-    }
-}
-
 #define LANES 16
 #include "avx512_decode_lanes_body.h"
 #undef LANES
