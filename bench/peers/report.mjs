@@ -28,8 +28,8 @@ function compared() {
 }
 
 function alone() {
-    return table(["bench", "case", "value", "spread", "share of the limit", "compared"],
-        results.alone.map((one) => [one.bench, one.case, `${number(one.value)} ${one.unit}`, percent(one.spread),
+    return table(["bench", "of", "case", "value", "spread", "share of the limit", "compared"],
+        results.alone.map((one) => [one.bench, one.subject, one.case, `${number(one.value)} ${one.unit}`, percent(one.spread),
             one.limit ? `${one.limit_share.toFixed(2)} of ${one.limit}` : "",
             one.ratio ? `${one.ratio.toFixed(2)} × ${one.baseline_case}` : ""]));
 }
@@ -68,10 +68,11 @@ console.log(`# Benchmarks
 Made by \`./dev bench peers\` from \`bench/peers/results.json\`; \`docs/bench.md\` says what each figure means.
 ${caution}
 - ${results.date}, ${machine.processor}, ${machine.cores} cores, ${results.threads} threads; graft's tier: ${machine.tier}
-- graft ${graft.version}, built with ${graft.compiler}
+- graft ${graft.version}${graft.commit ? `, commit ${graft.commit}` : ""}, built with ${graft.compiler}; ${results.rounds} rounds
 - llama.cpp ${peer.release}, as packaged in ${peer.package} ${peer.version}: ${peer.system.replace(/ \|$/, "")}
 - The same files for both, with random weights; ${results.files.map((f) => `${f.shape} ${f.type} ` +
-    `${(f.bytes / 1e6).toFixed(0)} MB`).join(", ")}. Both: ${results.threads} threads, cache F16, weights mapped, batches of ${peer.batch} tokens
+    `${(f.bytes / 1e6).toFixed(0)} MB`).join(", ")}. Both: ${results.threads} threads, cache F16, batches of ${peer.batch} tokens
+- Both as they are by default: graft packs weights into large pages when it opens a file, llama.cpp maps it
 
 ## Beside llama.cpp
 

@@ -1,10 +1,11 @@
 // run.mjs: graft and llama.cpp on the same files, in turn, and what came out as JSON.
 //
 //   node run.mjs --graft PROGRAM --files FOLDER --out RESULTS.json
-//       [--quick] [--anyway] [--minutes N] [--rounds N] [--only REGEXP]
+//       [--commit NAME] [--quick] [--anyway] [--minutes N] [--rounds N] [--only REGEXP]
 //
-// --quick: a small model and two rounds, to see that it works. --anyway: on a busy machine too. --minutes: no
-// round begins that would end later (14). --only: the cases whose names match.
+// --commit: what PROGRAM was built from, for the record. --quick: a small model and two rounds, to see that it
+// works. --anyway: on a busy machine too. --minutes: no round begins that would end later (14). --only: the cases
+// whose names match.
 //
 // A round runs every case once: graft, then the peer, each in a process of its own that warms up and takes
 // a few samples. Rounds are repeated (graft, peer, graft, peer, …), so that what a machine does over
@@ -177,7 +178,7 @@ const results = {
     rounds,
     threads: THREADS,
     machine: {processor: version.processor, cores: version.cores, tier: version.tier},
-    graft: {version: version.version, compiler: version.compiler},
+    graft: {version: version.version, compiler: version.compiler, commit: options.commit},
     peer: {
         package: "node-llama-cpp",
         version: JSON.parse(readFileSync(join(here, "node_modules/node-llama-cpp/package.json"), "utf8")).version,
