@@ -51,7 +51,7 @@ _graft() {
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in
         bench)
-            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load model" -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load adapters swap model" -- "$cur")
             return
             ;;
         --type)

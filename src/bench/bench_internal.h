@@ -151,6 +151,9 @@ graft_status bench_measure(struct bench *b, const struct bench_case *cases, int 
 /* "value" of samples that were taken elsewhere; sorts them. */
 void bench_report(const struct bench *b, const char *name, const char *unit, enum bench_clock clock,
                   double *values, int n);
+/* One value, and what it is compared with. */
+void bench_report_beside(const struct bench *b, const char *name, const char *unit, double value,
+                         const char *baseline, double baseline_value);
 /* Samples to take of each case. */
 int bench_samples(const struct bench *b);
 graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,
@@ -210,6 +213,17 @@ double model_token_bytes(const struct model *m);
 /* Multiply-adds, times two, of one row through the blocks' linears: no head, no attention. */
 double model_block_flops(const struct model *m);
 void fill_random(float *x, int64_t n, uint64_t stream);
+
+/* ---- a name with two versions (swap_names.c) ------------------------------------------------ */
+
+/* Two random adapters as versions of one name, in a home of its own that two registries share: one is asked, the
+ * other stands for the process that publishes. Both versions are in memory. */
+struct swap_names;
+graft_status swap_names_open(struct bench *b, struct swap_names **out, graft_error *error);
+void swap_names_close(struct swap_names **names); /* NULL allowed */
+/* From the next acquire on the name means that version, 0 or 1. */
+graft_status swap_names_activate(struct swap_names *names, int which, graft_error *error);
+graft_status swap_names_acquire(struct swap_names *names, struct adapter **out, graft_error *error);
 
 /* ---- the benches -------------------------------------------------------------------------- */
 

@@ -59,6 +59,22 @@ void bench_report(const struct bench *b, const char *name, const char *unit, enu
                                   .checked = b->checked});
 }
 
+void bench_report_beside(const struct bench *b, const char *name, const char *unit, double value,
+                         const char *baseline, double baseline_value)
+{
+    give(b, &(graft_bench_result){.name = name,
+                                  .unit = unit,
+                                  .value = value,
+                                  .samples = 1,
+                                  .seconds = NAN,
+                                  .clock = clock_name(CLOCK_WALL),
+                                  .limit_share = NAN,
+                                  .baseline = baseline,
+                                  .baseline_value = baseline_value,
+                                  .ratio = value / baseline_value,
+                                  .checked = b->checked});
+}
+
 /* ---- cases -------------------------------------------------------------------------------- */
 
 struct samples {

@@ -1,15 +1,16 @@
-/* swap.c: what it costs to change the adapter between two tokens.
+/* swap.c: what it costs to change the adapter between two tokens, and what resident adapters cost.
  *
  * Two resident adapters take turns on one sequence: a new mix is made and takes the place of the old one, which
- * is given back; then comes a decode step under it. Plain steps without a swap stand between. Percentiles
- * are of a thousand swaps; a step after a swap is compared with the plain ones of the same run.
+ * is given back; then comes a decode step under it, and a plain step without a swap. Then another version of a name is
+ * activated by somebody else, and the name is asked for and applied; a step later it is removed. Percentiles are of a
+ * thousand of each; a step after a swap is compared with the plain ones of the same run.
  */
 #include "bench/bench_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { SWAPS = 1000, SETTLED = 100, CONTEXT = 128, OPENS = 9, PERCENT_MOST = 99 };
+enum { SWAPS = 1000, SETTLED = 100, CONTEXT = 128, OPENS = 9, PERCENT_MOST = 99, RESIDENTS = 16 };
 
 struct swap {
     struct adapter *adapter[2];
@@ -17,7 +18,11 @@ struct swap {
     struct workspace *ws;
     struct kv_pool *pool;
     struct kv_seq *seed, *seq;
-    double call[SWAPS], after[SWAPS], plain[SWAPS]; /* seconds */
+    struct swap_names *names;
+    double call[SWAPS], by_name[SWAPS], removal[SWAPS];      /* seconds */
+    double after[SWAPS], after_removal[SWAPS], plain[SWAPS]; /* of steps */
+    double growth;                                           /* bytes of 900 swaps */
+    double base_memory, residents_bytes, residents_memory;   /* bytes: measure_residents */
 };
 
 static graft_status step(struct bench *b, struct swap *s, int index, double *seconds,
@@ -36,52 +41,127 @@ static graft_status step(struct bench *b, struct swap *s, int index, double *sec
     return status;
 }
 
-static graft_status swap_to(struct bench *b, struct swap *s, int which, double *seconds,
-                            graft_error *error)
+/* The adapter alone becomes the mix. */
+static graft_status put_on(struct bench *b, struct swap *s, struct adapter *adapter,
+                           graft_error *error)
 {
     struct mix *mix = NULL, *old = s->mix;
-    double begun = time_seconds();
-    graft_status status =
-        mix_make(b->model, &(struct mix_part){s->adapter[which], 1}, 1, &mix, error);
+    graft_status status = mix_make(b->model, &(struct mix_part){adapter, 1}, 1, &mix, error);
     if (status == GRAFT_OK) {
         s->mix = mix;
         mix_release(&old);
     }
+    return status;
+}
+
+static graft_status swap_to(struct bench *b, struct swap *s, int which, double *seconds,
+                            graft_error *error)
+{
+    double begun = time_seconds();
+    graft_status status = put_on(b, s, s->adapter[which], error);
     *seconds = wall_seconds(begun);
     return status;
 }
 
-/* Memory of the process that is no file's, in bytes; 0: the system does not tell. */
-static double anonymous_memory(void)
+/* What the name means now, in place of what is on. */
+static graft_status swap_by_name(struct bench *b, struct swap *s, double *seconds,
+                                 graft_error *error)
+{
+    struct adapter *adapter = NULL;
+    double begun = time_seconds();
+    graft_status status = swap_names_acquire(s->names, &adapter, error);
+    if (status == GRAFT_OK)
+        status = put_on(b, s, adapter, error);
+    adapter_release(&adapter); /* the mix has it */
+    *seconds = wall_seconds(begun);
+    return status;
+}
+
+static double remove_mix(struct swap *s)
+{
+    double begun = time_seconds();
+    mix_release(&s->mix);
+    return wall_seconds(begun);
+}
+
+/* A size in /proc/self/status, in bytes, but for the memory that limits are measured with; 0: the system does not
+ * tell. */
+static double process_memory(const struct bench *b, const char *key)
 {
     char line[256];
     long long kilobytes = 0;
     FILE *file = fopen("/proc/self/status", "re");
     while (file && fgets(line, sizeof line, file))
-        if (!strncmp(line, "RssAnon:", 8))
-            kilobytes = strtoll(line + 8, NULL, 10);
+        if (!strncmp(line, key, strlen(key)))
+            kilobytes = strtoll(line + strlen(key), NULL, 10);
     if (file)
         fclose(file);
-    return 1024.0 * (double)kilobytes;
+    return kilobytes ? 1024.0 * (double)kilobytes - (double)b->limits.memory_bytes : 0;
 }
 
-static graft_status run_swaps(struct bench *b, struct swap *s, double *growth, graft_error *error)
+/* A swap between the two, one by name, a removal, and a step after each. */
+static graft_status run_turn(struct bench *b, struct swap *s, int i, graft_error *error)
+{
+    double unused;
+    graft_status status = swap_to(b, s, i % 2, &s->call[i], error);
+    if (status == GRAFT_OK)
+        status = step(b, s, 4 * i, &s->after[i], error);
+    if (status == GRAFT_OK)
+        status = step(b, s, 4 * i + 1, &s->plain[i], error);
+    if (status == GRAFT_OK)
+        status = swap_names_activate(s->names, i % 2, error);
+    if (status == GRAFT_OK)
+        status = swap_by_name(b, s, &s->by_name[i], error);
+    if (status == GRAFT_OK)
+        status = step(b, s, 4 * i + 2, &unused, error);
+    if (status != GRAFT_OK)
+        return status;
+    s->removal[i] = remove_mix(s);
+    status = step(b, s, 4 * i + 3, &s->after_removal[i], error);
+    return status == GRAFT_OK ? swap_to(b, s, i % 2, &unused, error) : status;
+}
+
+static graft_status run_swaps(struct bench *b, struct swap *s, graft_error *error)
 {
     double settled = 0;
     graft_status status = GRAFT_OK;
     for (int i = 0; i < SWAPS && status == GRAFT_OK; i++) {
         if (i == SETTLED)
-            settled = anonymous_memory();
+            settled = process_memory(b, "RssAnon:");
         if (i % 50 == 0)
             status = bench_progress(b, (uint64_t)i, SWAPS, "swaps", error);
         if (status == GRAFT_OK)
-            status = swap_to(b, s, i % 2, &s->call[i], error);
-        if (status == GRAFT_OK)
-            status = step(b, s, 2 * i, &s->after[i], error);
-        if (status == GRAFT_OK)
-            status = step(b, s, 2 * i + 1, &s->plain[i], error);
+            status = run_turn(b, s, i, error);
     }
-    *growth = anonymous_memory() - settled;
+    s->growth = process_memory(b, "RssAnon:") - settled;
+    return status;
+}
+
+/* What the process has in memory when many adapters are resident and each has been used, beside what it had without
+ * them and their bytes. */
+static graft_status measure_residents(struct bench *b, struct swap *s, graft_error *error)
+{
+    struct adapter *adapter[RESIDENTS] = {NULL};
+    double unused;
+    graft_status status = step(b, s, 0, &unused, error);
+    s->base_memory = process_memory(b, "VmRSS:");
+    for (int i = 0; i < RESIDENTS && status == GRAFT_OK; i++) {
+        struct synth_adapter how = synth_adapter_of(b->options);
+        how.seed = (uint64_t)i + 3;
+        status = bench_progress(b, (uint64_t)i, RESIDENTS, "adapters", error);
+        if (status == GRAFT_OK)
+            status = synth_adapter_open(b, &how, &adapter[i], error);
+        if (status == GRAFT_OK)
+            status = put_on(b, s, adapter[i], error);
+        if (status == GRAFT_OK)
+            status = step(b, s, i, &unused, error);
+        if (status == GRAFT_OK)
+            s->residents_bytes += (double)adapter_info(adapter[i])->bytes;
+    }
+    s->residents_memory = process_memory(b, "VmRSS:");
+    mix_release(&s->mix);
+    for (int i = 0; i < RESIDENTS; i++)
+        adapter_release(&adapter[i]);
     return status;
 }
 
@@ -90,16 +170,39 @@ static void report_one(const struct bench *b, const char *name, const char *unit
     bench_report(b, name, unit, CLOCK_WALL, &value, 1);
 }
 
-static void report(const struct bench *b, struct swap *s, double growth)
+/* Sorts; in units of 1 / scale seconds. Steps are beside the plain ones, NULL for those themselves and for calls. */
+static void report_times(const struct bench *b, const char *what, const char *unit, double scale,
+                         double *seconds, const double *plain)
 {
-    report_one(b, "swap, median", "µs", 1e6 * samples_percentile(s->call, SWAPS, 50));
-    report_one(b, "swap, p99", "µs", 1e6 * samples_percentile(s->call, SWAPS, PERCENT_MOST));
-    report_one(b, "plain step, median", "ms", 1e3 * samples_percentile(s->plain, SWAPS, 50));
-    report_one(b, "plain step, p99", "ms", 1e3 * samples_percentile(s->plain, SWAPS, PERCENT_MOST));
-    report_one(b, "step after a swap, median", "ms", 1e3 * samples_percentile(s->after, SWAPS, 50));
-    report_one(b, "step after a swap, p99", "ms",
-               1e3 * samples_percentile(s->after, SWAPS, PERCENT_MOST));
-    report_one(b, "memory of 900 swaps", "MB", growth / 1e6);
+    static const struct {
+        const char *name;
+        int percent;
+    } RANKS[] = {{"median", 50}, {"p99", PERCENT_MOST}};
+    for (size_t i = 0; i < ARRAY_LEN(RANKS); i++) {
+        char name[CASE_NAME_SIZE], beside[CASE_NAME_SIZE];
+        double value = scale * samples_percentile(seconds, SWAPS, RANKS[i].percent);
+        snprintf(name, sizeof name, "%s, %s", what, RANKS[i].name);
+        snprintf(beside, sizeof beside, "plain step, %s", RANKS[i].name);
+        if (plain)
+            bench_report_beside(b, name, unit, value, beside,
+                                scale * plain[(SWAPS - 1) * RANKS[i].percent / 100]);
+        else
+            report_one(b, name, unit, value);
+    }
+}
+
+static void report(const struct bench *b, struct swap *s)
+{
+    report_times(b, "swap", "µs", 1e6, s->call, NULL);
+    report_times(b, "swap by name", "µs", 1e6, s->by_name, NULL);
+    report_times(b, "removal", "µs", 1e6, s->removal, NULL);
+    report_times(b, "plain step", "ms", 1e3, s->plain, NULL);
+    report_times(b, "step after a swap", "ms", 1e3, s->after, s->plain);
+    report_times(b, "step after a removal", "ms", 1e3, s->after_removal, s->plain);
+    report_one(b, "memory of 900 swaps", "MB", s->growth / 1e6);
+    bench_report_beside(b, "memory with 16 adapters", "MB", s->residents_memory / 1e6,
+                        "memory before, and their bytes",
+                        (s->base_memory + s->residents_bytes) / 1e6);
 }
 
 /* Opening, the file's pages being in memory. */
@@ -128,14 +231,9 @@ static graft_status time_opens(struct bench *b, graft_error *error)
     return status;
 }
 
-static graft_status open_swap(struct bench *b, struct swap *s, graft_error *error)
+static graft_status open_sequence(struct bench *b, struct swap *s, graft_error *error)
 {
     graft_status status = workspace_open(b->model, KV_BLOCK, &s->ws, error);
-    for (int i = 0; i < 2 && status == GRAFT_OK; i++) {
-        struct synth_adapter how = synth_adapter_of(b->options);
-        how.seed = (uint64_t)i + 1;
-        status = synth_adapter_open(b, &how, &s->adapter[i], error);
-    }
     if (status == GRAFT_OK)
         status = bench_kv_open(b, CONTEXT / KV_BLOCK + 4, s->ws, &s->pool, &s->seed, error);
     if (status == GRAFT_OK)
@@ -143,24 +241,21 @@ static graft_status open_swap(struct bench *b, struct swap *s, graft_error *erro
     return status;
 }
 
-graft_status bench_swap(struct bench *b, graft_error *error)
+static graft_status open_adapters(struct bench *b, struct swap *s, graft_error *error)
 {
-    double growth = 0, unused;
-    struct swap *s = mem_calloc(b->mem, 1, sizeof *s);
-    if (!s)
-        return error_set(error, GRAFT_NO_MEMORY, "no memory for swaps");
-    graft_status status = open_swap(b, s, error);
-    if (status == GRAFT_OK)
-        status = swap_to(b, s, 1, &unused, error);
-    if (status == GRAFT_OK)
-        status = check_model_with(b, s->adapter[0], error);
-    if (status == GRAFT_OK)
-        status = run_swaps(b, s, &growth, error);
-    if (status == GRAFT_OK) {
-        report(b, s, growth);
-        status = time_opens(b, error);
+    graft_status status = GRAFT_OK;
+    for (int i = 0; i < 2 && status == GRAFT_OK; i++) {
+        struct synth_adapter how = synth_adapter_of(b->options);
+        how.seed = (uint64_t)i + 1;
+        status = synth_adapter_open(b, &how, &s->adapter[i], error);
     }
+    return status == GRAFT_OK ? swap_names_open(b, &s->names, error) : status;
+}
+
+static void close_swap(struct bench *b, struct swap *s)
+{
     mix_release(&s->mix);
+    swap_names_close(&s->names);
     for (int i = 0; i < 2; i++)
         adapter_release(&s->adapter[i]);
     kv_seq_close(&s->seq);
@@ -168,5 +263,29 @@ graft_status bench_swap(struct bench *b, graft_error *error)
     kv_pool_close(&s->pool);
     workspace_close(&s->ws);
     mem_free(b->mem, s);
+}
+
+graft_status bench_swap(struct bench *b, graft_error *error)
+{
+    double unused;
+    struct swap *s = mem_calloc(b->mem, 1, sizeof *s);
+    if (!s)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for swaps");
+    graft_status status = open_sequence(b, s, error);
+    if (status == GRAFT_OK)
+        status = measure_residents(b, s, error);
+    if (status == GRAFT_OK)
+        status = open_adapters(b, s, error);
+    if (status == GRAFT_OK)
+        status = check_model_with(b, s->adapter[0], error);
+    if (status == GRAFT_OK)
+        status = swap_to(b, s, 1, &unused, error);
+    if (status == GRAFT_OK)
+        status = run_swaps(b, s, error);
+    if (status == GRAFT_OK) {
+        report(b, s);
+        status = time_opens(b, error);
+    }
+    close_swap(b, s);
     return status;
 }
