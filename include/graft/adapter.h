@@ -33,6 +33,11 @@ typedef struct graft_adapter_options {
     /* MLX: the multiplier of B A in place of the one that its configuration gives, or fails to give; 0
      * (default): the file's. Other formats refuse it. */
     double scale;
+    /* What was made for another base than this model, by what its graft.json records of that (architecture, widths,
+     * vocabulary, and a sketch of the norms that BF16, GGUF and quantised copies of one model agree on), is false
+     * (default): opened if it fits, with a warning in the log; true: refused with SHAPE. Where nothing is recorded
+     * nothing differs. */
+    bool strict_base;
 } graft_adapter_options;
 GRAFT_API void graft_adapter_options_init(graft_adapter_options *options, size_t struct_size);
 static inline graft_adapter_options graft_adapter_options_default(void)

@@ -23,6 +23,7 @@ typedef struct graft_fuse_member {
     const char *path; /* PEFT or MLX directory, the weights in one, or a GGUF file */
     float weight;     /* of its change of the weights: 1 as trained */
     double scale;     /* MLX: in place of what its configuration says; 0: the file's */
+    bool strict_base; /* refuse it, with SHAPE, if it was made for another base (graft/adapter.h) */
 } graft_fuse_member;
 
 typedef struct graft_model_options {

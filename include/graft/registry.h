@@ -34,6 +34,7 @@ typedef struct graft_registry_options {
     size_t budget;
     const char
         *type; /* how factors are held, as in graft_adapter_options; NULL (default): as stored */
+    bool strict_base; /* as in graft_adapter_options; default false */
 } graft_registry_options;
 GRAFT_API void graft_registry_options_init(graft_registry_options *options, size_t struct_size);
 static inline graft_registry_options graft_registry_options_default(void)

@@ -173,6 +173,8 @@ graft_status adapter_open(const struct model *model, const char *path,
     }
     if (status == GRAFT_OK)
         status = mix_digest_alone(adapter, error);
+    if (status == GRAFT_OK)
+        status = base_check(model, source.card, path, options && options->strict_base, error);
     spec_free(&spec);
     source_close(&source);
     if (status != GRAFT_OK)

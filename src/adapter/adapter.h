@@ -23,6 +23,7 @@ struct adapter_options {
                         as BF16 */
     bool rescale; /* MLX: `scale` in place of what the configuration says, or fails to say */
     double scale;
+    bool strict_base; /* refuse, with SHAPE, what was made for another base, in place of warning */
 };
 
 /* Sets what factors are held as by its name: bf16, int8 (or q8_0), q4 (or q4_0), f16, f32; NULL: as stored.
@@ -81,6 +82,24 @@ const struct adapter_info *adapter_info(const struct adapter *adapter);
 const struct adapter_target *adapter_targets(const struct adapter *adapter, int *n);
 /* For a delta_set, which borrows: the reference must be kept meanwhile. */
 struct delta_member adapter_member(const struct adapter *adapter, float weight);
+
+/* ---- identity of a base ------------------------------------------------------------------- */
+
+enum { FINGERPRINT_SIZE = 80 };
+/* "sha256:…" over architecture, widths and vocabulary: equal in all containers and types of a model. */
+graft_status base_fingerprint(const struct model *model, char out[FINGERPRINT_SIZE],
+                              graft_error *error);
+/* "sha256:…" over bytes. */
+graft_status base_hash(const void *bytes, size_t size, char out[FINGERPRINT_SIZE],
+                       graft_error *error);
+/* An array of numbers that copies of a model agree on and others do not; NULL: no memory. */
+json_t *base_sketch(const struct model *model);
+/* Compares what a card (may be NULL) says of its base with the model; where it says nothing, nothing differs. Another
+ * base is a warning that names `path`, or with `strict` SHAPE. */
+graft_status base_check(const struct model *model, const json_t *card, const char *path,
+                        bool strict, graft_error *error);
+
+/* ---- outlines ----------------------------------------------------------------------------- */
 
 /* What an adapter's files say of themselves, read without a model; nothing that only a model tells (names of
  * modules, shapes) is checked. */

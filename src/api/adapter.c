@@ -26,6 +26,7 @@ graft_status graft_adapter_open(graft_model *model, const char *path,
     }
     inner.rescale = o.scale != 0;
     inner.scale = o.scale;
+    inner.strict_base = o.strict_base;
     if (status == GRAFT_OK) {
         status = adapter_open(model->model, path, &inner, &adapter, error);
     }

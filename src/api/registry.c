@@ -52,6 +52,7 @@ graft_status graft_registry_open(graft_runtime *runtime, graft_model *model,
                                            .mem = &runtime->mem,
                                            .budget = o.budget,
                                            .loader = adapter_loader(&r->versions)};
+    r->versions.options.strict_base = o.strict_base;
     status = adapter_retype(&r->versions.options, o.type, error);
     if (status == GRAFT_OK) {
         status = registry_open(&r->registry, &inner, error);

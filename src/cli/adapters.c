@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { KEY_LORA = 0x300, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE, KEY_FUSE };
+enum { KEY_LORA = 0x300, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE, KEY_FUSE, KEY_STRICT };
 
 /* ---- ADAPTER[=WEIGHT] ---- */
 
@@ -72,6 +72,9 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
     case KEY_FUSE:
         a->fuse = true;
         return 0;
+    case KEY_STRICT:
+        a->strict_base = true;
+        return 0;
     case ARGP_KEY_END:
         if (a->fuse && a->n == 0) {
             argp_error(state, "--fuse: no adapter to fuse; give -a");
@@ -98,6 +101,8 @@ static const struct argp_option adapter_options[] = {
     {"adapter-type", KEY_TYPE, "TYPE", 0,
      "Hold factors as bf16, int8 or q4; default: as they are stored", 2},
     {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 2},
+    {"strict-base", KEY_STRICT, NULL, 0,
+     "Refuse adapters that were made for another base, in place of a warning", 2},
     {"fuse", KEY_FUSE, NULL, 0, "Bake them into private copies of the weights", 2},
     {0},
 };
@@ -140,6 +145,7 @@ static int open_path(struct cli_session *s, const struct cli_adapters *how, cons
         graft_adapter_options options = graft_adapter_options_default();
         options.type = how->type;
         options.scale = how->scale;
+        options.strict_base = how->strict_base;
         graft_error error = {0};
         if (graft_adapter_open(s->model, a->name, &options, &a->handle, &error) != GRAFT_OK) {
             mem_free(NULL, a->name);
@@ -209,7 +215,7 @@ static int open_name(struct cli_session *s, const struct cli_adapters *how, cons
         return refuse_scale(name);
     }
     if (s->registry == NULL) {
-        status = cli_open_registry(s->runtime, s->model, how->type, &s->registry);
+        status = cli_open_registry(s->runtime, s->model, how, &s->registry);
     }
     if (status == CLI_OK &&
         graft_registry_acquire(s->registry, name, &handle, NULL, &id, &error) != GRAFT_OK) {
@@ -304,7 +310,10 @@ int cli_fuse_members(graft_runtime *runtime, const struct cli_adapters *how,
                 status = cli_fail_text("%s is given twice: add the weights", name);
             }
         }
-        members[i] = (graft_fuse_member){.path = path, .weight = use->weight, .scale = how->scale};
+        members[i] = (graft_fuse_member){.path = path,
+                                         .weight = use->weight,
+                                         .scale = how->scale,
+                                         .strict_base = how->strict_base};
         mem_free(NULL, name);
     }
     if (status != CLI_OK) {

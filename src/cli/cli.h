@@ -49,6 +49,7 @@ struct cli_adapters {
     const char *type; /* of the factors in memory; NULL: as stored */
     double scale;     /* 0: not given */
     bool fuse;        /* --fuse: into the weights, not beside them */
+    bool strict_base; /* --strict-base */
 };
 extern const struct argp cli_adapters_argp;
 
@@ -125,8 +126,8 @@ void cli_close(struct cli_session *s);
 char *cli_model_path(const char *name);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; created when absent. NULL: none. */
 char *cli_home(void);
-/* The registry of the home; `type` of factors: NULL as stored. On failure says why. */
-int cli_open_registry(graft_runtime *runtime, graft_model *model, const char *type,
+/* The registry of the home; `how` (may be NULL) its adapters are opened. On failure says why. */
+int cli_open_registry(graft_runtime *runtime, graft_model *model, const struct cli_adapters *how,
                       graft_registry **out);
 
 /* ---- adapters (adapters.c) ---------------------------------------------------------------- */

@@ -202,7 +202,7 @@ char *cli_home(void)
     return path;
 }
 
-int cli_open_registry(graft_runtime *runtime, graft_model *model, const char *type,
+int cli_open_registry(graft_runtime *runtime, graft_model *model, const struct cli_adapters *how,
                       graft_registry **out)
 {
     graft_registry_options options = graft_registry_options_default();
@@ -214,7 +214,10 @@ int cli_open_registry(graft_runtime *runtime, graft_model *model, const char *ty
             "written");
     }
     options.home = home;
-    options.type = type;
+    if (how != NULL) {
+        options.type = how->type;
+        options.strict_base = how->strict_base;
+    }
     graft_status status = graft_registry_open(runtime, model, &options, out, &error);
     mem_free(NULL, home);
     return status == GRAFT_OK ? CLI_OK : cli_fail(&error);

@@ -116,6 +116,30 @@ check "MLX to PEFT" test -s "$scratch/b/adapter_model.safetensors"
 run run --temp 0 -n 8 -p "Tell me a story about a cat." -a "$scratch/b"
 check "... runs" out_equals_file "$scratch/plain"
 
+# ---- the base that its card names
+sed 's/"fingerprint": "sha256:[0-9a-f]*"/"fingerprint": "sha256:0"/' "$scratch/a/graft.json" \
+    >"$scratch/graft.json"
+cp -r "$scratch/a" "$scratch/foreign"
+cp "$scratch/graft.json" "$scratch/foreign/graft.json"
+for words in "" "--fuse"; do
+    # shellcheck disable=SC2086 # words are what is wanted
+    run run --temp 0 -n 8 -q -p "Tell me a story about a cat." -a "$scratch/foreign" $words
+    check "an adapter of another base runs $words" out_equals_file "$scratch/plain"
+    check "... with a warning" err_has "^graft: warning: adapter security .*made for another base .*vocabulary"
+    check "... of one line" err_lines 1
+    # shellcheck disable=SC2086
+    run run --temp 0 -n 8 -q -p "Tell me a story about a cat." -a "$scratch/foreign" --strict-base $words
+    refused "... and not when that is to be strict $words" 1 "made for another base"
+    check "... in one line" err_lines 1
+done
+run fuse -a "$scratch/foreign" -o "$scratch/strict.gguf" --strict-base
+refused "... nor is it fused" 1 "made for another base"
+check "... and nothing is written" test ! -e "$scratch/strict.gguf"
+run quantize -o "$scratch/copy.gguf" --type q4_k_m
+run run --temp 0 -n 8 -q -p "Tell me a story about a cat." -m "$scratch/copy.gguf" -a "$scratch/a" --strict-base
+check "a quantised copy is the same base" status_is 0
+check "... without a word" err_lines 0
+
 # ---- fewer bits
 "$MODELS" "$scratch/models" "$tiny" adapter >/dev/null 2>&1
 run adapter quantize "$scratch/models/adapter" -o "$scratch/small"

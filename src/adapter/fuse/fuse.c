@@ -33,7 +33,8 @@ graft_status fuse_open_mix(const struct model *model, const graft_fuse_member *m
     graft_status status = parts ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "no memory");
     for (size_t i = 0; i < n_members && status == GRAFT_OK; i++) {
         const struct adapter_options how = {.rescale = members[i].scale != 0,
-                                            .scale = members[i].scale};
+                                            .scale = members[i].scale,
+                                            .strict_base = members[i].strict_base};
         parts[i].weight = members[i].weight;
         status = adapter_open(model, members[i].path, &how, &parts[i].adapter, error);
     }

@@ -1,14 +1,10 @@
-/* card.c: graft.json, what is known of an adapter beside its numbers, and the identity of the base in it.
- *
- * The fingerprint is of what every copy of a model shares, whatever its container and types. The sketch beside it
- * tells models of one shape apart: root mean squares of some norm vectors, which quantisation leaves alone.
- */
+/* card.c: graft.json, what is known of an adapter beside its numbers: made for new ones, and brought along when one is
+ * converted. What is said of the base is ../identity.c. */
 #include "adapter/save/save_internal.h"
 
-#include <math.h>
 #include <time.h>
 
-enum { MAX_NAME = 63, MAX_TEXT = 4096, SKETCH_LAYERS = 3 };
+enum { MAX_NAME = 63, MAX_TEXT = 4096 };
 
 static graft_status no_memory(graft_error *error)
 {
@@ -16,59 +12,6 @@ static graft_status no_memory(graft_error *error)
 }
 
 /* ---- base --------------------------------------------------------------------------------- */
-
-static graft_status hash_text(const void *bytes, size_t size, char out[FINGERPRINT_SIZE],
-                              graft_error *error)
-{
-    uint8_t hash[32];
-    graft_status status = sha256(bytes, size, hash, error);
-    int used = snprintf(out, FINGERPRINT_SIZE, "sha256:");
-    if (status == GRAFT_OK)
-        hex_write(hash, sizeof hash, out + used);
-    return status;
-}
-
-graft_status base_fingerprint(const struct model *model, char out[FINGERPRINT_SIZE],
-                              graft_error *error)
-{
-    const struct config *c = &model->config;
-    char text[256];
-    int n = snprintf(text, sizeof text,
-                     "%s layers=%d width=%d mlp=%d heads=%d kv=%d head=%d vocabulary=%d labels=%d",
-                     c->arch->gguf ? c->arch->gguf : c->arch->name, c->n_layer, c->d_model, c->d_ff,
-                     c->n_head, c->n_kv, c->d_head, c->n_vocab, c->n_labels);
-    return hash_text(text, (size_t)n, out, error);
-}
-
-static double root_mean_square(const float *x, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sqrt(sum / n);
-}
-
-/* Five digits are more than copies agree on. */
-static json_t *rounded(double x)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.5g", x);
-    return json_number_of(strtod(text, NULL));
-}
-
-static json_t *make_sketch(const struct model *model)
-{
-    const struct config *c = &model->config;
-    const int layers[SKETCH_LAYERS] = {0, c->n_layer / 2, c->n_layer - 1};
-    json_t *json = json_array();
-    for (int i = 0; i < SKETCH_LAYERS; i++) {
-        const struct layer *l = &model->layers[layers[i]];
-        json_append(&json, rounded(root_mean_square(l->attn_norm, c->d_model)));
-        json_append(&json, rounded(root_mean_square(l->mlp_norm, c->d_model)));
-    }
-    json_append(&json, rounded(root_mean_square(model->final_norm, c->d_model)));
-    return json;
-}
 
 static graft_status hash_tokenizer(const struct model *model, char out[FINGERPRINT_SIZE],
                                    graft_error *error)
@@ -83,7 +26,7 @@ static graft_status hash_tokenizer(const struct model *model, char out[FINGERPRI
         buf_append(&all, text ? text : "", length);
     }
     graft_status status = all.status == GRAFT_OK
-                              ? hash_text(all.data ? all.data : "", all.size, out, error)
+                              ? base_hash(all.data ? all.data : "", all.size, out, error)
                               : no_memory(error);
     buf_free(&all);
     return status;
@@ -99,7 +42,7 @@ static graft_status make_base(const struct model *model, const char *name, json_
     graft_status status = base_fingerprint(model, text, error);
     if (status == GRAFT_OK) {
         json_put(&json, "fingerprint", json_string(text));
-        json_put(&json, "sketch", make_sketch(model));
+        json_put(&json, "sketch", base_sketch(model));
     }
     if (status == GRAFT_OK && model->tokenizer) {
         status = hash_tokenizer(model, text, error);
@@ -107,7 +50,7 @@ static graft_status make_base(const struct model *model, const char *name, json_
     }
     const char *template = model->tokenizer ? tokenizer_chat_template(model->tokenizer) : NULL;
     if (status == GRAFT_OK && template) {
-        status = hash_text(template, strlen(template), text, error);
+        status = base_hash(template, strlen(template), text, error);
         json_put(&json, "template", json_string(text));
     }
     if (status == GRAFT_OK && !json)

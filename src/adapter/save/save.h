@@ -86,11 +86,4 @@ graft_status adapter_convert(const struct model *model, const char *in, const ch
 graft_status adapter_quantize(const struct model *model, const char *in, const char *out,
                               graft_type type, json_t **errors, graft_error *error);
 
-/* ---- identity of a base ------------------------------------------------------------------- */
-
-enum { FINGERPRINT_SIZE = 80 };
-/* "sha256:…" over architecture, widths and vocabulary: equal in all containers and types of a model. */
-graft_status base_fingerprint(const struct model *model, char out[FINGERPRINT_SIZE],
-                              graft_error *error);
-
 #endif
