@@ -32,9 +32,16 @@ static int64_t group_of(const struct attention_case *c)
     return config->n_head / config->n_kv;
 }
 
+/* Where the outputs of a row's queries of a KV head lie in `out`, and its queries in `q`. */
+static int64_t place_of(const struct attention_case *c, int64_t head, int row)
+{
+    const struct config *config = &c->b->model->config;
+    return ((int64_t)row * config->n_head + head % config->n_kv * group_of(c)) * config->d_head;
+}
+
 /* Rows row..row+n of KV head `head` (counted over all layers). */
 static void attend(const struct attention_case *c, const struct kernels *k, int64_t head, int row,
-                   int n, int worker, float *out)
+                   int n, int worker)
 {
     const struct config *config = &c->b->model->config;
     int n_group = (int)group_of(c), d = config->d_head;
@@ -43,9 +50,9 @@ static void attend(const struct attention_case *c, const struct kernels *k, int6
         keys[i] = block_at(c, head, i);
         values[i] = block_at(c, head, i) + c->k_bytes;
     }
-    int64_t at = ((int64_t)row * config->n_head + head % config->n_kv * n_group) * d;
+    int64_t at = place_of(c, head, row);
     const struct attention_args args = {.q = c->q + at,
-                                        .out = out ? out : c->out + at,
+                                        .out = c->out + at,
                                         .q_stride = (int64_t)config->n_head * d,
                                         .out_stride = (int64_t)config->n_head * d,
                                         .n_row = n,
@@ -71,7 +78,7 @@ static void attention_share(void *context, int worker, int n_workers)
     for (int64_t i = worker; i < heads * n_tiles; i += n_workers) {
         int row = (n_tiles - 1 - (int)(i / heads)) * most;
         int n = c->n_tok - row < most ? c->n_tok - row : most;
-        attend(c, c->b->runtime->kernels, i % heads, row, n, worker, NULL);
+        attend(c, c->b->runtime->kernels, i % heads, row, n, worker);
     }
 }
 
@@ -152,46 +159,49 @@ static void close_case(struct attention_case *c)
 
 /* ---- the check ---------------------------------------------------------------------------- */
 
-enum { CHECK_ROWS = 8, VALUES_MAX = 8192 };
+enum { CHECK_TILES = 8 };
 
 struct attention_check {
     const struct attention_case *c;
-    float got[VALUES_MAX], want[VALUES_MAX]; /* [n_group, d_head] */
+    float *got; /* [attention_tile_rows, n_group * d_head] */
     graft_status status;
     graft_error *error;
 };
 
+/* Tiles of as many rows as are timed, and of one, from the first row to the last and of heads far apart. */
 static void check_share(void *context, int worker, int n_workers)
 {
     (void)worker, (void)n_workers;
     struct attention_check *check = context;
     const struct attention_case *c = check->c;
     const struct config *config = &c->b->model->config;
-    int64_t heads = (int64_t)config->n_kv * c->layers;
-    int64_t n = (int64_t)(config->n_head / config->n_kv) * config->d_head;
-    for (int i = 0; i < CHECK_ROWS && check->status == GRAFT_OK; i++) {
-        int64_t head = heads * i / CHECK_ROWS;
-        int row = (c->n_tok - 1) * i / (CHECK_ROWS - 1);
-        attend(c, c->b->runtime->kernels, head, row, 1, 0, check->got);
-        attend(c, c->b->scalar.kernels, head, row, 1, 0, check->want);
-        check->status = check_close(check->got, check->want, n, false, "attention", check->error);
+    int most = attention_tile_rows((int)group_of(c));
+    int64_t heads = (int64_t)config->n_kv * c->layers, n = group_of(c) * config->d_head;
+    for (int i = 0; i < CHECK_TILES; i++) {
+        int64_t head = heads * i / CHECK_TILES;
+        int rows = i % 2 ? 1 : most < c->n_tok ? most : c->n_tok;
+        int row = (c->n_tok - rows) * i / (CHECK_TILES - 1);
+        attend(c, c->b->runtime->kernels, head, row, rows, 0);
+        for (int r = 0; r < rows; r++)
+            memcpy(check->got + r * n, c->out + place_of(c, head, row + r),
+                   (size_t)n * sizeof *check->got);
+        attend(c, c->b->scalar.kernels, head, row, rows, 0);
+        for (int r = 0; r < rows && check->status == GRAFT_OK; r++)
+            check->status = check_close(check->got + r * n, c->out + place_of(c, head, row + r), n,
+                                        false, "attention", check->error);
     }
 }
 
 static graft_status check_attention(const struct attention_case *c, graft_error *error)
 {
-    const struct config *config = &c->b->model->config;
-    if ((int64_t)config->n_head / config->n_kv * config->d_head > VALUES_MAX)
-        return error_set(error, GRAFT_UNSUPPORTED, "heads of this model are too wide to check");
-    struct attention_check *check = mem_calloc(c->b->mem, 1, sizeof *check);
-    if (!check)
+    struct attention_check check = {.c = c, .error = error};
+    int64_t n = attention_tile_rows((int)group_of(c)) * group_of(c) * c->b->model->config.d_head;
+    check.got = mem_calloc(c->b->mem, (size_t)n, sizeof *check.got);
+    if (!check.got)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a check");
-    check->c = c;
-    check->error = error;
-    pool_run_alone(check_share, check);
-    graft_status status = check->status;
-    mem_free(c->b->mem, check);
-    return status;
+    pool_run_alone(check_share, &check);
+    mem_free(c->b->mem, check.got);
+    return check.status;
 }
 
 /* ---- the bench ---------------------------------------------------------------------------- */
@@ -241,7 +251,7 @@ graft_status bench_attention(struct bench *b, graft_error *error)
     graft_status status = GRAFT_OK;
     for (int i = 0; i <= n && status == GRAFT_OK; i++)
         status = add_case(b, &of[i], &cases[i], i < n ? b->options->contexts[i] : 0, error);
-    b->checked = "8 rows of attention in every case";
+    b->checked = "8 tiles of attention in every case";
     if (status == GRAFT_OK)
         status = bench_measure(b, cases, n + 1, error);
     for (int i = 0; i <= n; i++)
