@@ -75,6 +75,9 @@ typedef struct graft_bench_result {
     double baseline_value;
     double ratio;        /* value / baseline, of samples taken one after the other; median */
     const char *checked; /* what of the outputs was compared with the scalar tier */
+    /* As `spread`, of the samples' shares of the limit and of their ratios, whose numerator and denominator go up
+     * and down together on a busy machine: what a comparison with another day is to go by. */
+    double share_spread, ratio_spread;
 } graft_bench_result;
 typedef void (*graft_bench_fn)(void *user, const graft_bench_result *result);
 

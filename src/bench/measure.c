@@ -56,7 +56,9 @@ void bench_report(const struct bench *b, const char *name, const char *unit, enu
                                   .limit_share = NAN,
                                   .baseline_value = NAN,
                                   .ratio = NAN,
-                                  .checked = b->checked});
+                                  .checked = b->checked,
+                                  .share_spread = NAN,
+                                  .ratio_spread = NAN});
 }
 
 void bench_report_beside(const struct bench *b, const char *name, const char *unit, double value,
@@ -177,7 +179,9 @@ static void report_case(const struct series *s, int index, int n_samples)
                    .baseline_value =
                        compared ? samples_median(s->samples[c->baseline].value, n_samples) : NAN,
                    .ratio = compared ? samples_median(v->ratio, n_samples) : NAN,
-                   .checked = s->b->checked});
+                   .checked = s->b->checked,
+                   .share_spread = samples_spread(v->share, n_samples),
+                   .ratio_spread = compared ? samples_spread(v->ratio, n_samples) : NAN});
 }
 
 graft_status bench_measure(struct bench *b, const struct bench_case *cases, int n,

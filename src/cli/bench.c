@@ -195,9 +195,11 @@ static void print_json(const struct report *p, const graft_bench_result *r)
     set_text(object, "unit", r->unit);
     set_text(object, "limit", r->limit);
     set_number(object, "limit_share", r->limit_share);
+    set_number(object, "share_spread", r->share_spread);
     set_text(object, "baseline_case", r->baseline);
     set_number(object, "baseline", r->baseline_value);
     set_number(object, "ratio", r->ratio);
+    set_number(object, "ratio_spread", r->ratio_spread);
     set_number(object, "spread", r->spread);
     json_object_set_new(object, "samples", json_integer(r->samples));
     set_number(object, "seconds", r->seconds);

@@ -44,14 +44,14 @@ check "... of reading" out_has '"case":"read bandwidth, 1 thread"'
 for bench in decode prefill attention linear load; do
     run bench "$bench" --shape mini -n 4 --context 9 --samples 2 --json
     check "bench $bench" status_is 0
-    check "... has the fields of a figure beside a limit" has_fields limit limit_share checked
+    check "... has the fields of a figure beside a limit" has_fields limit limit_share share_spread checked
     check "... says what was run" out_has '"subject":"mini q8_0 (random weights, head Q8_0)"'
 done
 run bench decode --shape mini --type q4_0 -n 4 --context 9 --rows 2,1 --samples 1 --json -t 1
 check "figures have the command" out_has '"command":"graft bench decode --shape mini --type q4_0 '
 check "one line for each case" test "$(wc -l <"$scratch/out")" -eq 2
 run bench decode --shape mini -n 4 --context 9,12 --rows 1,2 --samples 2 --json
-check "comparisons have a baseline and a ratio" out_has '"baseline":.*"ratio":'
+check "comparisons have a baseline and a ratio" out_has '"baseline":.*"ratio":.*"ratio_spread":'
 run bench decode --shape mini --type q4_k_m -n 4 --context 9 --samples 1
 check "the table has its head" out_has "^decode: mini q4_k_m (random weights, head Q6_K); tier"
 check "... and a row" out_has "context 9 .*tokens/s.*of read bandwidth"
