@@ -2,7 +2,7 @@
  *
  * Owns the choice of the tier and of the number of threads. The only thing read from the process is
  * the environment variable GRAFT_TIER and the set of processors, both once at open; nothing is
- * changed in it, but for the permission that Linux wants to be asked for before AMX is used.
+ * changed in it, but for the permission that Linux wants to be asked for before AMX is used, where it may be.
  */
 #include "api/api_internal.h"
 
@@ -19,6 +19,7 @@ struct runtime_box {
     struct graft_runtime runtime;
     int cores;
     char tiers[256];
+    const char *refusal; /* why the best tier that was asked for is not there, or NULL */
 };
 
 void graft_runtime_options_init(graft_runtime_options *options, size_t struct_size)
@@ -27,13 +28,18 @@ void graft_runtime_options_init(graft_runtime_options *options, size_t struct_si
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
-static void list_tiers(char *out, size_t size)
+/* Who wants none but a lower tier has nothing asked of the system for the list's sake. */
+static void list_tiers(char *out, size_t size, bool asked)
 {
     size_t used = 0;
-    const struct kernels *k;
     out[0] = '\0';
-    for (int i = 0; (k = kernels_tier(i)) != NULL && used < size; i++) {
-        int n = snprintf(out + used, size - used, "%s%s", i > 0 ? " " : "", k->tier);
+    for (int i = 0; used < size; i++) {
+        const struct kernels *k = asked ? kernels_tier(i) : NULL;
+        const char *name = asked ? (k != NULL ? k->tier : NULL) : kernels_tier_name(i);
+        if (name == NULL) {
+            return;
+        }
+        int n = snprintf(out + used, size - used, "%s%s", i > 0 ? " " : "", name);
         used += n > 0 ? (size_t)n : 0;
     }
 }
@@ -45,8 +51,9 @@ static graft_status choose_tier(struct runtime_box *box, const char *wanted, gra
         from = "GRAFT_TIER: ";
         wanted = wanted[0] != '\0' ? wanted : NULL;
     }
-    list_tiers(box->tiers, sizeof box->tiers);
     box->runtime.kernels = kernels_find(wanted);
+    box->refusal = kernels_refusal(wanted);
+    list_tiers(box->tiers, sizeof box->tiers, box->refusal != NULL);
     if (box->runtime.kernels == NULL && wanted != NULL) {
         return error_set(error, GRAFT_UNSUPPORTED, "%s\"%s\" is %s; this processor runs: %s", from,
                          wanted,
@@ -129,8 +136,8 @@ graft_status graft_runtime_open(const graft_runtime_options *options, graft_runt
     if (o.affinity) {
         bind_workers(r);
     }
-    if (kernels_refusal() != NULL) {
-        runtime_log(r, GRAFT_LOG_WARN, "no tier amx: %s", kernels_refusal());
+    if (box->refusal != NULL) {
+        runtime_log(r, GRAFT_LOG_WARN, "no tier amx: %s", box->refusal);
     }
     runtime_log(r, GRAFT_LOG_INFO, "graft %s: tier %s, %d threads", graft_version(),
                 r->kernels->tier, pool_threads(r->pool));

@@ -119,39 +119,52 @@ static bool runs_always(void)
     return true;
 }
 
-static const struct {
+static const struct tier {
     const struct kernels *kernels;
-    bool (*runs)(void);
+    bool (*runs)(void);           /* here, once it is permitted; asks the system for nothing */
+    const char *(*refused)(void); /* asks for a permission: why it is not given. NULL: takes none */
 } tiers[] = {
     /* slowest first */
-    {&scalar_kernels, runs_always},
+    {&scalar_kernels, runs_always, NULL},
 #if defined(__x86_64__)
-    {&avx2_kernels, cpu_runs_avx2},
-    {&avx512_kernels, cpu_runs_avx512},
-    {&avx512bf16_kernels, cpu_runs_avx512bf16},
-    {&amx_kernels, cpu_runs_amx},
+    {&avx2_kernels, cpu_runs_avx2, NULL},
+    {&avx512_kernels, cpu_runs_avx512, NULL},
+    {&avx512bf16_kernels, cpu_runs_avx512bf16, NULL},
+    {&amx_kernels, cpu_runs_amx, cpu_amx_refusal},
 #elif defined(__aarch64__)
-    {&neon_kernels, cpu_runs_neon},
-    {&dotprod_kernels, cpu_runs_dotprod},
-    {&i8mm_kernels, cpu_runs_i8mm},
+    {&neon_kernels, cpu_runs_neon, NULL},
+    {&dotprod_kernels, cpu_runs_dotprod, NULL},
+    {&i8mm_kernels, cpu_runs_i8mm, NULL},
 #endif
 };
+
+static bool is_offered(const struct tier *tier)
+{
+    return tier->runs() && !(tier->refused && tier->refused());
+}
 
 const struct kernels *kernels_tier(int index)
 {
     for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
-        if (tiers[i].runs() && index-- == 0)
+        if (is_offered(&tiers[i]) && index-- == 0)
             return tiers[i].kernels;
+    return NULL;
+}
+
+const char *kernels_tier_name(int index)
+{
+    for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
+        if (tiers[i].runs() && index-- == 0)
+            return tiers[i].kernels->tier;
     return NULL;
 }
 
 const struct kernels *kernels_find(const char *name)
 {
-    const struct kernels *found = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
-        if ((!name || strcmp(name, tiers[i].kernels->tier) == 0) && tiers[i].runs())
-            found = tiers[i].kernels;
-    return found;
+    for (size_t i = ARRAY_LEN(tiers); i-- > 0;)
+        if ((!name || strcmp(name, tiers[i].kernels->tier) == 0) && is_offered(&tiers[i]))
+            return tiers[i].kernels;
+    return NULL;
 }
 
 bool kernels_is_tier_name(const char *name)
@@ -164,13 +177,13 @@ bool kernels_is_tier_name(const char *name)
     return false;
 }
 
-const char *kernels_refusal(void)
+const char *kernels_refusal(const char *name)
 {
-#if defined(__x86_64__)
-    return cpu_amx_refusal();
-#else
-    return NULL;
-#endif
+    const char *why = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(tiers); i++)
+        if (tiers[i].refused && (!name || strcmp(name, tiers[i].kernels->tier) == 0))
+            why = tiers[i].refused();
+    return why;
 }
 
 #if defined(__x86_64__) || defined(__aarch64__)

@@ -268,12 +268,16 @@ enum panel_format kernels_delta_format(const struct kernels *k, graft_type type)
  * them asks Linux for the tiles of AMX where there are any: the one thing that graft changes for the
  * whole process (it makes signal frames of threads that use tiles larger). */
 const struct kernels *kernels_tier(int index);
-/* By name; NULL when unknown or not runnable here. NULL name: the fastest. */
+/* The names of those, with nothing asked: there may be one more, which would be refused. */
+const char *kernels_tier_name(int index);
+/* By name; NULL when unknown or not runnable here. NULL name: the fastest. Only amx, by name or as the fastest, has the
+ * system asked. */
 const struct kernels *kernels_find(const char *name);
 /* Is it the name of a tier that graft has on some processor? (For "avx2: this processor cannot".) */
 bool kernels_is_tier_name(const char *name);
-/* Why a tier that the processor could run is not offered, or NULL. */
-const char *kernels_refusal(void);
+/* Why kernels_find does not give this tier (NULL: one that is faster than what it gives), though the processor could
+ * run it; or NULL. Asks the system as that does. */
+const char *kernels_refusal(const char *name);
 /* The processor's own name, or "". */
 const char *kernels_processor(void);
 

@@ -195,10 +195,10 @@ KERNEL_PROTO_BF16(avx512bf16)
 bool cpu_runs_avx512bf16(void);
 
 KERNEL_PROTO_BF16(amx)
-/* As avx512bf16, with AMX_TILE and AMX_BF16, and the system has granted the state of the tiles: the
- * one thing that graft asks for a whole process. */
+/* As avx512bf16, with AMX_TILE and AMX_BF16, and the system saves the tiles of processes that may use them. */
 bool cpu_runs_amx(void);
-/* Why not, where the processor could: a constant text, or NULL. */
+/* Asks the system to let this process use them, the one thing that graft asks for a whole process: a constant text
+ * where the processor could and it does not, or NULL. */
 const char *cpu_amx_refusal(void);
 
 /* The processor's brand string into out; "" when it has none. */

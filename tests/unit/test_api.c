@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static struct fixture F;
@@ -39,6 +40,30 @@ static int teardown(void **state)
 }
 
 /* ---- runtime ---- */
+
+/* Of the tests the first: what a process once was permitted stays so. It tells something where there is AMX. */
+static void a_lower_tier_has_the_system_permit_nothing(void **state)
+{
+    (void)state;
+#ifdef __x86_64__
+    enum { GET_PERMITTED = 0x1022 };
+    uint64_t before = 0, after = 0;
+    graft_runtime_options o = graft_runtime_options_default();
+    graft_runtime *runtime = NULL;
+    graft_runtime_info info;
+    if (syscall(SYS_arch_prctl, GET_PERMITTED, &before) != 0)
+        skip(); /* a system older than the question */
+    o.tier = "scalar";
+    MUST(graft_runtime_open(&o, &runtime, error));
+    MUST(graft_runtime_describe(runtime, &info, error));
+    assert_int_equal(strncmp(info.tiers, "scalar", 6), 0);
+    graft_runtime_close(&runtime);
+    assert_int_equal(syscall(SYS_arch_prctl, GET_PERMITTED, &after), 0);
+    assert_int_equal(after, before);
+#else
+    skip();
+#endif
+}
 
 static void default_runtime_has_a_thread_per_processor_and_the_best_tier(void **state)
 {
@@ -654,6 +679,7 @@ static void converted_model_opens_and_says_the_same(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_lower_tier_has_the_system_permit_nothing),
         cmocka_unit_test(default_runtime_has_a_thread_per_processor_and_the_best_tier),
         cmocka_unit_test(threads_follow_the_affinity_of_the_process),
         cmocka_unit_test(tier_comes_from_the_option_then_the_environment),

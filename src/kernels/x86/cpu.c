@@ -78,7 +78,7 @@ const char *cpu_amx_refusal(void)
 
 bool cpu_runs_amx(void)
 {
-    return has_amx() && !cpu_amx_refusal();
+    return has_amx() && (saved_states() & STATES_AMX) == STATES_AMX;
 }
 
 void cpu_brand(char out[49])
