@@ -51,7 +51,7 @@ _graft() {
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in
         bench)
-            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load adapters swap model" -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load adapters swap presets model" -- "$cur")
             return
             ;;
         --type)
@@ -60,7 +60,7 @@ _graft() {
             return
             ;;
         --shape)
-            mapfile -t COMPREPLY < <(compgen -W "qwen2.5-0.5b llama-3.2-1b tinyllama-1.1b mini" -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W "qwen2.5-0.5b llama-3.2-1b tinyllama-1.1b width-768 mini" -- "$cur")
             return
             ;;
         esac

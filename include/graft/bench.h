@@ -22,7 +22,7 @@ enum { GRAFT_BENCH_LIST_MAX = 16 };
  * are. */
 typedef struct graft_bench_options {
     size_t struct_size;
-    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters" or "swap". */
+    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap" or "presets". */
     const char *bench;
     const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
@@ -43,7 +43,8 @@ typedef struct graft_bench_options {
     graft_progress_fn progress;     /* NULL: none; units: the call's own */
     void *progress_user;
     /* adapters and swap: random adapters on all linears of the blocks, of this rank (default 16), with factors
-     * held as in graft_adapter_options (default "bf16"); as DoRA (default false). */
+     * held as in graft_adapter_options (default "bf16"); as DoRA (default false). presets: the same but for
+     * linears and rank. */
     int rank;
     const char *adapter_type;
     bool dora;

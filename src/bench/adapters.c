@@ -1,12 +1,13 @@
 /* adapters.c: what an adapter costs beside the base model, in alternation.
  *
- * Sixteen random adapters are resident from the beginning, so the base is timed with them around. A decode sample is
- * a few steps after 128 tokens, a prefill sample one pass of a prompt without the head. A mixed batch has
- * sixteen rows, under one adapter or each under another: what it reads more are the factors.
+ * Sixteen random adapters are resident, so the base is timed with them around (residents.c compares that with the base
+ * alone), and one as DoRA. A decode sample is a few steps after 128 tokens, a prefill sample one pass of a prompt without
+ * the head. A mixed batch has sixteen rows, under one adapter or each under another: what it reads more are the
+ * factors. Before there is a figure each row of it must say, bit by bit, what it says alone.
  */
 #include "bench/bench_internal.h"
 
-enum { ADAPTERS = 16, CONTEXT = 128, STEPS = 16, CASES = 6 };
+enum { ADAPTERS = 16, CONTEXT = 128, STEPS = 16, CASES = 8 };
 
 struct adapters;
 struct adapters_case {
@@ -14,11 +15,12 @@ struct adapters_case {
     enum role role;
     int n_rows;     /* sequences, or tokens of a prompt */
     int n_adapters; /* 0: the base; 1: the first; else row i has the i-th */
+    bool dora;      /* the one adapter is the one as DoRA */
 };
 
 struct adapters {
-    struct adapter *adapter[ADAPTERS];
-    struct mix *mix[ADAPTERS];
+    struct adapter *adapter[ADAPTERS], *dora; /* dora NULL: all of them are */
+    struct mix *mix[ADAPTERS], *dora_mix;
     struct workspace *ws;
     struct kv_pool *pool;
     struct kv_seq *seed, *seqs[ADAPTERS], *prompt;
@@ -30,6 +32,8 @@ struct adapters {
 
 static const struct delta_set *deltas_of(const struct adapters_case *c, int row)
 {
+    if (c->dora)
+        return mix_deltas(c->all->dora_mix);
     return c->n_adapters ? mix_deltas(c->all->mix[row % c->n_adapters]) : NULL;
 }
 
@@ -69,15 +73,22 @@ static graft_status run_case(struct bench *b, void *context, struct seconds *sec
     return status;
 }
 
-static void add_case(struct bench *b, struct adapters *a, struct adapters_case what, int baseline,
-                     const char *name)
+static double factor_bytes(const struct adapters *a, const struct adapters_case *c)
+{
+    double bytes = 0;
+    for (int i = 0; i < c->n_adapters; i++)
+        bytes += (double)adapter_info(c->dora ? a->dora : a->adapter[i])->bytes;
+    return bytes;
+}
+
+/* Returns its index. */
+static int add_case(struct bench *b, struct adapters *a, struct adapters_case what, int baseline,
+                    const char *name)
 {
     const struct limits *l = &b->limits;
     graft_type type = b->model->layers[0].linear[LINEAR_GATE].type;
     bool decode = what.role == ROLE_DECODE;
-    double bytes = model_token_bytes(b->model);
-    for (int i = 0; i < what.n_adapters; i++)
-        bytes += (double)adapter_info(a->adapter[i])->bytes;
+    double bytes = model_token_bytes(b->model) + factor_bytes(a, &what);
     int steps = decode ? STEPS : 1;
     struct bench_case *c = &a->cases[a->n];
     *c = (struct bench_case){
@@ -91,40 +102,122 @@ static void add_case(struct bench *b, struct adapters *a, struct adapters_case w
         .context = &a->of[a->n]};
     snprintf(c->name, sizeof c->name, "%s", name);
     a->of[a->n] = what;
-    a->of[a->n++].all = a;
+    a->of[a->n].all = a;
+    return a->n++;
 }
 
+/* The base, the adapter, and the same adapter as DoRA; returns the index of the adapter. */
+static int add_three(struct bench *b, struct adapters *a, enum role role, int n_rows,
+                     const char *const names[3])
+{
+    struct adapters_case what = {.role = role, .n_rows = n_rows};
+    int base = add_case(b, a, what, -1, names[0]);
+    what.n_adapters = 1;
+    int one = add_case(b, a, what, base, names[1]);
+    what.dora = true;
+    if (a->dora)
+        add_case(b, a, what, one, names[2]);
+    return one;
+}
+
+/* The last two are neighbours, since the one is subtracted from the other. */
 static void list_cases(struct bench *b, struct adapters *a)
 {
-    int prompt = b->options->tokens;
-    add_case(b, a, (struct adapters_case){.role = ROLE_DECODE, .n_rows = 1}, -1, "decode, base");
-    add_case(b, a, (struct adapters_case){.role = ROLE_DECODE, .n_rows = 1, .n_adapters = 1}, 0,
-             "decode, adapter");
-    add_case(b, a, (struct adapters_case){.role = ROLE_PREFILL, .n_rows = prompt}, -1,
-             "prefill, base");
-    add_case(b, a, (struct adapters_case){.role = ROLE_PREFILL, .n_rows = prompt, .n_adapters = 1},
-             2, "prefill, adapter");
-    add_case(b, a, (struct adapters_case){.role = ROLE_DECODE, .n_rows = ADAPTERS, .n_adapters = 1},
-             0, "16 rows, one adapter");
-    add_case(
-        b, a,
-        (struct adapters_case){.role = ROLE_DECODE, .n_rows = ADAPTERS, .n_adapters = ADAPTERS}, 4,
-        "16 rows, 16 adapters");
+    static const char *const DECODE[] = {"decode, base", "decode, adapter", "decode, DoRA"},
+                             *const PREFILL[] = {"prefill, base", "prefill, adapter",
+                                                 "prefill, DoRA"};
+    struct adapters_case mixed = {.role = ROLE_DECODE, .n_rows = ADAPTERS, .n_adapters = 1};
+    int row = add_three(b, a, ROLE_DECODE, 1, DECODE);
+    add_three(b, a, ROLE_PREFILL, b->options->tokens, PREFILL);
+    int one = add_case(b, a, mixed, row, "16 rows, one adapter");
+    double bytes = factor_bytes(a, &mixed);
+    mixed.n_adapters = ADAPTERS;
+    struct bench_case *c = &a->cases[add_case(b, a, mixed, row, "16 rows, 16 adapters")];
+    c->extra_work = STEPS * (factor_bytes(a, &mixed) - bytes);
+    c->extra_to = one;
+    c->extra_steps = STEPS;
+}
+
+/* ---- checks ------------------------------------------------------------------------------- */
+
+/* One step of some rows of the mixed batch; their logits go to `out`, NULL: are compared with those that `together`
+ * has for them, [ADAPTERS, n_vocab]. */
+static graft_status step_of(struct bench *b, struct adapters *a, int first, int n, float *together,
+                            bool *equal, graft_error *error)
+{
+    struct adapters_case c = {
+        .all = a, .role = ROLE_DECODE, .n_rows = ADAPTERS, .n_adapters = ADAPTERS};
+    size_t width = (size_t)b->model->config.n_vocab;
+    for (int i = 0; i < ADAPTERS; i++)
+        kv_seq_trim(a->seqs[i], CONTEXT);
+    fill_rows(b, &c, 1);
+    graft_status status = model_forward(b->model, a->rows + first, n, a->ws, error);
+    for (int i = 0; i < n && status == GRAFT_OK; i++) {
+        const float *logits = workspace_logits(a->ws, i);
+        float *kept = together + (size_t)(first + i) * width;
+        if (equal)
+            *equal &= !memcmp(kept, logits, width * sizeof *kept);
+        else
+            memcpy(kept, logits, width * sizeof *kept);
+    }
+    return status;
+}
+
+static graft_status check_rows(struct bench *b, struct adapters *a, graft_error *error)
+{
+    bool equal = true;
+    float *together =
+        mem_calloc(b->mem, ADAPTERS * (size_t)b->model->config.n_vocab, sizeof(float));
+    if (!together)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for logits");
+    graft_status status = step_of(b, a, 0, ADAPTERS, together, NULL, error);
+    for (int i = 0; i < ADAPTERS && status == GRAFT_OK; i++)
+        status = step_of(b, a, i, 1, together, &equal, error);
+    if (status == GRAFT_OK && !equal)
+        status = error_set(error, GRAFT_NUMERIC,
+                           "a row of a batch differs from the row alone, so there is no figure");
+    mem_free(b->mem, together);
+    return status;
+}
+
+static graft_status check_all(struct bench *b, struct adapters *a, graft_error *error)
+{
+    graft_status status = a->dora ? check_model_with(b, a->dora, error) : GRAFT_OK;
+    if (status == GRAFT_OK)
+        status = check_model_with(b, a->adapter[0], error);
+    if (status == GRAFT_OK)
+        status = check_rows(b, a, error);
+    b->checked =
+        "8 outputs of every linear of every type, 8 rows with an adapter; 16 rows are each "
+        "what they are alone, bit by bit";
+    return status;
+}
+
+/* ---- the bench ---------------------------------------------------------------------------- */
+
+static graft_status open_one(struct bench *b, const struct synth_adapter *how,
+                             struct adapter **adapter, struct mix **mix, graft_error *error)
+{
+    graft_status status = synth_adapter_open(b, how, adapter, error);
+    return status == GRAFT_OK ? mix_make(b->model, &(struct mix_part){*adapter, 1}, 1, mix, error)
+                              : status;
 }
 
 static graft_status open_adapters(struct bench *b, struct adapters *a, graft_error *error)
 {
+    struct synth_adapter how = synth_adapter_of(b->options);
     graft_status status = GRAFT_OK;
     for (int i = 0; i < ADAPTERS && status == GRAFT_OK; i++) {
-        struct synth_adapter how = synth_adapter_of(b->options);
         how.seed = (uint64_t)i + 1;
         status = bench_progress(b, (uint64_t)i, ADAPTERS, "adapters", error);
         if (status == GRAFT_OK)
-            status = synth_adapter_open(b, &how, &a->adapter[i], error);
-        if (status == GRAFT_OK)
-            status = mix_make(b->model, &(struct mix_part){a->adapter[i], 1}, 1, &a->mix[i], error);
+            status = open_one(b, &how, &a->adapter[i], &a->mix[i], error);
     }
-    return status;
+    if (status != GRAFT_OK || how.dora)
+        return status;
+    how.seed = 1;
+    how.dora = true;
+    return open_one(b, &how, &a->dora, &a->dora_mix, error);
 }
 
 static graft_status open_all(struct bench *b, struct adapters *a, graft_error *error)
@@ -154,6 +247,8 @@ static void close_all(struct bench *b, struct adapters *a)
         mix_release(&a->mix[i]);
         adapter_release(&a->adapter[i]);
     }
+    mix_release(&a->dora_mix);
+    adapter_release(&a->dora);
     kv_seq_close(&a->prompt);
     kv_seq_close(&a->seed);
     kv_pool_close(&a->pool);
@@ -164,9 +259,11 @@ static void close_all(struct bench *b, struct adapters *a)
 graft_status bench_adapters(struct bench *b, graft_error *error)
 {
     struct adapters a = {.n = 0};
-    graft_status status = open_all(b, &a, error);
+    graft_status status = bench_residents(b, error);
     if (status == GRAFT_OK)
-        status = check_model_with(b, a.adapter[0], error);
+        status = open_all(b, &a, error);
+    if (status == GRAFT_OK)
+        status = check_all(b, &a, error);
     if (status == GRAFT_OK) {
         list_cases(b, &a);
         status = bench_measure(b, a.cases, a.n, error);

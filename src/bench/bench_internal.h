@@ -94,6 +94,8 @@ struct synth_adapter {
     bool dora, retype;
     graft_type type; /* of the factors in memory, with retype */
     uint64_t seed;
+    const char *const
+        *targets; /* linears by the last part of their names, NULL-terminated; NULL: all */
 };
 /* As the options ask for, seed 1. */
 struct synth_adapter synth_adapter_of(const graft_bench_options *options);
@@ -141,6 +143,10 @@ struct bench_case {
     int limit;         /* LIMIT_READ, or the index of a peak */
     double limit_work; /* bytes, or operations, of one sample */
     int baseline;      /* index of the case it is compared with; -1: none */
+    /* Bytes of a sample that the case `extra_to`, sampled before, does not read; 0: none. The time that they take more
+     * is then a figure of its own, in ms of each of `extra_steps`, beside the time of reading them. */
+    double extra_work;
+    int extra_to, extra_steps;
     graft_status (*run)(struct bench *b, void *context, struct seconds *seconds,
                         graft_error *error);
     void *context;
@@ -151,9 +157,9 @@ graft_status bench_measure(struct bench *b, const struct bench_case *cases, int 
 /* "value" of samples that were taken elsewhere; sorts them. */
 void bench_report(const struct bench *b, const char *name, const char *unit, enum bench_clock clock,
                   double *values, int n);
-/* One value, and what it is compared with. */
-void bench_report_beside(const struct bench *b, const char *name, const char *unit, double value,
-                         const char *baseline, double baseline_value);
+/* The same beside a value that they are compared with. */
+void bench_report_beside(const struct bench *b, const char *name, const char *unit, double *values,
+                         int n, const char *baseline, double baseline_value);
 /* Samples to take of each case. */
 int bench_samples(const struct bench *b);
 graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,
@@ -233,7 +239,10 @@ graft_status bench_prefill(struct bench *b, graft_error *error);
 graft_status bench_attention(struct bench *b, graft_error *error);
 graft_status bench_linear(struct bench *b, graft_error *error);
 graft_status bench_load(struct bench *b, graft_error *error);
+/* Its part in residents.c: the base with adapters in memory and without. */
+graft_status bench_residents(struct bench *b, graft_error *error);
 graft_status bench_adapters(struct bench *b, graft_error *error);
+graft_status bench_presets(struct bench *b, graft_error *error);
 graft_status bench_swap(struct bench *b, graft_error *error);
 
 #endif

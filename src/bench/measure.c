@@ -61,19 +61,23 @@ void bench_report(const struct bench *b, const char *name, const char *unit, enu
                                   .ratio_spread = NAN});
 }
 
-void bench_report_beside(const struct bench *b, const char *name, const char *unit, double value,
-                         const char *baseline, double baseline_value)
+void bench_report_beside(const struct bench *b, const char *name, const char *unit, double *values,
+                         int n, const char *baseline, double baseline_value)
 {
+    double value = samples_median(values, n);
     give(b, &(graft_bench_result){.name = name,
                                   .unit = unit,
                                   .value = value,
-                                  .samples = 1,
+                                  .spread = samples_spread(values, n),
+                                  .samples = n,
                                   .seconds = NAN,
                                   .clock = clock_name(CLOCK_WALL),
                                   .limit_share = NAN,
+                                  .share_spread = NAN,
                                   .baseline = baseline,
                                   .baseline_value = baseline_value,
                                   .ratio = value / baseline_value,
+                                  .ratio_spread = samples_spread(values, n),
                                   .checked = b->checked});
 }
 
@@ -81,7 +85,8 @@ void bench_report_beside(const struct bench *b, const char *name, const char *un
 
 struct samples {
     double value[SAMPLES_MAX], share[SAMPLES_MAX], ratio[SAMPLES_MAX], seconds[SAMPLES_MAX];
-    double took; /* the last run of the case, on the wall */
+    double extra[SAMPLES_MAX], extra_times[SAMPLES_MAX]; /* seconds; times what reading takes */
+    double took;                                         /* the last run of the case, on the wall */
 };
 
 struct series {
@@ -124,9 +129,13 @@ static graft_status sample_case(const struct series *s, int index, int turn, str
     struct seconds after = sample_limit(s->b, c->limit, out->took);
     double seconds = taken.by[c->clock];
     out->seconds[turn] = seconds;
-    double limit = c->limit_work * (before->by[c->clock] + after.by[c->clock]) / 2;
+    double unit_limit = (before->by[c->clock] + after.by[c->clock]) / 2;
     out->value[turn] = c->is_time ? c->work * seconds : c->work / seconds;
-    out->share[turn] = limit / seconds;
+    out->share[turn] = c->limit_work * unit_limit / seconds;
+    if (c->extra_work > 0) {
+        out->extra[turn] = seconds - s->samples[c->extra_to].seconds[turn];
+        out->extra_times[turn] = out->extra[turn] / (c->extra_work * unit_limit);
+    }
     if (c->baseline >= 0)
         out->ratio[turn] = out->value[turn] / s->samples[c->baseline].value[turn];
     *before = after;
@@ -184,6 +193,32 @@ static void report_case(const struct series *s, int index, int n_samples)
                    .ratio_spread = compared ? samples_spread(v->ratio, n_samples) : NAN});
 }
 
+/* No share where the samples are too noisy to see any extra time. */
+static void report_extra(const struct series *s, int index, int n_samples)
+{
+    const struct bench_case *c = &s->cases[index];
+    struct samples *v = &s->samples[index];
+    char name[2 * CASE_NAME_SIZE];
+    double times = samples_median(v->extra_times, n_samples);
+    double seconds = samples_median(v->extra, n_samples);
+    snprintf(name, sizeof name, "%s: more a step", c->name);
+    give(s->b, &(graft_bench_result){
+                   .name = name,
+                   .unit = "ms",
+                   .value = 1e3 * seconds / c->extra_steps,
+                   .spread = samples_spread(v->extra, n_samples),
+                   .samples = n_samples,
+                   .seconds = seconds,
+                   .clock = clock_name(c->clock),
+                   .limit = "read bandwidth",
+                   .limit_share = times > 0 ? 1 / times : NAN,
+                   .share_spread = times > 0 ? samples_spread(v->extra_times, n_samples) : NAN,
+                   .baseline_value = NAN,
+                   .ratio = NAN,
+                   .ratio_spread = NAN,
+                   .checked = s->b->checked});
+}
+
 graft_status bench_measure(struct bench *b, const struct bench_case *cases, int n,
                            graft_error *error)
 {
@@ -202,8 +237,11 @@ graft_status bench_measure(struct bench *b, const struct bench_case *cases, int 
     }
     if (status == GRAFT_OK)
         status = sample_all(&s, &n_samples, error);
-    for (int i = 0; i < n && status == GRAFT_OK; i++)
+    for (int i = 0; i < n && status == GRAFT_OK; i++) {
         report_case(&s, i, n_samples);
+        if (cases[i].extra_work > 0)
+            report_extra(&s, i, n_samples);
+    }
     mem_free(b->mem, s.samples);
     return status;
 }

@@ -1,7 +1,8 @@
 /* shapes.c: models that are known by name, as far as their speed depends on it.
  *
- * Sizes, rotary embedding and biases as published; the weights are made up elsewhere. `mini` is no
- * model of anybody's: it is there for tests, and all its rows are whole blocks of every type.
+ * Sizes, rotary embedding and biases as published; the weights are made up elsewhere. `width-768`
+ * and `mini` are no models of anybody's: the one is a block whose linears all have that width, by which the presets are
+ * measured; the other is there for tests, and all its rows are whole blocks of every type.
  */
 #include "bench/bench_internal.h"
 #include "model/arch/arch.h"
@@ -54,6 +55,19 @@ static const struct shape SHAPES[] = {
                     .n_ctx = 2048,
                     .norm_eps = 1e-5f,
                     .rope = {.kind = ROPE_PLAIN, .theta = 1e4}}},
+    {.name = "width-768",
+     .arch = "llama",
+     .pre = "gpt-2",
+     .dimensions = {.n_layer = 1,
+                    .d_model = 768,
+                    .d_ff = 768,
+                    .n_head = 12,
+                    .n_kv = 12,
+                    .d_head = 64,
+                    .n_vocab = 1024,
+                    .n_ctx = 4096,
+                    .norm_eps = 1e-5f,
+                    .rope = {.kind = ROPE_PLAIN, .theta = 1e4}}},
     {.name = "mini",
      .arch = "llama",
      .pre = "gpt-2",
@@ -79,5 +93,5 @@ const struct shape *shape_find(const char *name)
 
 const char *shape_names(void)
 {
-    return "qwen2.5-0.5b, llama-3.2-1b, tinyllama-1.1b, mini";
+    return "qwen2.5-0.5b, llama-3.2-1b, tinyllama-1.1b, width-768, mini";
 }

@@ -184,7 +184,7 @@ static void report_times(const struct bench *b, const char *what, const char *un
         snprintf(name, sizeof name, "%s, %s", what, RANKS[i].name);
         snprintf(beside, sizeof beside, "plain step, %s", RANKS[i].name);
         if (plain)
-            bench_report_beside(b, name, unit, value, beside,
+            bench_report_beside(b, name, unit, &value, 1, beside,
                                 scale * plain[(SWAPS - 1) * RANKS[i].percent / 100]);
         else
             report_one(b, name, unit, value);
@@ -200,7 +200,8 @@ static void report(const struct bench *b, struct swap *s)
     report_times(b, "step after a swap", "ms", 1e3, s->after, s->plain);
     report_times(b, "step after a removal", "ms", 1e3, s->after_removal, s->plain);
     report_one(b, "memory of 900 swaps", "MB", s->growth / 1e6);
-    bench_report_beside(b, "memory with 16 adapters", "MB", s->residents_memory / 1e6,
+    double memory = s->residents_memory / 1e6;
+    bench_report_beside(b, "memory with 16 adapters", "MB", &memory, 1,
                         "memory before, and their bytes",
                         (s->base_memory + s->residents_bytes) / 1e6);
 }

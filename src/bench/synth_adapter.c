@@ -1,4 +1,4 @@
-/* synth_adapter.c: random adapters as PEFT writes them: one rank, all seven linears of every block, factors in bf16.
+/* synth_adapter.c: random adapters as PEFT writes them: one rank, some or all linears of every block, factors in bf16.
  *
  * They lie in a folder of their own under TMPDIR and are opened like any other; the folder may be removed
  * at once, since adapters are copied.
@@ -44,6 +44,19 @@ static void declare(struct plan *p, int layer, int id, const char *part, graft_t
     p->n++;
 }
 
+/* Is it among those asked for? */
+static bool is_target(const struct plan *p, int id)
+{
+    const char *const *targets = p->adapter->targets;
+    char module[NAME_SIZE / 2];
+    (void)arch_module(p->b->model->config.arch, NAMING_HF, SLOT_LINEAR + id, 0, module,
+                      sizeof module);
+    for (int i = 0; targets && targets[i]; i++)
+        if (!strcmp(strrchr(module, '.') + 1, targets[i]))
+            return true;
+    return !targets;
+}
+
 static void declare_all(struct plan *p)
 {
     const struct model *m = p->b->model;
@@ -51,6 +64,8 @@ static void declare_all(struct plan *p)
         for (int id = 0; id < LINEAR_COUNT; id++) {
             const struct matrix *w = &m->layers[layer].linear[id];
             int rank = p->adapter->rank;
+            if (!is_target(p, id))
+                continue;
             declare(p, layer, id, "lora_A.weight", GRAFT_TYPE_BF16, rank, w->n_in);
             declare(p, layer, id, "lora_B.weight", GRAFT_TYPE_BF16, w->n_out, rank);
             if (p->adapter->dora)
@@ -100,13 +115,24 @@ static graft_status write_weights(struct plan *p, const char *path, graft_error 
 
 static graft_status write_config(const struct plan *p, const char *path, graft_error *error)
 {
-    char text[256];
-    int size =
-        snprintf(text, sizeof text,
-                 "{\"peft_type\": \"LORA\", \"task_type\": \"CAUSAL_LM\", \"r\": %d, "
-                 "\"lora_alpha\": %d, \"use_dora\": %s, \"target_modules\": \"all-linear\"}\n",
-                 p->adapter->rank, 2 * p->adapter->rank, p->adapter->dora ? "true" : "false");
-    return file_write_atomic(p->b->mem, path, text, (size_t)size, error);
+    struct buf text;
+    const char *const *targets = p->adapter->targets;
+    buf_init(&text, p->b->mem, 4096);
+    buf_printf(&text,
+               "{\"peft_type\": \"LORA\", \"task_type\": \"CAUSAL_LM\", \"r\": %d, "
+               "\"lora_alpha\": %d, \"use_dora\": %s, \"target_modules\": ",
+               p->adapter->rank, 2 * p->adapter->rank, p->adapter->dora ? "true" : "false");
+    buf_puts(&text, targets ? "[" : "\"all-linear\"");
+    for (int i = 0; targets && targets[i]; i++)
+        buf_printf(&text, "%s\"%s\"", i ? ", " : "", targets[i]);
+    buf_puts(&text, targets ? "]}\n" : "}\n");
+    graft_status status = text.status;
+    if (status == GRAFT_OK)
+        status = file_write_atomic(p->b->mem, path, text.data, text.size, error);
+    else
+        error_set(error, status, "no memory for an adapter's configuration");
+    buf_free(&text);
+    return status;
 }
 
 static graft_status write_files(struct plan *p, const char *folder, graft_error *error)

@@ -48,7 +48,7 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     bool model = bench != NULL && strcmp(bench, "model") == 0;
     if (bench == NULL) {
         argp_error(state, "which one? limits, decode, prefill, attention, linear, load, adapters, "
-                          "swap, or model");
+                          "swap, presets, or model");
     }
     if (a->common.model != NULL && a->shape_given) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
@@ -126,7 +126,8 @@ static error_t parse_bench(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option bench_options[] = {
     {"shape", KEY_SHAPE, "S", 0,
-     "Random weights in the shape of qwen2.5-0.5b (default), llama-3.2-1b, tinyllama-1.1b or mini",
+     "Random weights in the shape of qwen2.5-0.5b (default), llama-3.2-1b, tinyllama-1.1b, "
+     "width-768 or mini",
      1},
     {"type", KEY_TYPE, "T", 0,
      "Type of random weights: q8_0 (default), any other of quantize, mlx4 or mlx8", 1},
@@ -139,8 +140,8 @@ static const struct argp_option bench_options[] = {
     {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "Keys are kept as f16 (default), f32 or q8", 1},
     {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values likewise", 1},
     {"rank", KEY_RANK, "R", 0, "adapters, swap: of the random adapters; default 16", 1},
-    {"adapter-type", KEY_FACTORS, "TYPE", 0, "Their factors in memory: bf16 (default), int8, q4",
-     1},
+    {"adapter-type", KEY_FACTORS, "TYPE", 0,
+     "Their factors in memory, and of presets: bf16 (default), f16, int8, q4", 1},
     {"dora", KEY_DORA, NULL, 0, "They are DoRA", 1},
     {"output", 'o', "FILE", 0, "model: the GGUF file to write; mlx4, mlx8: the directory", 1},
     {0},
@@ -150,7 +151,7 @@ static const struct argp bench_argp = {
     .options = bench_options,
     .parser = parse_bench,
     .children = bench_children,
-    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|model",
+    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|presets|model",
     .doc = "Measure speed beside the limits of this machine: what it reads from memory, and what "
            "it multiplies. Without -m the weights are random; the speed does not depend on them. "
            "Figures are medians; every result is checked against the scalar tier first.\v"
@@ -159,6 +160,7 @@ static const struct argp bench_argp = {
            "  graft bench decode --shape llama-3.2-1b --type q4_k_m --rows 1,16\n"
            "  graft bench prefill -m model.gguf --json\n"
            "  graft bench adapters --type q4_0 --adapter-type int8\n"
+           "  graft bench presets --shape width-768 --adapter-type f16\n"
            "  graft bench model --shape qwen2.5-0.5b --type q8_0 -o qwen.gguf\n"};
 
 /* ---- figures ---- */

@@ -47,6 +47,21 @@ for bench in decode prefill attention linear load; do
     check "... has the fields of a figure beside a limit" has_fields limit limit_share share_spread checked
     check "... says what was run" out_has '"subject":"mini q8_0 (random weights, head Q8_0)"'
 done
+run bench adapters --shape mini -n 4 --samples 1 --json
+check "bench adapters" status_is 0
+check "... has the fields of a figure beside a limit" has_fields limit checked
+check "... compares the base with adapters in memory" out_has '"baseline_case":"decode, base alone"'
+check "... and rows with rows alone" out_has '"case":"16 rows, 16 adapters: more a step".*bit by bit'
+run bench swap --shape mini --json
+check "bench swap" status_is 0
+check "... has the fields of a figure" has_fields checked
+check "... swaps by name" out_has '"case":"swap by name, p99"'
+run bench presets --shape width-768 --adapter-type f16 --samples 1 --json
+check "bench presets" status_is 0
+check "... has the fields of a figure" has_fields checked
+check "... beside the targets at that width" out_has '"case":"reviewer, time of a token".*"baseline_case":"target","baseline":30'
+run bench presets --shape mini --samples 1 --json
+check "... which have nothing to say of another" test -z "$(grep target "$scratch/out")"
 run bench decode --shape mini --type q4_0 -n 4 --context 9 --rows 2,1 --samples 1 --json -t 1
 check "figures have the command" out_has '"command":"graft bench decode --shape mini --type q4_0 '
 check "one line for each case" test "$(wc -l <"$scratch/out")" -eq 2
