@@ -16,13 +16,13 @@ static int64_t tile_queries(int n_group)
     return (int64_t)attention_tile_rows(n_group) * n_group;
 }
 
-/* Per query the weights of a block and the query itself, turned, in whole panels; a block of keys or
- * values with its rows padded to whole vectors; and the room to align them. */
+/* Per query the weights of a block and the query itself, turned in whole panels or as pairs four times over; a
+ * block of keys or values with its rows padded to whole vectors; and the room to align them. */
 static int64_t kernel_floats(int n_group, int d_head)
 {
     int64_t panels = blocks_of(n_group, ATTENTION_QUERIES) * ATTENTION_QUERIES;
     int64_t pitch = blocks_of(d_head, Q8_BLOCK) * Q8_BLOCK;
-    return panels * (KV_BLOCK + pitch) + KV_BLOCK * pitch + 16;
+    return panels * (KV_BLOCK + 4 * pitch) + KV_BLOCK * pitch + 16;
 }
 
 /* The above; m and l of the whole and of a part, and the output of the part. */

@@ -37,7 +37,8 @@ struct attention_state {
     float *scales; /* [KV_BLOCK, pitch / 32] of KV_Q8 */
     float *
         weights; /* scores, then exp(score − m): decode [n_query, KV_BLOCK], prefill [KV_BLOCK, lanes] */
-    float *turned; /* prefill: the queries as [lanes / PANEL, d_head, PANEL] */
+    float *
+        turned; /* the queries; prefill: [lanes / PANEL, d_head, PANEL]; decode: as pairs, if at all */
 };
 
 static struct attention_state attention_open(const struct attention_args *a)
@@ -382,6 +383,16 @@ ALWAYS_INLINE void score_queries(enum kv_type type, const struct attention_args 
     }
 }
 
+#if ATTENTION_PAIRS
+#include "kernels/attention_pairs_body.h"
+#endif
+
+/* Are the keys halves that are taken in pairs? */
+static bool takes_pairs(const struct attention_args *a)
+{
+    return ATTENTION_PAIRS && a->k_type == KV_F16 && reads_in_place(KV_F16, a->d_head);
+}
+
 /* Scores, not yet scaled, of all queries with the positions of `span` and those around it that make
  * whole tiles. */
 static void score_decode(const struct attention_state *s, int64_t block, struct attention_span span)
@@ -391,10 +402,17 @@ static void score_decode(const struct attention_state *s, int64_t block, struct 
     span.begin = span.begin / SCORE_KEYS * SCORE_KEYS;
     int n = (int)blocks_of(span.end - span.begin, SCORE_KEYS) * SCORE_KEYS;
     float *weights = s->weights + span.begin;
-    bool in_place = reads_in_place(a->k_type, a->d_head) && n == span.end - span.begin;
+    bool in_place =
+        takes_pairs(a) || (reads_in_place(a->k_type, a->d_head) && n == span.end - span.begin);
     struct kv_rows rows = rows_open(s, a->k_type, keys, span, in_place);
     rows.next_stride = kv_head_bytes(a->v_type, a->d_head);
     rows.next = (const uint8_t *)a->v_blocks[block] + (size_t)span.begin * rows.next_stride;
+#if ATTENTION_PAIRS
+    if (takes_pairs(a)) {
+        score_in_pairs(s, rows, span.end - span.begin, weights);
+        return;
+    }
+#endif
     if (rows.type == KV_F16)
         score_queries(KV_F16, a, rows, n, weights);
     else
@@ -419,13 +437,13 @@ static void weigh_most(const struct attention_args *a, struct attention_span spa
             top = v_max(v_mul(v_load(w + j + i * VF), scale), top);
         }
     }
-    float most = v_largest(top), old = *m;
-    most = most > old ? most : old;
-    float shrink = kernel_expf(old - most); /* 0 at the first block */
+    float most = v_largest(top);
+    if (most <= *m) /* as almost always after some blocks; a shrink of 1 would change nothing */
+        return;
+    float shrink = kernel_expf(*m - most); /* 0 at the first block */
     *m = most;
     *l *= shrink;
-    if (shrink != 1.0f)
-        scale_row(out, a->d_head, shrink);
+    scale_row(out, a->d_head, shrink);
 }
 
 /* The second: scores to exp(score − m), and l with them. */
@@ -465,13 +483,12 @@ static void weigh_decode(const struct attention_state *s, int64_t block)
     }
 }
 
-static void mix_decode(const struct attention_state *s, int64_t block, int64_t last,
-                       struct attention_span span)
+static void mix_decode(const struct attention_state *s, int64_t block, struct attention_span span)
 {
     const struct attention_args *a = s->a;
     bool in_place = reads_in_place(a->v_type, a->d_head);
     struct kv_rows values = rows_open(s, a->v_type, a->v_blocks[block], span, in_place);
-    if (block + 1 < last) {
+    if ((block + 1) * KV_BLOCK < a->pos + a->n_row) { /* of this part or of the next one */
         values.next_stride = kv_head_bytes(a->k_type, a->d_head);
         values.next = a->k_blocks[block + 1];
     }
@@ -485,12 +502,16 @@ void BODY(_attention_decode)(const struct attention_args *a)
 {
     struct attention_state s = attention_open(a);
     int64_t block, last;
+#if ATTENTION_PAIRS
+    if (takes_pairs(a))
+        pair_queries(&s);
+#endif
     attention_blocks(a, &block, &last);
     for (; block < last; block++) {
         struct attention_span span = attention_union(a, block);
         score_decode(&s, block, span);
         weigh_decode(&s, block);
-        mix_decode(&s, block, last, span);
+        mix_decode(&s, block, span);
     }
 }
 

@@ -250,6 +250,8 @@ ALWAYS_INLINE void v_transpose(vf r[4])
     r[3] = high.val[1];
 }
 
+#define ATTENTION_PAIRS 0 /* no words for attention_pairs_body.h */
+
 ALWAYS_INLINE void prefetch(const void *p)
 {
     __builtin_prefetch(p);

@@ -267,6 +267,8 @@ ALWAYS_INLINE void v_transpose(vf r[8])
     }
 }
 
+#define ATTENTION_PAIRS 0 /* with 16 registers they gain nothing */
+
 ALWAYS_INLINE void prefetch(const void *p)
 {
     _mm_prefetch((const char *)p, _MM_HINT_T0);

@@ -292,6 +292,55 @@ ALWAYS_INLINE void v_transpose(vf r[16])
     }
 }
 
+/* ---- what attention_pairs_body.h asks for: VF halves --------------------------------------- */
+
+#define ATTENTION_PAIRS 1
+
+typedef __m256i vh;
+
+ALWAYS_INLINE vh vh_load(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+ALWAYS_INLINE vf vh_floats(vh v)
+{
+    return _mm512_cvtph_ps(v);
+}
+
+/* In each 128 bits: four rows of four pairs into columns, in place. */
+ALWAYS_INLINE void vh_pairs_of_four(vh v[4])
+{
+    __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpackhi_epi32(v[0], v[1]);
+    __m256i c = _mm256_unpacklo_epi32(v[2], v[3]), d = _mm256_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm256_unpacklo_epi64(a, c);
+    v[1] = _mm256_unpackhi_epi64(a, c);
+    v[2] = _mm256_unpacklo_epi64(b, d);
+    v[3] = _mm256_unpackhi_epi64(b, d);
+}
+
+/* Elements 2 j and 2 j + 1 of each eight, four times over. */
+ALWAYS_INLINE vf v_repeat_pairs(vf v, int j)
+{
+    const __m512i first = _mm512_setr_epi32(0, 1, 0, 1, 0, 1, 0, 1, 8, 9, 8, 9, 8, 9, 8, 9);
+    return _mm512_permutexvar_ps(_mm512_add_epi32(first, _mm512_set1_epi32(2 * j)), v);
+}
+
+/* out[4 i + k] = the sum of lanes 2 k and 2 k + 1 of each eight of v[i] */
+ALWAYS_INLINE void v_pair_sums(const vf v[4], float *out)
+{
+    const __m512i order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    vf s[2];
+    TIMES(i, 2)
+    {
+        s[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
+                             _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xEE));
+    }
+    vf sum =
+        _mm512_add_ps(_mm512_shuffle_ps(s[0], s[1], 0x88), _mm512_shuffle_ps(s[0], s[1], 0xDD));
+    _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, sum));
+}
+
 ALWAYS_INLINE void prefetch(const void *p)
 {
     _mm_prefetch((const char *)p, _MM_HINT_T0);
