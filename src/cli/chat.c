@@ -51,6 +51,7 @@ static const struct argp chat_argp = {
            "terminal, each of its lines is a turn.\v"
            "Examples:\n"
            "  graft chat\n"
+           "  graft chat -m DIR -a coder\n"
            "  graft chat -m Qwen/Qwen2.5-0.5B-Instruct --system-prompt \"Answer briefly.\"\n"};
 
 /* ---- the conversation ---- */

@@ -44,7 +44,7 @@ static void print_help(FILE *out)
     fputs(
         "\nExamples:\n"
         "  graft run -p \"Tell me a story about a cat.\"     the model that ships\n"
-        "  graft chat -m Qwen/Qwen2.5-0.5B-Instruct        from the local Hugging Face cache\n"
+        "  graft chat -m DIR -a ./my-coder                 with an adapter; /adapter swaps it\n"
         "  graft quantize -m DIR -o model.gguf --type q8_0\n\n"
         "`graft VERB --help` tells a verb's options. Exit status: 0 done, 1 failed, 2 wrong use.\n",
         out);

@@ -68,6 +68,7 @@ static const struct argp run_argp = {
            "Examples:\n"
            "  graft run -p \"Tell me a story about a cat.\"\n"
            "  graft run -m model.gguf --temp 0 -n 100 -f question.txt\n"
+           "  graft run -m DIR -a ./my-coder=0.7 -a coder@1.1.0=0.3 -p \"Write a test.\"\n"
            "  graft run --raw -m DIR -p \"Once upon a time\" --json\n"};
 
 /* The ids that the prompt becomes: the rendered chat, or the raw text with BOS where the model's own

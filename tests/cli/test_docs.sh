@@ -37,7 +37,7 @@ prepare_home() {
     *"adapter new"* | *"adapter add"*) return ;;
     esac
     graft adapter add ADAPTER --name coder >/dev/null
-    graft adapter add ADAPTER --name security >/dev/null
+    graft adapter add third --name security >/dev/null
     graft adapter add other --name coder --adapter-version 1.1.0 >/dev/null
     case $1 in
     *"adapter promote"* | *"adapter rollback"* | *"adapter remove"* | *"adapter activate"* | *"adapter list"*)
@@ -66,6 +66,7 @@ prepare() {
     *)
         ln -s "$scratch/models/adapter" my-coder
         ln -s "$scratch/models/adapter-2" my-coder-2
+        ln -s "$scratch/models/adapter-2" my-tone
         mkdir my-adapters
         ln -s ../third my-adapters/third
         ;;
