@@ -23,12 +23,12 @@ struct wanted {
     size_t step;
 };
 
-/* A `parts`-th of a block's share, into the second cache: the first holds the activations. */
+/* A `parts`-th of a block's share. */
 ALWAYS_INLINE void want_more(struct wanted *next, size_t parts)
 {
     const uint8_t *end = next->p + next->step / parts;
     for (const uint8_t *p = next->p; p < end; p += 64)
-        __builtin_prefetch(p, 0, 2);
+        prefetch(p);
     next->p = end;
 }
 

@@ -252,9 +252,10 @@ ALWAYS_INLINE void v_transpose(vf r[4])
 
 #define ATTENTION_PAIRS 0 /* no words for attention_pairs_body.h */
 
+/* Into the second cache: asked for into the first, lines wait for its few buffers, and so does all else. */
 ALWAYS_INLINE void prefetch(const void *p)
 {
-    __builtin_prefetch(p);
+    __builtin_prefetch(p, 0, 2);
 }
 
 /* ---- what dequantize_body.h and kv_body.h ask for ---------------------------------------- */

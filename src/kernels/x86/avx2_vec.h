@@ -269,9 +269,10 @@ ALWAYS_INLINE void v_transpose(vf r[8])
 
 #define ATTENTION_PAIRS 0 /* with 16 registers they gain nothing */
 
+/* Into the second cache: asked for into the first, lines wait for its few buffers, and so does all else. */
 ALWAYS_INLINE void prefetch(const void *p)
 {
-    _mm_prefetch((const char *)p, _MM_HINT_T0);
+    _mm_prefetch((const char *)p, _MM_HINT_T1);
 }
 
 /* ---- what dequantize_body.h and kv_body.h ask for ---------------------------------------- */

@@ -341,9 +341,10 @@ ALWAYS_INLINE void v_pair_sums(const vf v[4], float *out)
     _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, sum));
 }
 
+/* Into the second cache: asked for into the first, lines wait for its few buffers, and so does all else. */
 ALWAYS_INLINE void prefetch(const void *p)
 {
-    _mm_prefetch((const char *)p, _MM_HINT_T0);
+    _mm_prefetch((const char *)p, _MM_HINT_T1);
 }
 
 /* ---- what dequantize_body.h and kv_body.h ask for ---------------------------------------- */
