@@ -4,8 +4,14 @@
  * the one that is partly filled is copied by whoever writes to it first, so a common prefix costs
  * nothing and no sequence sees another's writes. Freed blocks are kept for the next sequence until the
  * pool closes.
+ *
+ * Their memory is taken for as many blocks again as there are, up to SLAB_BYTES at once, so that long
+ * sequences lie in large pages: attention walks through all of it for each token, and in small ones every
+ * few keys begin another.
  */
 #include "model/kv_internal.h"
+
+enum { SLAB_BYTES = 32 << 20 };
 
 static int64_t blocks_for(int64_t length)
 {
@@ -46,10 +52,10 @@ void kv_pool_close(struct kv_pool **pool)
     struct kv_pool *p = *pool;
     if (!p)
         return;
-    while (p->free_list) {
-        struct kv_block *next = p->free_list->next_free;
-        mem_free(p->mem, p->free_list);
-        p->free_list = next;
+    while (p->slabs) {
+        struct kv_slab *next = p->slabs->next;
+        mem_free(p->mem, p->slabs);
+        p->slabs = next;
     }
     mem_free(p->mem, p);
     *pool = NULL;
@@ -65,17 +71,45 @@ int64_t kv_pool_blocks_used(const struct kv_pool *pool)
     return pool->used;
 }
 
+/* Bytes from one block of a slab to the next. */
+static size_t block_pitch(const struct kv_pool *pool)
+{
+    return (sizeof(struct kv_block) + pool->block_bytes + 63) / 64 * 64;
+}
+
+static bool slab_add(struct kv_pool *pool)
+{
+    const size_t pitch = block_pitch(pool);
+    int64_t n = pool->in_slabs, most = SLAB_BYTES / (int64_t)pitch;
+    n = n < most ? n : most;
+    n = n < pool->max_blocks - pool->in_slabs ? n : pool->max_blocks - pool->in_slabs;
+    n = n > 1 ? n : 1;
+    struct kv_slab *slab = mem_alloc(pool->mem, sizeof(*slab) + (size_t)n * pitch);
+    if (!slab)
+        return false;
+    pages_want_large(slab, sizeof(*slab) + (size_t)n * pitch);
+    slab->next = pool->slabs;
+    pool->slabs = slab;
+    pool->in_slabs += n;
+    pool->fresh = n;
+    pool->next = slab->blocks;
+    return true;
+}
+
 /* A block with one reference; its contents are undefined, and never read before they are written:
  * attention stops at the last position. */
 static struct kv_block *block_take(struct kv_pool *pool)
 {
     struct kv_block *block = pool->free_list;
-    if (block)
+    if (block) {
         pool->free_list = block->next_free;
-    else
-        block = mem_alloc(pool->mem, sizeof(*block) + pool->block_bytes);
-    if (!block)
-        return NULL;
+    } else {
+        if (pool->fresh == 0 && !slab_add(pool))
+            return NULL;
+        block = (struct kv_block *)(void *)pool->next;
+        pool->next += block_pitch(pool);
+        pool->fresh--;
+    }
     block->refs = 1;
     block->next_free = NULL;
     pool->used++;

@@ -10,6 +10,12 @@ struct kv_block {
     _Alignas(64) uint8_t data[]; /* kv_pool.block_bytes */
 };
 
+/* Memory of some blocks, one after the other. */
+struct kv_slab {
+    struct kv_slab *next;
+    _Alignas(64) uint8_t blocks[];
+};
+
 struct kv_pool {
     struct mem *mem;
     int n_layer, n_kv, d_head;
@@ -18,6 +24,10 @@ struct kv_pool {
     size_t block_bytes;
     int64_t max_blocks, used;
     struct kv_block *free_list;
+    struct kv_slab *slabs;
+    int64_t in_slabs; /* blocks that there is memory for */
+    int64_t fresh;    /* of those the last, never used so far, at */
+    uint8_t *next;
 };
 
 struct kv_seq {
