@@ -90,6 +90,12 @@ GRAFT_API graft_status graft_registry_prefetch(graft_registry *registry, const c
 GRAFT_API graft_status graft_registry_evict(graft_registry *registry, const char *address,
                                             graft_error *error);
 
+/* The same in every process that shares the home, this one too, as a change of the registry: each lets the version go as
+ * soon as it next looks (any call that takes an address, or a list), or when its last holder there does. What is opened
+ * afterwards stays as ever. GRAFT_STATE: it is pinned. */
+GRAFT_API graft_status graft_registry_evict_everywhere(graft_registry *registry,
+                                                       const char *address, graft_error *error);
+
 /* Of this process. */
 typedef struct graft_registry_info {
     size_t n_resident, n_held; /* versions in memory, and how many of them are held */

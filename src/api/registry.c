@@ -171,6 +171,13 @@ graft_status graft_registry_evict(graft_registry *registry, const char *address,
     return registry_evict(registry->registry, address, error);
 }
 
+graft_status graft_registry_evict_everywhere(graft_registry *registry, const char *address,
+                                             graft_error *error)
+{
+    CHECK_REGISTRY(address);
+    return registry_evict_everywhere(registry->registry, address, error);
+}
+
 graft_status graft_registry_describe(graft_registry *registry, graft_registry_info *out,
                                      graft_error *error)
 {

@@ -21,6 +21,7 @@ static const struct adapter_verb verbs[] = {
     {"rollback", "back to the version that was active before", verb_adapter_rollback},
     {"pin", "keep in memory once opened", verb_adapter_pin},
     {"unpin", "no longer so", verb_adapter_unpin},
+    {"evict", "have running programs let go of it in memory", verb_adapter_evict},
     {"remove", "delete a version, or a name with all of them", verb_adapter_remove},
     {NULL, NULL, NULL},
 };

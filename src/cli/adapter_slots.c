@@ -62,9 +62,13 @@ static const struct argp_option pin_options[] = {
 static int change_failed(graft_error *error, const char *hint)
 {
     if (error->status == GRAFT_NOT_FOUND) {
-        return cli_fail_hint(error, "`graft adapter list` shows what there is");
+        hint = "`graft adapter list` shows what there is";
+    } else if (strstr(error->message, "is pinned") != NULL) {
+        hint = "`graft adapter unpin` takes the pin away";
+    } else if (error->status != GRAFT_STATE) {
+        hint = NULL;
     }
-    int status = cli_fail_hint(error, error->status == GRAFT_STATE ? hint : NULL);
+    int status = cli_fail_hint(error, hint);
     return error->status == GRAFT_INVALID_ARGUMENT ? CLI_USAGE : status;
 }
 
@@ -195,6 +199,21 @@ int verb_adapter_unpin(int argc, char **argv)
     return run_slot_verb(&verb, argc, argv);
 }
 
+/* ---- memory ---- */
+
+int verb_adapter_evict(int argc, char **argv)
+{
+    static const struct slot_verb verb = {
+        graft_registry_evict_everywhere, "NAME[@VERSION]",
+        "Have every running program let a version, or the active one, go from its memory: it does "
+        "when it next "
+        "looks at the registry, or when the last session there that uses it ends. What is opened "
+        "afterwards stays as ever, and nothing is deleted.\v"
+        "Examples:\n  graft adapter evict coder\n  graft adapter evict coder@1.0.0\n",
+        NULL};
+    return run_slot_verb(&verb, argc, argv);
+}
+
 /* ---- removal ---- */
 
 int verb_adapter_remove(int argc, char **argv)
@@ -215,8 +234,7 @@ int verb_adapter_remove(int argc, char **argv)
         return status;
     }
     if (graft_registry_remove(store.registry, args.address, &error) != GRAFT_OK) {
-        bool pinned = strstr(error.message, "is pinned") != NULL;
-        status = change_failed(&error, pinned ? "`graft adapter unpin` takes the pin away" : NULL);
+        status = change_failed(&error, NULL);
     } else if (args.json) {
         status = cli_print_json(json_pack("{s:s}", "removed", args.address));
     } else {

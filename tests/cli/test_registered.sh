@@ -33,7 +33,7 @@ check "graft adapter --help succeeds" status_is 0
 verbs=$(sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p' "$scratch/out")
 check "... and lists the verbs" test "$(echo "$verbs" | wc -w)" -ge 10
 wrong 'no verb "adapter frobnicate"' frobnicate
-for verb in list add stage promote publish activate rollback pin unpin remove; do
+for verb in list add stage promote publish activate rollback pin unpin evict remove; do
     check "graft adapter --help has $verb" test "${verbs#*"$verb"}" != "$verbs"
     run adapter "$verb" --help
     check "graft adapter $verb --help has an example" out_has "graft adapter $verb "
@@ -41,7 +41,7 @@ for verb in list add stage promote publish activate rollback pin unpin remove; d
     wrong 'unexpected argument "b"' "$verb" a b
     wrong "name is empty\|the name is empty" "$verb" ""
 done
-for verb in stage promote publish activate rollback pin unpin remove; do
+for verb in stage promote publish activate rollback pin unpin evict remove; do
     wrong "which adapter" "$verb"
     wrong "no NAME\[@VERSION\]" "$verb" ./coder
     wrong "no NAME\[@VERSION\]" "$verb" coder=0.5
@@ -66,7 +66,7 @@ check "... and says how to change that" err_has "graft adapter add"
 run adapter list --json
 check "... and is JSON" out_is '{"adapters":[]}'
 failed "graft adapter list" list nobody
-for verb in promote rollback pin unpin remove; do
+for verb in promote rollback pin unpin evict remove; do
     failed "graft adapter list" "$verb" nobody
 done
 failed "no such file" add "$scratch/nothing"
@@ -114,6 +114,11 @@ says "a change is JSON when asked" '"name":"coder",.*"active":"1.0.0"'
 run adapter pin coder@1.0.1
 says "a pin shows" "1.0.1 .* pinned"
 failed "graft adapter unpin" remove coder@1.0.1
+failed "graft adapter unpin" evict coder@1.0.1
+run adapter evict coder
+slot 1.0.0 active
+slot 1.0.1 previous
+failed "no version 7.0.0" evict coder@7.0.0
 run adapter pin --off coder@1.0.1
 check "a pin is taken away" status_is 0
 run adapter remove coder@1.0.1

@@ -28,7 +28,7 @@ static void seal(uint8_t *data, size_t size)
 {
     size_t n = get_u32(data + 12), table = n * INDEX_ENTRY;
     memcpy(data, INDEX_MAGIC, 8);
-    put_u64(data + 8, 1 | (uint64_t)n << 32);
+    put_u64(data + 8, INDEX_FORMAT | (uint64_t)n << 32);
     put_u64(data + 24, size);
     if (n > (size - INDEX_HEADER) / INDEX_ENTRY)
         return;

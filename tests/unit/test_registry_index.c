@@ -180,9 +180,9 @@ static void an_index_of_another_format_is_refused_by_its_number(void **state)
     char *bytes = many_names(1, &size);
     struct index_view view;
     graft_error error = {0};
-    bytes[8] = 2;
+    bytes[8] = 3;
     assert_int_equal(index_parse(&view, bytes, size, &error), GRAFT_UNSUPPORTED);
-    assert_non_null(strstr(error.message, "format 2"));
+    assert_non_null(strstr(error.message, "format 3"));
     mem_free(NULL, bytes);
 }
 

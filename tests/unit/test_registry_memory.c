@@ -228,6 +228,33 @@ static void evict_closes_at_once_or_with_the_last_holder(void **state)
     fixture_end(&f);
 }
 
+static void an_eviction_everywhere_reaches_who_looks_next_and_no_later_load(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_begin(&f, SIZE_MAX);
+    have_three(&f);
+    struct registry *other = fixture_open(&f, SIZE_MAX); /* as another process would */
+    assert_int_equal(registry_evict_everywhere(other, "nobody", NULL), GRAFT_NOT_FOUND);
+    registry_prefetch(f.registry, "a", NULL);
+    registry_prefetch(f.registry, "b", NULL);
+    assert_int_equal(registry_evict_everywhere(other, "a", NULL), GRAFT_OK);
+    struct registry_lease b = take(f.registry, "b"); /* whatever makes it look */
+    assert_resident(f.registry, "b@1*");
+    assert_int_equal(registry_evict_everywhere(other, "b@1.0.0", NULL), GRAFT_OK);
+    registry_prefetch(f.registry, "a", NULL);
+    assert_text(&b, "b one");
+    assert_resident(f.registry, "a@1 b@1*");
+    registry_release(&b);
+    assert_resident(f.registry, "a@1");
+    assert_int_equal(registry_pin(f.registry, "a", true, NULL), GRAFT_OK);
+    graft_error error = {0};
+    assert_int_equal(registry_evict_everywhere(other, "a", &error), GRAFT_STATE);
+    assert_string_equal(error.message, "a@1.0.0 is pinned");
+    registry_close(&other);
+    fixture_end(&f);
+}
+
 static void a_lease_outlives_its_registry(void **state)
 {
     (void)state;
@@ -465,6 +492,7 @@ int main(void)
         cmocka_unit_test(a_budget_of_zero_keeps_nothing),
         cmocka_unit_test(what_is_pinned_stays_and_the_pin_of_a_name_follows_its_active_version),
         cmocka_unit_test(evict_closes_at_once_or_with_the_last_holder),
+        cmocka_unit_test(an_eviction_everywhere_reaches_who_looks_next_and_no_later_load),
         cmocka_unit_test(a_lease_outlives_its_registry),
         cmocka_unit_test(others_do_not_wait_for_a_load_and_those_who_do_share_it),
         cmocka_unit_test(a_failed_load_is_told_to_all_who_wait_and_tried_again_later),

@@ -544,6 +544,21 @@ static graft_status unpin(struct change *c, struct registry_name *name, int vers
     return set_pin(name, version, false, changed);
 }
 
+/* NAME: the version that is active, as everywhere. */
+static graft_status evict(struct change *c, struct registry_name *name, int version, bool *changed,
+                          graft_error *error)
+{
+    int which = version >= 0 ? version : name->active;
+    if (which < 0)
+        return error_set(error, GRAFT_STATE, "adapter \"%s\" has no active version", name->name);
+    struct registry_version *v = &name->versions[which];
+    if (v->pinned || (name->pinned && which == name->active))
+        return error_set(error, GRAFT_STATE, "%s@%s is pinned", name->name, v->version);
+    v->evicted = c->before->view.generation + 1;
+    *changed = true;
+    return GRAFT_OK;
+}
+
 static graft_status check_removable(struct registry *r, const struct registry_name *name,
                                     int version, graft_error *error)
 {
@@ -612,6 +627,11 @@ graft_status registry_rollback(struct registry *r, const char *address,
 graft_status registry_pin(struct registry *r, const char *address, bool pinned, graft_error *error)
 {
     return change_name(r, address, false, pinned ? pin : unpin, false, NULL, error);
+}
+
+graft_status registry_evict_everywhere(struct registry *r, const char *address, graft_error *error)
+{
+    return change_name(r, address, false, evict, false, NULL, error);
 }
 
 graft_status registry_remove(struct registry *r, const char *address, graft_error *error)

@@ -37,10 +37,10 @@ graft_status index_parse(struct index_view *out, const void *bytes, size_t size,
     const uint8_t *data = bytes;
     if (size < INDEX_HEADER || memcmp(data, INDEX_MAGIC, 8))
         return damaged(error, "it does not begin like one");
-    if (get_u32(data + 8) != 1)
+    if (get_u32(data + 8) != INDEX_FORMAT)
         return error_set(error, GRAFT_UNSUPPORTED,
-                         "the registry's index has format %u, this graft knows format 1",
-                         get_u32(data + 8));
+                         "the registry's index has format %u, this graft knows format %d",
+                         get_u32(data + 8), INDEX_FORMAT);
     struct index_view view = {data, size, get_u32(data + 12), get_u64(data + 16)};
     if (view.n_names > INDEX_NAMES_MAX || view.n_names > (size - INDEX_HEADER) / INDEX_ENTRY ||
         get_u64(data + 24) != size)
@@ -140,6 +140,7 @@ static bool take_version(struct cursor *c, struct arena *arena, struct registry_
     v->memory = take_u64(c);
     v->created = (int64_t)take_u64(c);
     v->modified = (int64_t)take_u64(c);
+    v->evicted = take_u64(c);
     v->pinned = take_flag(c);
     size_t n_tags = take_u16(c);
     /* The name of a file becomes part of a path. */
@@ -270,6 +271,7 @@ static void put_version(struct buf *out, const struct registry_version *v)
     put_number(out, v->memory, 8);
     put_number(out, (uint64_t)v->created, 8);
     put_number(out, (uint64_t)v->modified, 8);
+    put_number(out, v->evicted, 8);
     put_number(out, v->pinned, 1);
     put_number(out, v->n_tags, 2);
     for (size_t i = 0; i < v->n_tags; i++)
@@ -364,7 +366,7 @@ static void assemble(struct buf *out, struct writer *w, uint64_t generation)
         put_u32_at(at, get_u32((const uint8_t *)at) + (uint32_t)(INDEX_HEADER + table));
     }
     buf_puts(out, INDEX_MAGIC);
-    put_number(out, 1, 4);
+    put_number(out, INDEX_FORMAT, 4);
     put_number(out, w->n_names, 4);
     put_number(out, generation, 8);
     put_number(out, size, 8);

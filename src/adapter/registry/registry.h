@@ -127,6 +127,10 @@ graft_status registry_prefetch(struct registry *registry, const char *address, g
 /* Out of memory: at once, or by the last release while it is held. NOT_FOUND when it is not in memory, STATE
  * when it is pinned. */
 graft_status registry_evict(struct registry *registry, const char *address, graft_error *error);
+/* The same in every process, as a change: others do it when they next look at the index. STATE when it is pinned. What
+ * is opened afterwards stays. */
+graft_status registry_evict_everywhere(struct registry *registry, const char *address,
+                                       graft_error *error);
 
 struct registry_stats {
     size_t resident, held;        /* versions in memory, and how many of them somebody holds */
@@ -192,6 +196,8 @@ struct registry_version {
     uint64_t bytes;            /* of its files */
     uint64_t memory;           /* estimate once opened; 0: not known */
     int64_t created, modified; /* seconds since 1970 */
+    uint64_t
+        evicted; /* what was opened before this generation is to leave the memory; 0: nothing */
     bool pinned;
     /* In this process: */
     bool loading, resident;

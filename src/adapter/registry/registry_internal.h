@@ -8,7 +8,7 @@
  *   entry    u32 offset, u32 size, u64 hash of the record
  *   record   name, base, u8 pinned, u16 active, standby, previous (0xFFFF: none), u16 versions, each:
  *            version, description, file, 32 bytes digest, u64 bytes, u64 memory, i64 created, i64 modified,
- *            u8 pinned, u16 tags, each a string
+ *            u64 evicted, u8 pinned, u16 tags, each a string
  *   string   u16 length, the bytes, a NUL
  *
  * Numbers are little-endian. Opening reads header and table; a record is checked when it is looked at, so that
@@ -22,6 +22,7 @@
 #include <pthread.h>
 
 enum {
+    INDEX_FORMAT = 2,
     INDEX_HEADER = 40,
     INDEX_ENTRY = 16,
     INDEX_NAMES_MAX = 1 << 20,

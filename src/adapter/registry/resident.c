@@ -140,6 +140,7 @@ static void review_name(const struct registry_name *name, struct resident *one)
     }
     one->in_slot = version == name->active || version == name->standby;
     one->pinned = name->versions[version].pinned || (name->pinned && version == name->active);
+    one->doomed = one->doomed || one->id.generation < name->versions[version].evicted;
 }
 
 /* An index that cannot be read leaves everything as it was. */
