@@ -146,7 +146,7 @@ GRAFT_API graft_status graft_session_remove_adapter(graft_session *session,
 GRAFT_API bool graft_session_has_adapter(const graft_session *session,
                                          const graft_adapter *adapter);
 GRAFT_API graft_adapter *graft_session_current_adapter(const graft_session *session);
-/* Replaces the whole mix; NULL: the base model. */
+/* Replaces the whole mix; NULL: the base model. One of equal content changes nothing. */
 GRAFT_API graft_status graft_session_set_mix(graft_session *session, graft_mix *mix,
                                              graft_kv_policy policy, graft_error *error);
 /* The mix of the session as a handle of the caller's to close; NULL: the base model. */

@@ -20,12 +20,19 @@ static void rows_changed(struct graft_session *s, graft_kv_policy policy)
     s->logits_row = -1;
 }
 
+/* Of what rows bring along. */
+static const uint8_t *digest_in_force(const struct graft_session *s)
+{
+    return mix_digest(s->mix_off ? NULL : s->mix);
+}
+
+/* By content: whether an adapter was closed and opened again meanwhile must not be heard. */
 void session_set_mix(struct graft_session *s, struct mix *mix, graft_kv_policy policy)
 {
-    const struct delta_set *before = session_deltas(s);
+    const uint8_t *before = digest_in_force(s);
     struct mix *old = s->mix;
     s->mix = mix_acquire(mix);
-    if (session_deltas(s) != before) {
+    if (memcmp(digest_in_force(s), before, 32) != 0) {
         rows_changed(s, policy);
     }
     mix_release(&old);

@@ -6,18 +6,8 @@
 #ifndef GRAFT_REGISTRY_SCRIPT_H
 #define GRAFT_REGISTRY_SCRIPT_H
 
+#include "torture/require.h"
 #include "unit/registry_fixture.h"
-
-/* Ends the process with a message: usable in any thread and in children, where cmocka's are not. */
-#define REQUIRE(condition, ...)                                                                    \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                        \
-            fprintf(stderr, __VA_ARGS__);                                                          \
-            fputc('\n', stderr);                                                                   \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
 
 /* An open registry on `home`; ends the process where it cannot be opened. */
 struct registry *script_open(struct fake_loader *loader, const char *home, size_t budget);

@@ -324,6 +324,32 @@ static void two_handles_of_a_version_are_one_adapter(void **state)
     graft_registry_close(&r);
 }
 
+/* Not even under replay: who asks for a name again does not know whether it was in memory all the time. */
+static void putting_on_what_is_on_changes_nothing_though_it_was_opened_again(void **state)
+{
+    (void)state;
+    graft_registry *r = open_registry(model, at("again"), SIZE_MAX);
+    graft_mix *mix = NULL;
+    struct speech said;
+    add(r, "coder", 0);
+    add(r, "writer", 0);
+    graft_adapter *adapter = acquire(r, "coder"), *again = acquire(r, "writer");
+    graft_session *s = open_session(adapter);
+    graft_adapter_close(&adapter);
+    say(s, &said, 0, STEPS / 2);
+    MUST(graft_mix_open(model, &(graft_member){again, 1}, 1, &mix, error));
+    graft_adapter_close(&again);
+    assert_int_equal(info_of(r).loads, 2);
+    MUST(graft_session_set_mix(s, mix, GRAFT_KV_REPLAY, error));
+    graft_mix_close(&mix);
+    MUST(graft_registry_evict(r, "coder", error)); /* nobody has it any more */
+    assert_int_equal(info_of(r).n_resident, 1);
+    say(s, &said, STEPS / 2, STEPS);
+    assert_true(same(&said, &of_version[0]));
+    graft_session_close(&s);
+    graft_registry_close(&r);
+}
+
 static void a_version_is_held_until_the_last_reference_is_gone(void **state)
 {
     (void)state;
@@ -607,6 +633,7 @@ int main(void)
         cmocka_unit_test(a_registry_without_a_model_says_where_files_are),
         cmocka_unit_test(a_folder_of_adapters_is_added_but_for_those_that_fail),
         cmocka_unit_test(two_handles_of_a_version_are_one_adapter),
+        cmocka_unit_test(putting_on_what_is_on_changes_nothing_though_it_was_opened_again),
         cmocka_unit_test(a_version_is_held_until_the_last_reference_is_gone),
         cmocka_unit_test(sessions_go_on_when_the_registry_is_closed),
         cmocka_unit_test(a_publish_leaves_running_sessions_alone),
