@@ -56,14 +56,19 @@ function median(values) {
     return n % 2 ? v[(n - 1) / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
+async function timed(work) {
+    const begun = now();
+    const result = await work();
+    return [now() - begun, result];
+}
+
 // Runs `sample` once to warm up and then job.samples times; `reset` is not timed.
 async function times(reset, sample) {
     const found = [];
     for (let i = 0; i <= job.samples; i++) {
         await reset();
-        const begun = now();
-        await sample();
-        if (i) found.push(now() - begun);
+        const [seconds] = await timed(sample);
+        if (i) found.push(seconds);
     }
     return found;
 }
@@ -98,7 +103,34 @@ async function decode() {
     return rows * job.tokens / median(seconds);
 }
 
-const value = await {load, prefill, decode}[job.what]();
+// Decode and prefill by turns without and with the adapter: tokens per second of each.
+async function adapter() {
+    const opened = await open(), {model, context} = opened;
+    const lora = new bindings.AddonModelLora(model, job.adapter);
+    await model.loadLora(lora);
+    const ways = [() => context.setLoras([], []), () => context.setLoras([lora], [1])];
+    const steps = async () => {
+        for (let i = 0; i < job.tokens; i++) await step(context, 1, job.context + i);
+    };
+    const found = {decode: [[], []], prefill: [[], []]};
+    for (let i = 0; i <= job.samples; i++)
+        for (const [way, use] of ways.entries()) {
+            use();
+            context.disposeSequence(0);
+            const [prompt] = await timed(() => fill(context, 0, 0, job.prompt));
+            context.removeTokenCellsFromSequence(0, job.context, -1);
+            await step(context, 1, job.context); // the first with another adapter builds its graph anew
+            context.removeTokenCellsFromSequence(0, job.context, -1);
+            const [tokens] = await timed(steps);
+            if (i) found.prefill[way].push(job.prompt / prompt);
+            if (i) found.decode[way].push(job.tokens / tokens);
+        }
+    await close(opened);
+    return Object.fromEntries(Object.entries(found).map(([what, [base, one]]) => [what,
+        {base: median(base), adapter: median(one), ratio: median(one.map((x, i) => x / base[i]))}]));
+}
+
+const value = await {load, prefill, decode, adapter}[job.what]();
 console.log(JSON.stringify({...job, batch: BATCH, value, unit: job.what === "load" ? "ms" : "tokens/s",
     release: llama.llamaCppRelease.release, system: llama.systemInfo.trim()}));
 await llama.dispose();

@@ -27,6 +27,27 @@ function compared() {
     }));
 }
 
+// What an adapter costs each program, in percent of its own speed without.
+function withAdapter() {
+    const loss = (ratio) => (ratio === undefined ? "" : `${(100 * (1 - ratio)).toFixed(1)} %`);
+    return table(["file", "graft's factors", "case", "graft", "with the adapter", "graft loses", "spread", "llama.cpp",
+        "with the adapter", "llama.cpp loses"], results.adapters.flatMap(({shape, file, graft, peer}) =>
+        graft.flatMap(({type, lines}, i) => ["decode", "prefill"].map((what) => {
+            const line = lines.find((one) => one.case === `${what}, adapter`), theirs = peer[what];
+            return [`${shape} ${file}`, type, what, number(line.baseline), number(line.value),
+                `**${loss(line.ratio)}**`, percent(line.ratio_spread ?? 0),
+                ...(i ? ["", "", ""] : [number(theirs.base), number(theirs.adapter), loss(theirs.ratio)])];
+        }))));
+}
+
+// The other figures of \`graft bench adapters\`: DoRA, many adapters in one batch, the base beside adapters.
+function adaptersAlone() {
+    return table(["file", "factors", "case", "value", "spread", "compared"], results.adapters.flatMap(({shape, file,
+        graft}) => graft.flatMap(({type, lines}) => lines.filter((one) => !/^(decode|prefill), (base|adapter)$/
+        .test(one.case)).map((one) => [`${shape} ${file}`, type, one.case, `${number(one.value)} ${one.unit}`,
+        percent(one.spread), one.ratio ? `${one.ratio.toFixed(3)} × ${one.baseline_case}` : ""]))));
+}
+
 function alone() {
     return table(["bench", "of", "case", "value", "spread", "share of the limit", "compared"],
         results.alone.map((one) => [one.bench, one.subject, one.case, `${number(one.value)} ${one.unit}`, percent(one.spread),
@@ -58,7 +79,9 @@ function parts() {
 
 const {machine, peer, graft} = results;
 const commands = [...new Set(results.cases.map((one) => one.command)),
-    ...new Set(results.alone.map((one) => one.command))];
+    ...new Set(results.alone.map((one) => one.command)),
+    ...new Set(results.adapters.flatMap(({shape, file, graft}) => graft.map(({lines}) => lines[0].command.replace(/-m \S+/,
+        `-m ${shape}-${file}.gguf`)))) ];
 const caution = results.quick || results.idle < 0.9
     ? `\n**Not to be quoted**: ${results.quick ? "a quick run that only shows that it works"
         : `other programs used this machine (${percent(results.idle)} idle at the least)`}.\n` : "";
@@ -85,6 +108,18 @@ The limit is sampled beside graft's samples; llama.cpp's share follows from the 
 for logits.
 
 ${compared()}
+
+## With an adapter
+
+The same random adapter for both, rank 16 on the seven linears of every block; graft's factors as said, llama.cpp's
+in F16. What a program loses is beside its own speed without an adapter, in alternation (\`graft bench adapters\`,
+median of the ratios of neighbours; \`bench/peers/peer.mjs\`, likewise).
+
+${withAdapter()}
+
+And what else \`graft bench adapters\` measures:
+
+${adaptersAlone()}
 
 ## graft alone
 

@@ -12,7 +12,7 @@
 // minutes meets both. The ratio of a case is the median of the ratios of its rounds. The peer gets whichever
 // of flash attention on and off is the faster one for it, found before the first round and recorded.
 import {execFileSync} from "node:child_process";
-import {mkdirSync, readFileSync, statSync, writeFileSync} from "node:fs";
+import {mkdirSync, readFileSync, rmSync, statSync, writeFileSync} from "node:fs";
 import {join, relative} from "node:path";
 import {fileURLToPath} from "node:url";
 
@@ -30,11 +30,12 @@ const say = (text) => process.stderr.write(`${text}\n`);
 
 // ---- what is compared ----
 
+// adapters: how graft holds the factors of its adapters; the peer holds those of the same one as F16.
 const FILES = [
-    {shape: "qwen2.5-0.5b", type: "q8_0", contexts: [128, 4096]},
-    {shape: "qwen2.5-0.5b", type: "f16", contexts: [128]},
-    {shape: "qwen2.5-0.5b", type: "q4_0", contexts: [128]},
-    {shape: "llama-3.2-1b", type: "q4_k_m", contexts: [128]}
+    {shape: "qwen2.5-0.5b", type: "q8_0", contexts: [128, 4096], adapters: ["bf16", "int8", "q4"]},
+    {shape: "qwen2.5-0.5b", type: "f16", contexts: [128], adapters: ["bf16", "int8"]},
+    {shape: "qwen2.5-0.5b", type: "q4_0", contexts: [128], adapters: ["bf16", "int8", "q4"]},
+    {shape: "llama-3.2-1b", type: "q4_k_m", contexts: [128], adapters: ["bf16", "int8"]}
 ];
 // Without a peer, once: what else the budgets are about.
 const ALONE = [
@@ -43,10 +44,12 @@ const ALONE = [
     ["decode", "--type", "q8_0", "--context", "128,4096"],
     ["prefill", "--type", "q8_0"],
     ["linear", "--type", "q8_0"],
-    ["attention"]
+    ["attention"],
+    ["swap", "--type", "q8_0"],
+    ["presets", "--shape", "width-768", "--adapter-type", "f16"]
 ];
 if (options.quick) {
-    FILES.splice(0, FILES.length, {shape: "mini", type: "q8_0", contexts: [128]});
+    FILES.splice(0, FILES.length, {shape: "mini", type: "q8_0", contexts: [128], adapters: ["bf16"]});
     ALONE.splice(0, ALONE.length, ["limits"], ["decode", "--shape", "mini", "--context", "128"],
         ["prefill", "--shape", "mini"], ["linear", "--shape", "mini"]);
     options.rounds = 2;
@@ -79,10 +82,16 @@ function runGraft(one) {
     return jsonLines(run(options.graft, words))[0];
 }
 
+let last = null; // what the peer said of itself
+
+function askPeer(job) {
+    last = JSON.parse(run(process.execPath, [join(here, "peer.mjs"), JSON.stringify(job)]));
+    return last;
+}
+
 function runPeer(one, flash) {
     const {what, context, prompt, tokens, samples} = one;
-    const job = {what, model: one.file.path, threads: THREADS, flash, context, prompt, tokens, samples};
-    return JSON.parse(run(process.execPath, [join(here, "peer.mjs"), JSON.stringify(job)]));
+    return askPeer({what, model: one.file.path, threads: THREADS, flash, context, prompt, tokens, samples});
 }
 
 // How much of the machine nobody uses: its idle time over half a second in which this program sleeps.
@@ -135,13 +144,44 @@ function round(cases, index) {
     }
 }
 
+// ---- adapters ----
+
+// The same adapter for both: one of graft's random ones, and that converted.
+function writeAdapter(file) {
+    const folder = file.path.replace(/gguf$/, "r16");
+    const converted = `${folder}.gguf`;
+    for (const old of [folder, converted]) rmSync(old, {recursive: true, force: true});
+    run(options.graft, ["bench", "adapters", "-m", file.path, "-o", folder]);
+    run(options.graft, ["adapter", "convert", folder, "-m", file.path, "-o", converted, "--type", "f16", "-q"]);
+    return converted;
+}
+
+const adaptersName = (file) => `${file.shape} ${file.type}, adapters`;
+
+// What an adapter costs either program, as the ratio of its own speeds with and without, by turns.
+function adaptersOf(file) {
+    const job = {what: "adapter", model: file.path, adapter: writeAdapter(file), threads: THREADS, flash: true,
+        context: 128, prompt: 512, tokens: 16, samples: 5};
+    const graft = file.adapters.map((type) => ({type, lines: jsonLines(run(options.graft, ["bench", "adapters", "-m",
+        file.path, "--adapter-type", type, "-t", String(THREADS), "--json", "-q"]))}));
+    const peer = askPeer(job).value;
+    for (const {type, lines} of graft)
+        say(`  ${file.shape} ${file.type}, ${type}: ` + lines.filter((line) => line.ratio)
+            .map((line) => `${line.case} ${line.ratio.toFixed(3)}`).join(", "));
+    say(`  peer: decode ${peer.decode.ratio.toFixed(3)}, prefill ${peer.prefill.ratio.toFixed(3)}`);
+    return {shape: file.shape, file: file.type, graft, peer};
+}
+
 // ---- all ----
 
 mkdirSync(options.files, {recursive: true});
 let files = FILES.map((file) => ({...file, path: join(options.files, `${file.shape}-${file.type}.gguf`)}));
 let cases = files.flatMap(casesOf);
-if (options.only) cases = cases.filter((one) => new RegExp(options.only).test(one.id));
-files = files.filter((file) => cases.some((one) => one.file === file));
+if (options.only) {
+    const wanted = new RegExp(options.only);
+    cases = cases.filter((one) => wanted.test(one.id));
+    files = files.filter((file) => cases.some((one) => one.file === file) || wanted.test(adaptersName(file)));
+}
 const idle = [idleShare()];
 if (idle[0] < 0.9 && !options.quick && !options.anyway) {
     say(`peers: only ${(100 * idle[0]).toFixed(0)} % of this machine is idle. llama.cpp waits in loops for its ` +
@@ -166,10 +206,12 @@ for (let longest = 0; rounds < Number(options.rounds); rounds++) {
     round(cases, rounds);
     longest = Math.max(longest, minutes() - at);
 }
+say("adapters");
+const adapters = files.filter((file) => !options.only || new RegExp(options.only).test(adaptersName(file)))
+    .map(adaptersOf);
 say("graft alone");
 const alone = ALONE.flatMap((words) => jsonLines(run(options.graft, ["bench", ...words, "-t",
     String(THREADS), "--json", "-q"])));
-const last = cases.at(-1).peer;
 const version = JSON.parse(run(options.graft, ["version", "--json"]));
 const results = {
     date: new Date().toISOString().slice(0, 10),
@@ -190,6 +232,7 @@ const results = {
         id, name, shape: file.shape, type: file.type, unit, limit, subject, checked,
         command: command.replaceAll(file.path, relative(options.files, file.path)), flash: on, values
     })),
+    adapters,
     alone
 };
 writeFileSync(options.out, JSON.stringify(results, null, 1) + "\n");

@@ -91,7 +91,8 @@ GRAFT_API graft_status graft_bench_run(graft_runtime *runtime, const graft_bench
 
 /* Keeps the model that options->shape and options->type describe: a GGUF file with a made-up vocabulary of
  * the right size, which other programs open as well; for the MLX types a directory without tokenizer, absent or
- * empty before. *subject (NULL: not wanted) becomes the text that
+ * empty before. With options->bench "adapters" it is the first of that bench's random adapters, for
+ * options->model or such a model: a PEFT directory, absent or empty before. *subject (NULL: not wanted) becomes the text that
  * graft_bench_result has; release it with graft_free. */
 GRAFT_API graft_status graft_bench_write(graft_runtime *runtime, const graft_bench_options *options,
                                          const char *path, char **subject, graft_error *error);

@@ -123,8 +123,18 @@ graft_status graft_bench_write(graft_runtime *runtime, const graft_bench_options
     REQUIRE(path);
     CHECK_RUNTIME(runtime);
     graft_bench_options o;
+    char *found = NULL;
     graft_status status = read_options(&o, options, error);
-    return status == GRAFT_OK ? bench_write(runtime, &o, path, subject, error) : status;
+    if (status == GRAFT_OK && o.model != NULL) {
+        status = model_resolve(&runtime->mem, o.model, &found, error);
+    }
+    if (status == GRAFT_OK) {
+        o.model = found;
+        o.pack = "none"; /* only its shapes are wanted */
+        status = bench_write(runtime, &o, path, subject, error);
+    }
+    mem_free(&runtime->mem, found);
+    return status;
 }
 
 const char *graft_bench_shapes(void)

@@ -227,22 +227,42 @@ static graft_status write_model(graft_runtime *runtime, const graft_bench_option
     return status;
 }
 
+static graft_status write_random(struct bench *b, const char *path, graft_error *error)
+{
+    const struct shape *shape;
+    graft_status status = check_names(b->options, &shape, error);
+    if (status == GRAFT_OK)
+        status = write_model(b->runtime, b->options, shape, path, error);
+    return status == GRAFT_OK ? model_open(b->runtime, path, NULL, &b->model, error) : status;
+}
+
+static graft_status write_adapter(struct bench *b, const char *path, graft_error *error)
+{
+    const struct synth_adapter how = synth_adapter_of(b->options);
+    struct adapter *adapter = NULL;
+    graft_status status = open_model(b, error);
+    if (status == GRAFT_OK)
+        status = synth_adapter_keep(b, &how, path, error);
+    if (status == GRAFT_OK)
+        status = adapter_open(b->model, path, NULL, &adapter, error);
+    adapter_release(&adapter);
+    return status;
+}
+
 graft_status bench_write(graft_runtime *runtime, const graft_bench_options *options,
                          const char *path, char **subject, graft_error *error)
 {
-    const struct shape *shape;
-    struct bench b = {.runtime = runtime, .mem = &runtime->mem, .options = options};
-    graft_status status = check_names(options, &shape, error);
-    if (status == GRAFT_OK)
-        status = write_model(runtime, options, shape, path, error);
-    if (status == GRAFT_OK) /* what was written can be read */
-        status = model_open(runtime, path, NULL, &b.model, error);
+    struct bench b = {
+        .runtime = runtime, .mem = &runtime->mem, .options = options, .memory_file = -1};
+    const bool adapter = options->bench && strcmp(options->bench, "adapters") == 0;
+    /* What was written can be read: both open it. */
+    graft_status status = adapter ? write_adapter(&b, path, error) : write_random(&b, path, error);
     if (status == GRAFT_OK && subject) {
         describe(&b);
         *subject = mem_strdup(b.mem, b.subject);
         status = *subject ? GRAFT_OK : no_memory(error);
     }
-    model_close(&b.model);
+    close_all(&b);
     return status;
 }
 

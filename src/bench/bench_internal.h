@@ -103,6 +103,9 @@ struct synth_adapter synth_adapter_of(const graft_bench_options *options);
 graft_status synth_adapter_write(struct bench *b, const struct synth_adapter *adapter,
                                  char **folder, graft_error *error);
 void synth_adapter_remove(struct bench *b, char **folder); /* sets it to NULL */
+/* As the folder `path`, absent or empty before. */
+graft_status synth_adapter_keep(struct bench *b, const struct synth_adapter *adapter,
+                                const char *path, graft_error *error);
 /* Written, opened, and removed again. */
 graft_status synth_adapter_open(struct bench *b, const struct synth_adapter *how,
                                 struct adapter **out, graft_error *error);

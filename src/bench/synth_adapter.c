@@ -171,6 +171,20 @@ graft_status synth_adapter_write(struct bench *b, const struct synth_adapter *ad
     return status;
 }
 
+graft_status synth_adapter_keep(struct bench *b, const struct synth_adapter *adapter,
+                                const char *path, graft_error *error)
+{
+    struct plan plan = {.b = b, .adapter = adapter};
+    struct folder_writer folder;
+    graft_status status = folder_writer_open(&folder, path, error);
+    if (status == GRAFT_OK)
+        status = write_files(&plan, folder.work, error);
+    if (status == GRAFT_OK)
+        status = folder_writer_commit(&folder, error);
+    folder_writer_abort(&folder);
+    return status;
+}
+
 void synth_adapter_remove(struct bench *b, char **folder)
 {
     if (*folder)

@@ -59,8 +59,8 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     if (model && a->common.model != NULL) {
         argp_error(state, "bench model makes one: give --shape and --type, not -m");
     }
-    if (!model && a->out != NULL) {
-        argp_error(state, "-o goes with bench model");
+    if (!model && a->out != NULL && (bench == NULL || strcmp(bench, "adapters") != 0)) {
+        argp_error(state, "-o goes with bench model and bench adapters");
     }
 }
 
@@ -143,7 +143,10 @@ static const struct argp_option bench_options[] = {
     {"adapter-type", KEY_FACTORS, "TYPE", 0,
      "Their factors in memory, and of presets: bf16 (default), f16, int8, q4", 1},
     {"dora", KEY_DORA, NULL, 0, "They are DoRA", 1},
-    {"output", 'o', "FILE", 0, "model: the GGUF file to write; mlx4, mlx8: the directory", 1},
+    {"output", 'o', "FILE", 0,
+     "model: the GGUF file to write; mlx4, mlx8: the directory. adapters: keep one as a PEFT "
+     "directory and measure nothing",
+     1},
     {0},
 };
 static const struct argp_child bench_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
@@ -262,11 +265,12 @@ static char *join_command(int argc, char **argv)
     return buf_take(&text, NULL);
 }
 
-static int write_model(graft_runtime *runtime, const struct report *p, graft_error *error)
+static int write_subject(graft_runtime *runtime, const struct report *p,
+                         const graft_bench_options *options, graft_error *error)
 {
     const struct bench_args *a = p->args;
     char *subject = NULL;
-    if (graft_bench_write(runtime, &a->options, a->out, &subject, error) != GRAFT_OK) {
+    if (graft_bench_write(runtime, options, a->out, &subject, error) != GRAFT_OK) {
         return CLI_FAILED;
     }
     if (a->common.json) {
@@ -289,9 +293,14 @@ static int run_bench(graft_runtime *runtime, struct report *p, graft_error *erro
     }
     o.model = path;
     o.pack = a->common.pack;
-    graft_status status = graft_bench_run(runtime, &o, on_result, p, error);
+    int status = CLI_FAILED;
+    if (a->out != NULL) {
+        status = write_subject(runtime, p, &o, error);
+    } else if (graft_bench_run(runtime, &o, on_result, p, error) == GRAFT_OK) {
+        status = CLI_OK;
+    }
     mem_free(NULL, path);
-    return status == GRAFT_OK ? CLI_OK : CLI_FAILED;
+    return status;
 }
 
 int verb_bench(int argc, char **argv)
@@ -313,8 +322,7 @@ int verb_bench(int argc, char **argv)
     args.options.progress_user = &report.progress;
     graft_runtime_describe(runtime, &report.info, &error);
     cli_progress_begin(&report.progress, "bench", args.common.quiet);
-    status = strcmp(args.options.bench, "model") == 0 ? write_model(runtime, &report, &error)
-                                                      : run_bench(runtime, &report, &error);
+    status = run_bench(runtime, &report, &error);
     cli_progress_end(&report.progress);
     if (error.status != GRAFT_OK) {
         cli_fail(&error);

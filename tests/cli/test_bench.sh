@@ -96,6 +96,12 @@ run bench prefill -m "$scratch/mlx" -n 4 --samples 1 --json
 check "... is a folder that can be measured" out_has '"subject":"mlx (head MLX4)"'
 run bench model --shape mini --type mlx4 -o "$scratch/mlx"
 refused "a folder that is not empty" 1 "not empty"
+run bench adapters -m "$scratch/mini.gguf" --rank 4 -o "$scratch/adapter"
+check "bench adapters -o" status_is 0
+run adapter show "$scratch/adapter" -m "$scratch/mini.gguf"
+check "... keeps one that opens" out_has "rank"
+run bench adapters -m "$scratch/mini.gguf" -o "$scratch/adapter"
+refused "an adapter where something is" 1 "not an empty directory"
 run bench model --shape mini -o /nonexistent/folder/file.gguf
 refused "a file in a folder that is not there" 1 "/nonexistent/folder"
 
