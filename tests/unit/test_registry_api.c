@@ -5,6 +5,8 @@
 
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_adapter.h"
+#include "unit/failing_allocator.h"
+#include "unit/failing_json.h"
 #include "unit/must.h"
 
 #include <pthread.h>
@@ -579,6 +581,128 @@ static void threads_hear_the_version_they_hold(void **state)
     }
 }
 
+/* ---- without memory ---- */
+
+static bool count_one(void *user, const graft_registry_entry *entry)
+{
+    *(int *)user += (int)entry->n_versions;
+    return true;
+}
+
+/* Every kind of call once on a home that has kept@1.0.0, up to the first failure; adds coder with two versions. */
+static graft_status walk(graft_session *s, graft_error *error)
+{
+    graft_registry_options o = graft_registry_options_default();
+    graft_registry *r = NULL;
+    graft_adapter *adapter = NULL;
+    graft_adapter_id id;
+    graft_card card = graft_card_default();
+    int listed = 0;
+    char *path = NULL;
+    o.home = at("memory");
+    card.version = NUMBERS[1];
+    graft_status status = graft_registry_open(runtime, model, &o, &r, error);
+    if (status == GRAFT_OK)
+        status = graft_registry_add(r, folder(0), NULL, GRAFT_PLACE_ADD, &id, error);
+    if (status == GRAFT_OK)
+        status = graft_registry_add(r, folder(0), &card, GRAFT_PLACE_STAGE, &id, error);
+    if (status == GRAFT_OK)
+        status = graft_registry_resolve(r, "coder", &id, error);
+    if (status == GRAFT_OK)
+        status = graft_registry_locate(r, "coder", &path, &id, error);
+    if (status == GRAFT_OK)
+        status = graft_registry_acquire(r, "coder=0.5", &adapter, NULL, &id, error);
+    if (status == GRAFT_OK)
+        status = graft_session_apply_adapter(s, adapter, 0.5f, GRAFT_KV_CONTINUE, error);
+    if (status == GRAFT_OK)
+        status = graft_registry_publish(r, "coder@1.1.0", error);
+    if (status == GRAFT_OK)
+        status = graft_registry_prefetch(r, "coder", error);
+    if (status == GRAFT_OK)
+        status = graft_registry_rollback(r, "coder", &id, error);
+    if (status == GRAFT_OK)
+        status = graft_registry_list(r, NULL, count_one, &listed, error);
+    if (status == GRAFT_OK && (listed != 3 || strcmp(id.version, NUMBERS[0]) != 0 || !path ||
+                               !graft_session_has_adapter(s, adapter)))
+        status = error_set(error, GRAFT_INTERNAL, "%d versions, %s", listed, id.version);
+    graft_adapter_close(&adapter);
+    graft_registry_close(&r);
+    graft_free(runtime, path);
+    return status;
+}
+
+static bool check_one(void *user, const graft_registry_entry *entry)
+{
+    graft_registry *r = user;
+    for (size_t i = 0; i < entry->n_versions; i++) {
+        char address[160];
+        snprintf(address, sizeof address, "%s@%s", entry->name, entry->versions[i].version);
+        MUST(graft_registry_verify(r, address, error));
+    }
+    return true;
+}
+
+/* The index opens, all that it names is whole, and what was there is still there; then it is as it was. */
+static void check_home(void)
+{
+    graft_registry *r = open_registry(model, at("memory"), 0);
+    graft_adapter_id id;
+    MUST(graft_registry_list(r, NULL, check_one, r, error));
+    MUST(graft_registry_resolve(r, "kept", &id, error));
+    assert_string_equal(id.version, NUMBERS[0]);
+    if (graft_registry_resolve(r, "coder", &id, NULL) == GRAFT_OK)
+        MUST(graft_registry_remove(r, "coder", error));
+    graft_registry_close(&r);
+}
+
+static void a_lack_of_memory_is_told_leaks_nothing_and_leaves_the_index_whole(void **state)
+{
+    (void)state;
+    graft_registry *r = open_registry(NULL, at("memory"), 0);
+    graft_session *s = open_session(NULL);
+    add(r, "kept", 0);
+    graft_registry_close(&r);
+    write_text(folder(0), "graft.json",
+               "{\"name\": \"coder\", \"version\": \"1.0.0\", \"description\": \"Writes C.\","
+               " \"tags\": [\"code\", \"c\"], \"base\": {\"fingerprint\": \"sha256:1\"}}");
+    size_t n = 0, before = atomic_load(&runtime->mem.bytes_in_use);
+    for (bool failed = true; failed;) {
+        struct failing_allocator failing;
+        graft_allocator saved = runtime->mem.allocator;
+        graft_error why = {0};
+        struct mem with;
+        failing_init(&failing, &with, ++n);
+        runtime->mem.allocator = with.allocator;
+        graft_status status = walk(s, &why);
+        failed = failing.failed;
+        (void)graft_session_remove_adapter(s, NULL, GRAFT_KV_CONTINUE, NULL);
+        runtime->mem.allocator = saved;
+        /* What follows on a publish may be left to the next call: then all came out as it should. */
+        if (status != GRAFT_OK && !(failed && status == GRAFT_NO_MEMORY))
+            fail_msg("allocation %zu: %s: %s", n, graft_status_text(status), why.message);
+        assert_int_equal(atomic_load(&runtime->mem.bytes_in_use), before);
+        check_home();
+    }
+    assert_in_range(n, 50, 5000);
+    n = 1;
+    for (bool failed = true; failed; n++) {
+        graft_error why = {0};
+        r = open_registry(NULL, at("memory"), 0);
+        failing_json_begin(n);
+        graft_status status = graft_registry_add(r, folder(0), NULL, GRAFT_PLACE_ADD, NULL, &why);
+        failed = failing_json_end();
+        graft_registry_close(&r);
+        if ((status == GRAFT_OK) == failed) /* jansson may call it a syntax error */
+            fail_msg("allocation %zu of JSON: %s: %s", n, graft_status_text(status), why.message);
+        assert_int_equal(atomic_load(&runtime->mem.bytes_in_use), before);
+    }
+    check_home();
+    graft_session_close(&s);
+    char path[512];
+    snprintf(path, sizeof path, "%s/graft.json", folder(0));
+    assert_int_equal(remove(path), 0);
+}
+
 /* ---- misuse ---- */
 
 static void misuse_of_a_registry_is_refused(void **state)
@@ -640,6 +764,7 @@ int main(void)
         cmocka_unit_test(eviction_spares_what_is_held),
         cmocka_unit_test(a_publish_through_one_registry_is_seen_through_another),
         cmocka_unit_test(threads_hear_the_version_they_hold),
+        cmocka_unit_test(a_lack_of_memory_is_told_leaks_nothing_and_leaves_the_index_whole),
         cmocka_unit_test(misuse_of_a_registry_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
