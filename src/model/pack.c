@@ -1,11 +1,12 @@
 /* pack.c: weights of a model into the layout in which its tier multiplies them fastest (kernels.h).
  *
- * Rows without a layout of their own are copied as they are. All of them are one block of the runtime's memory, which is taken before anything is changed, so a
- * failure leaves the model as it was; it lies in large pages where the system has them, as a mapped file hardly
- * ever does. The rows of a tensor are divided among the workers; then the pages of the file under it are given
- * back before the next one is read, so the model is never in memory twice. Rows of a table that is also the
- * head are read from the packed ones; a table that is only looked up stays in its file.
+ * Rows without a layout of their own are copied as they are. All of them are one block of the runtime's memory,
+ * which is taken before anything is changed, so a failure leaves the model as it was; it lies in large pages where
+ * the system has them, as a mapped file hardly ever does. The rows of a tensor are divided among the workers; then the
+ * pages of the file under it are given back before the next one is read, so the model is never in memory twice. Rows
+ * of a table that is also the head are read from the packed ones; a table that is only looked up stays in its file.
  */
+#include "model/arch/arch.h"
 #include "model/model_internal.h"
 
 #include <stdlib.h>
@@ -13,15 +14,20 @@
 
 enum { LINE = 64 };
 
-/* The tensor that a site's weight is made of. */
-static const struct tensor_info *tensor_of(const struct model *m, const struct matrix *w)
+/* The tensor that a site's weight is made of, by its name; NULL: none of the model's. */
+static const struct tensor_info *tensor_of(const struct model *m, int site)
 {
-    for (size_t i = 0; i < tensor_set_count(&m->tensors); i++) {
-        const struct tensor_info *t = tensor_set_at(&m->tensors, i);
-        if (t->data == w->data)
-            return t;
-    }
-    return NULL;
+    char name[160];
+    bool head = site == model_head_site(m);
+    int slot = !head                           ? SLOT_LINEAR + site % LINEAR_COUNT
+               : m->head.data == m->embed.data ? SLOT_EMBED
+                                               : SLOT_HEAD;
+    if (!arch_module(m->config.arch, m->tensors.gguf ? NAMING_GGUF : NAMING_HF, slot,
+                     head ? 0 : site / LINEAR_COUNT, name, sizeof name - 8))
+        return NULL;
+    size_t length = strlen(name);
+    snprintf(name + length, sizeof name - length, ".weight");
+    return tensor_set_find(&m->tensors, name);
 }
 
 static bool takes_split(const struct model *m, const struct matrix *w)
@@ -113,7 +119,7 @@ static graft_status check_patterns(const struct model *m, const char *which, gra
     while (next_pattern(&which, &pattern, &length)) {
         bool found = false;
         for (int site = 0; site < model_n_sites(m) && !found; site++) {
-            const struct tensor_info *t = tensor_of(m, model_site_weight(m, site));
+            const struct tensor_info *t = tensor_of(m, site);
             found = t && matches(pattern, length, t->name);
         }
         if (!found)
@@ -177,7 +183,7 @@ static bool plan_fill(struct plan *p, struct model *m, const char *which)
     for (int site = 0; site < model_n_sites(m); site++) {
         struct matrix *w = site_weight(m, site);
         const size_t bytes = packed_bytes(m, w);
-        const struct tensor_info *t = bytes ? tensor_of(m, w) : NULL;
+        const struct tensor_info *t = bytes ? tensor_of(m, site) : NULL;
         if (!t || !is_selected(which, t->name))
             continue;
         p->items[p->n].w = w;
