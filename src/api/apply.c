@@ -185,6 +185,16 @@ static graft_status check_session(const graft_session *session, graft_kv_policy 
                            "the policy is neither CONTINUE nor REPLAY");
 }
 
+static graft_status swap_to(graft_session *session, struct mix *mix, graft_kv_policy policy,
+                            graft_error *error)
+{
+    graft_status status = session_reserve(session, mix, error);
+    if (status == GRAFT_OK) {
+        session_set_mix(session, mix, policy);
+    }
+    return status;
+}
+
 graft_status graft_session_apply_adapter(graft_session *session, graft_adapter *adapter,
                                          float weight, graft_kv_policy policy, graft_error *error)
 {
@@ -203,7 +213,7 @@ graft_status graft_session_apply_adapter(graft_session *session, graft_adapter *
         status = mix_with(model, session_mix(session), adapter_of(adapter), weight, &mix, error);
     }
     if (status == GRAFT_OK) {
-        session_set_mix(session, mix, policy);
+        status = swap_to(session, mix, policy, error);
         mix_release(&mix);
     }
     return status;
@@ -219,7 +229,7 @@ graft_status graft_session_remove_adapter(graft_session *session, const graft_ad
                              &mix, error);
     }
     if (status == GRAFT_OK) {
-        session_set_mix(session, mix, policy);
+        status = swap_to(session, mix, policy, error);
         mix_release(&mix);
     }
     return status;
@@ -242,10 +252,7 @@ graft_status graft_session_set_mix(graft_session *session, graft_mix *mix, graft
     if (status == GRAFT_OK && mix != NULL) {
         status = check_model(mix_model(mix_of(mix)), session_model(session), error);
     }
-    if (status == GRAFT_OK) {
-        session_set_mix(session, mix_of(mix), policy);
-    }
-    return status;
+    return status == GRAFT_OK ? swap_to(session, mix_of(mix), policy, error) : status;
 }
 
 graft_mix *graft_session_mix(const graft_session *session)

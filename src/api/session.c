@@ -29,17 +29,24 @@ graft_status graft_session_open(const graft_model *model, const graft_session_op
     REQUIRE(out);
     CHECK_RUNTIME(model->runtime);
     graft_session_options o = graft_session_options_default();
+    graft_session *session = NULL;
     o.sampling = sampling_for_model(model->model);
     graft_status status = options_read(&o, sizeof o, options, error);
     if (status == GRAFT_OK) {
         status = sampling_read(&o.sampling, error);
     }
     if (status == GRAFT_OK) {
-        status = session_open(model->model, &o, out, error);
+        status = session_open(model->model, &o, &session, error);
     }
     if (status == GRAFT_OK) {
         struct mix *mix = model_default_mix(model);
-        session_set_mix(*out, mix, GRAFT_KV_CONTINUE);
+        status = session_reserve(session, mix, error);
+        if (status == GRAFT_OK) {
+            session_set_mix(session, mix, GRAFT_KV_CONTINUE);
+            *out = session;
+        } else {
+            session_close(&session);
+        }
         mix_release(&mix);
     }
     return status;

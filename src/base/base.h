@@ -96,6 +96,8 @@ struct buf {
     graft_status status; /* OK, NO_MEMORY or LIMIT */
 };
 void buf_init(struct buf *buf, struct mem *mem, size_t limit);
+/* Room for `more` bytes (and the NUL), so that appending them allocates nothing. */
+bool buf_reserve(struct buf *buf, size_t more);
 bool buf_append(struct buf *buf, const void *bytes, size_t size);
 bool buf_puts(struct buf *buf, const char *text);
 bool buf_putc(struct buf *buf, char c);

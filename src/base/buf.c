@@ -18,8 +18,7 @@ static bool buf_fail(struct buf *buf, graft_status status)
     return false;
 }
 
-/* Makes room for `more` bytes and the NUL. */
-static bool buf_grow(struct buf *buf, size_t more)
+bool buf_reserve(struct buf *buf, size_t more)
 {
     if (buf->status != GRAFT_OK)
         return false;
@@ -41,7 +40,7 @@ static bool buf_grow(struct buf *buf, size_t more)
 
 bool buf_append(struct buf *buf, const void *bytes, size_t size)
 {
-    if (!buf_grow(buf, size))
+    if (!buf_reserve(buf, size))
         return false;
     if (size)
         memcpy(buf->data + buf->size, bytes, size);
@@ -68,7 +67,7 @@ bool buf_printf(struct buf *buf, const char *format, ...)
     va_end(args);
     if (length < 0)
         return buf_fail(buf, GRAFT_LIMIT);
-    if (!buf_grow(buf, (size_t)length))
+    if (!buf_reserve(buf, (size_t)length))
         return false;
     va_start(args, format);
     vsnprintf(buf->data + buf->size, (size_t)length + 1, format, args);

@@ -71,6 +71,8 @@ int session_context(const struct graft_session *s);
 size_t session_kv_bytes(const struct graft_session *s);
 graft_status session_set_sampling(struct graft_session *s, const graft_sampling *sampling,
                                   graft_error *error);
+/* Makes the room that steps under a mix need (NULL: none), so that the mix may be set, and they allocate nothing. */
+graft_status session_reserve(struct graft_session *s, const struct mix *mix, graft_error *error);
 /* The mix of the rows to come, NULL: the base model. The session takes a reference of its own and gives
  * back the one that it had. REPLAY forgets the cache if that changes what rows compute. Cannot fail. */
 void session_set_mix(struct graft_session *s, struct mix *mix, graft_kv_policy policy);

@@ -1,7 +1,8 @@
 /* session_mix.c: the mix of a session, and what becomes of its cache when that changes.
  *
- * A swap is a pointer: nothing is copied, packed or computed. Under REPLAY the timeline becomes one prompt again,
- * so that what follows is what a session would say that had the new mix from its first token.
+ * A swap is a pointer: nothing is copied, packed or computed, and what steps need is reserved before it. Under
+ * REPLAY the timeline becomes one prompt again, so that what follows is what a session would say that had the new
+ * mix from its first token.
  */
 #include "generate/generate_internal.h"
 
@@ -18,6 +19,11 @@ static void rows_changed(struct graft_session *s, graft_kv_policy policy)
         memset(s->roles, ROLE_PREFILL, s->n_tokens);
     }
     s->logits_row = -1;
+}
+
+graft_status session_reserve(struct graft_session *s, const struct mix *mix, graft_error *error)
+{
+    return workspace_reserve(s->workspace, mix != NULL ? mix_deltas(mix) : NULL, error);
 }
 
 /* Of what rows bring along. */

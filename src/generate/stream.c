@@ -8,7 +8,9 @@
  */
 #include "generate/generate_internal.h"
 
-enum { TEXT_LIMIT = 64 << 20 }; /* what one token may release; far above any real vocabulary */
+/* What one token may release, far above any real vocabulary; and room from the beginning, for nearly all tokens of
+ * any, so that steps allocate nothing. */
+enum { TEXT_LIMIT = 64 << 20, TEXT_ROOM = 500 };
 
 static graft_status no_memory(graft_error *error)
 {
@@ -67,7 +69,7 @@ graft_status stream_open(struct stream *st, struct mem *mem, const struct tokeni
         (struct stream){.mem = mem, .tokenizer = tokenizer, .show_special = options->show_special};
     buf_init(&st->out, mem, TEXT_LIMIT);
     if (options->n_stops == 0) {
-        return GRAFT_OK;
+        return buf_reserve(&st->out, TEXT_ROOM) ? GRAFT_OK : no_memory(error);
     }
     if (options->stops == NULL || options->n_stops > STOPS_MAX) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "at most %d stop texts", STOPS_MAX);
@@ -84,7 +86,8 @@ graft_status stream_open(struct stream *st, struct mem *mem, const struct tokeni
         status = stop_open(stop, mem, options->stops[st->n_stops], error);
         longest = stop->size > longest ? stop->size : longest;
     }
-    if (status == GRAFT_OK && (st->held = mem_alloc(mem, longest + 1)) == NULL) {
+    if (status == GRAFT_OK && ((st->held = mem_alloc(mem, longest + 1)) == NULL ||
+                               !buf_reserve(&st->out, longest + TEXT_ROOM))) {
         status = no_memory(error);
     }
     if (status != GRAFT_OK) {

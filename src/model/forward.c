@@ -94,14 +94,27 @@ static void order_rows(struct pass *p, const struct row *rows)
     p->all = (struct linear_rows){p->n_rows, p->n_decode, ws->segments, kept};
 }
 
+static bool has_whole_heads(const struct delta_set *deltas)
+{
+    return deltas->modules && deltas->modules->n_heads;
+}
+
+graft_status workspace_reserve(struct workspace *ws, const struct delta_set *deltas,
+                               graft_error *error)
+{
+    if (!deltas || (workspace_grow_deltas(ws, deltas->most_ranks, deltas->most_deltas) &&
+                    (!has_whole_heads(deltas) || workspace_grow_whole(ws))))
+        return GRAFT_OK;
+    return error_set(error, GRAFT_NO_MEMORY, "no memory for the deltas of a row");
+}
+
 /* Room for what the deltas of any group may need. */
 static bool make_delta_room(struct pass *p)
 {
     int64_t n_u = 0, n_jobs = 0;
     for (int i = 0; i < p->all.n_segments; i++) {
         const struct segment *s = &p->all.segments[i];
-        const struct module_set *modules = s->deltas->modules;
-        if (modules && modules->n_heads && !workspace_grow_whole(p->ws))
+        if (has_whole_heads(s->deltas) && !workspace_grow_whole(p->ws))
             return false;
         n_u += s->deltas->most_ranks * (s->end - s->begin);
         n_jobs += s->deltas->most_deltas;

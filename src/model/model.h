@@ -250,11 +250,14 @@ struct row {
 };
 
 /* Scratch for up to max_rows rows, sized at open: a forward pass allocates nothing but KV blocks, and room
- * for the inner products of deltas when rows bring more ranks than any pass before. */
+ * for the inner products of deltas when rows bring more ranks than any pass before, unless that was reserved. */
 struct workspace;
 graft_status workspace_open(const struct model *model, int max_rows, struct workspace **out,
                             graft_error *error);
 void workspace_close(struct workspace **ws);
+/* Makes that room for one row with these deltas (NULL: needs none). After a failure a pass looks for it again. */
+graft_status workspace_reserve(struct workspace *ws, const struct delta_set *deltas,
+                               graft_error *error);
 int workspace_max_rows(const struct workspace *ws);
 
 /* Runs the rows. On success each sequence has grown by its rows; on failure none has. Logits of row i

@@ -1,8 +1,8 @@
 /* workspace.c: the memory of a forward pass, allocated once.
  *
  * Everything comes from one arena when the workspace opens, but for what grows with the largest pass so far:
- * the lists of KV blocks, the parts of long attention, and what deltas need. Rows of logits are large (n_vocab floats each) but are touched only where a row
- * asks for them.
+ * the lists of KV blocks, the parts of long attention, and what deltas need. Rows of logits are large (n_vocab
+ * floats each) but are touched only where a row asks for them.
  */
 #include "model/forward_internal.h"
 
@@ -132,26 +132,28 @@ bool workspace_grow_parts(struct workspace *ws, int64_t n_floats)
     return true;
 }
 
+/* What was there stays where there is no memory for more: a swap that fails changes nothing. */
 bool workspace_grow_deltas(struct workspace *ws, int64_t n_u, int64_t n_jobs)
 {
     if (n_u > ws->u_capacity) {
-        mem_free(ws->mem, ws->u);
-        ws->u_capacity = 0;
-        ws->u = mem_calloc(ws->mem, (size_t)n_u, sizeof(*ws->u));
-        if (!ws->u)
+        float *u = mem_calloc(ws->mem, (size_t)n_u, sizeof(*u));
+        if (!u)
             return false;
+        mem_free(ws->mem, ws->u);
+        ws->u = u;
         ws->u_capacity = n_u;
     }
     if (n_jobs > ws->job_capacity) {
+        void *jobs = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->jobs));
+        void *stack = jobs ? mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->stack)) : NULL;
+        if (!stack) {
+            mem_free(ws->mem, jobs);
+            return false;
+        }
         mem_free(ws->mem, ws->jobs);
         mem_free(ws->mem, ws->stack);
-        ws->job_capacity = 0;
-        ws->stack = NULL;
-        ws->jobs = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->jobs));
-        if (ws->jobs)
-            ws->stack = mem_calloc(ws->mem, (size_t)n_jobs, sizeof(*ws->stack));
-        if (!ws->stack)
-            return false;
+        ws->jobs = jobs;
+        ws->stack = stack;
         ws->job_capacity = n_jobs;
     }
     return true;
