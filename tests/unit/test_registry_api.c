@@ -665,6 +665,9 @@ static void a_lack_of_memory_is_told_leaks_nothing_and_leaves_the_index_whole(vo
     write_text(folder(0), "graft.json",
                "{\"name\": \"coder\", \"version\": \"1.0.0\", \"description\": \"Writes C.\","
                " \"tags\": [\"code\", \"c\"], \"base\": {\"fingerprint\": \"sha256:1\"}}");
+    MUST(walk(s, error)); /* the session keeps the room that steps under the adapter need */
+    MUST(graft_session_remove_adapter(s, NULL, GRAFT_KV_CONTINUE, error));
+    check_home();
     size_t n = 0, before = atomic_load(&runtime->mem.bytes_in_use);
     for (bool failed = true; failed;) {
         struct failing_allocator failing;
