@@ -1,7 +1,7 @@
 /* graft/adapter_files.h: adapters as files: presets, new adapters, other formats, and what they are.
  *
  * Everything here reads or writes files and leaves open adapters and sessions alone. What is written appears
- * whole or not at all, and nothing that exists is replaced but a GGUF file. The model says what fits and how wide
+ * whole or not at all (also when `progress` cancels it), and nothing that exists is replaced but a GGUF file. The model says what fits and how wide
  * it is; any copy of it will do (safetensors, MLX, GGUF, quantised).
  */
 #ifndef GRAFT_PUBLIC_ADAPTER_FILES_H
@@ -46,7 +46,9 @@ typedef struct graft_adapter_recipe {
     const char *name, *version, *description;
     const char *const *tags;
     size_t n_tags;
-    const char *base; /* base_model_name_or_path; NULL (default): the model's path */
+    const char *base;           /* base_model_name_or_path; NULL (default): the model's path */
+    graft_progress_fn progress; /* of graft_adapter_create; NULL (default): none; units: bytes */
+    void *progress_user;
 } graft_adapter_recipe;
 GRAFT_API void graft_adapter_recipe_init(graft_adapter_recipe *recipe, size_t struct_size);
 static inline graft_adapter_recipe graft_adapter_recipe_default(void)
@@ -86,7 +88,9 @@ typedef struct graft_adapter_convert_options {
     /* "f32", "f16", "bf16". NULL (default): as stored, f32 where scales have to go into values of 16 bits and
      * would round them. */
     const char *type;
-    double scale; /* as in graft_adapter_options */
+    double scale;               /* as in graft_adapter_options */
+    graft_progress_fn progress; /* NULL (default): none; units: bytes */
+    void *progress_user;
 } graft_adapter_convert_options;
 GRAFT_API void graft_adapter_convert_options_init(graft_adapter_convert_options *options,
                                                   size_t struct_size);
@@ -104,11 +108,28 @@ GRAFT_API graft_status graft_adapter_convert(graft_model *model, const char *in,
 
 /* ---- fewer bits ---- */
 
-/* Writes the adapter, of any format, to a PEFT-like directory with factors of 8 or 4 bits ("int8", "q4"), which graft opens
+typedef struct graft_adapter_quantize_options {
+    size_t struct_size;
+    const char *type;           /* "int8" (default) or "q4" */
+    double scale;               /* as in graft_adapter_options */
+    graft_progress_fn progress; /* NULL (default): none; units: bytes, then modules */
+    void *progress_user;
+} graft_adapter_quantize_options;
+GRAFT_API void graft_adapter_quantize_options_init(graft_adapter_quantize_options *options,
+                                                   size_t struct_size);
+static inline graft_adapter_quantize_options graft_adapter_quantize_options_default(void)
+{
+    graft_adapter_quantize_options options;
+    graft_adapter_quantize_options_init(&options, sizeof options);
+    return options;
+}
+/* Writes the adapter, of any format, to a PEFT-like directory with factors of 8 or 4 bits, which graft opens
  * and other programs refuse by its peft_type (docs/adapter-files.md has the format). *errors (may be NULL) becomes a
- * JSON array of {"module", "error"}, the relative error of each ΔW; release it with graft_free. */
+ * JSON array of {"module", "error"}, the relative error of each ΔW; release it with graft_free. These are measured when
+ * all is written: CANCELLED says in its message whether that was so. */
 GRAFT_API graft_status graft_adapter_quantize(graft_model *model, const char *in, const char *out,
-                                              const char *type, char **errors, graft_error *error);
+                                              const graft_adapter_quantize_options *options,
+                                              char **errors, graft_error *error);
 
 /* ---- what an adapter is ---- */
 

@@ -110,7 +110,8 @@ static graft_status read_recipe(const graft_adapter_recipe *recipe, struct adapt
                                    .dropout = r.dropout,
                                    .rslora = r.rslora,
                                    .seed = r.seed,
-                                   .type = type};
+                                   .type = type,
+                                   .progress = {r.progress, r.progress_user}};
     return GRAFT_OK;
 }
 
@@ -172,7 +173,8 @@ graft_status graft_adapter_convert(graft_model *model, const char *in, const cha
     struct save_options inner = {.format = formats[o.format],
                                  .retype = o.type != NULL,
                                  .rescale = o.scale != 0,
-                                 .scale = o.scale};
+                                 .scale = o.scale,
+                                 .progress = {o.progress, o.progress_user}};
     inner.type = o.type != NULL ? graft_type_from_name(o.type) : GRAFT_TYPE_COUNT;
     if (o.type != NULL && inner.type != GRAFT_TYPE_F32 && inner.type != GRAFT_TYPE_F16 &&
         inner.type != GRAFT_TYPE_BF16) {
@@ -230,19 +232,35 @@ graft_status graft_adapter_report(graft_runtime *runtime, graft_model *model, co
 
 /* ---- fewer bits ---- */
 
+void graft_adapter_quantize_options_init(graft_adapter_quantize_options *options,
+                                         size_t struct_size)
+{
+    graft_adapter_quantize_options defaults = {.type = "int8"};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
 graft_status graft_adapter_quantize(graft_model *model, const char *in, const char *out,
-                                    const char *type, char **errors, graft_error *error)
+                                    const graft_adapter_quantize_options *options, char **errors,
+                                    graft_error *error)
 {
     REQUIRE(model);
     REQUIRE(in);
     REQUIRE(out);
-    REQUIRE(type);
     CHECK_RUNTIME(model->runtime);
+    graft_adapter_quantize_options o = graft_adapter_quantize_options_default();
     struct adapter_options held = {0};
     json_t *list = NULL;
-    graft_status status = adapter_retype(&held, type, error);
+    graft_status status = options_read(&o, sizeof o, options, error);
     if (status == GRAFT_OK) {
-        status = adapter_quantize(model->model, in, out, held.type, &list, error);
+        REQUIRE(o.type);
+        status = adapter_retype(&held, o.type, error);
+    }
+    if (status == GRAFT_OK) {
+        const struct save_options inner = {.type = held.type,
+                                           .rescale = o.scale != 0,
+                                           .scale = o.scale,
+                                           .progress = {o.progress, o.progress_user}};
+        status = adapter_quantize(model->model, in, out, &inner, &list, error);
     }
     if (status == GRAFT_OK && errors != NULL) {
         status = dump(model->runtime, list, errors, error);

@@ -123,6 +123,15 @@ void cli_close_subject(struct cli_subject *subject, struct cli_session *s)
     cli_close(s);
 }
 
+int cli_fail_writing(const graft_error *error)
+{
+    static const char cancelled[] = "cancelled";
+    bool ours = error->status == GRAFT_CANCELLED &&
+                strncmp(error->message, cancelled, sizeof cancelled - 1) == 0;
+    return ours ? cli_fail_text("interrupted%s", error->message + sizeof cancelled - 1)
+                : cli_fail(error);
+}
+
 void cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT])
 {
     static const char *const units[] = {"bytes", "KB", "MB", "GB"};

@@ -33,6 +33,8 @@ extern const struct argp cli_subject_argp;
 int cli_open_subject(const struct cli_common *common, bool with_model, double scale,
                      struct cli_subject *subject, struct cli_session *out);
 void cli_close_subject(struct cli_subject *subject, struct cli_session *s);
+/* Says why an adapter was not written; Ctrl-C has words of its own. */
+int cli_fail_writing(const graft_error *error);
 
 /* The registry of the home, without a model. */
 struct cli_store {

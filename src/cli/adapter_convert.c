@@ -71,35 +71,51 @@ static bool ends_in_gguf(const char *path)
     return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
 }
 
-int verb_adapter_convert(int argc, char **argv)
+static int convert(const struct convert_args *a, const struct cli_session *s, const char *format)
 {
-    struct convert_args args = {0};
-    argp_parse(&convert_argp, argc, argv, 0, NULL, &args);
     static const char *const formats[] = {"peft", "mlx", "gguf"};
     graft_adapter_convert_options options = graft_adapter_convert_options_default();
-    const char *format = args.format != NULL           ? args.format
-                         : ends_in_gguf(args.out.path) ? "gguf"
-                                                       : "peft";
+    struct cli_progress progress;
+    graft_error error = {0};
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
         if (strcmp(formats[i], format) == 0) {
             options.format = (graft_adapter_format)i;
         }
     }
-    options.type = args.type;
-    options.scale = args.scale;
+    options.type = a->type;
+    options.scale = a->scale;
+    options.progress = cli_progress_step;
+    options.progress_user = &progress;
+    cli_progress_begin(&progress, "writing", a->common.quiet);
+    graft_status status =
+        graft_adapter_convert(s->model, a->in.path, a->out.path, &options, &error);
+    cli_progress_end(&progress);
+    if (status != GRAFT_OK) {
+        return cli_fail_writing(&error);
+    }
+    return a->common.json
+               ? cli_print_json(json_pack("{s:o, s:s}", "output",
+                                          cli_json_text(a->out.path, strlen(a->out.path)), "format",
+                                          format))
+               : CLI_OK;
+}
+
+int verb_adapter_convert(int argc, char **argv)
+{
+    struct convert_args args = {0};
     struct cli_session s;
+    argp_parse(&convert_argp, argc, argv, 0, NULL, &args);
+    const char *format = args.format != NULL           ? args.format
+                         : ends_in_gguf(args.out.path) ? "gguf"
+                                                       : "peft";
+    cli_catch_interrupt();
     int status = cli_open_subject(&args.common, true, args.scale, &args.in, &s);
-    if (status != CLI_OK) {
-        return status;
+    if (status == CLI_OK) {
+        status = cli_refuse_same(args.in.path, args.out.path);
+        if (status == CLI_OK) {
+            status = convert(&args, &s, format);
+        }
+        cli_close_subject(&args.in, &s);
     }
-    graft_error error = {0};
-    if (graft_adapter_convert(s.model, args.in.path, args.out.path, &options, &error) != GRAFT_OK) {
-        status = cli_fail(&error);
-    } else if (args.common.json) {
-        status = cli_print_json(json_pack("{s:o, s:s}", "output",
-                                          cli_json_text(args.out.path, strlen(args.out.path)),
-                                          "format", format));
-    }
-    cli_close_subject(&args.in, &s);
     return status;
 }

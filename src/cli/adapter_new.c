@@ -249,6 +249,10 @@ static int create(const struct new_args *a)
         return CLI_USAGE;
     }
     struct cli_session s = {0};
+    struct cli_progress progress;
+    recipe.progress = cli_progress_step;
+    recipe.progress_user = &progress;
+    cli_catch_interrupt();
     int status = cli_open_model(&a->common, &s);
     if (status != CLI_OK) {
         return status;
@@ -256,9 +260,11 @@ static int create(const struct new_args *a)
     uint64_t params = 0, bytes = 0;
     graft_status done = graft_adapter_estimate(s.model, &recipe, &params, &bytes, &error);
     if (done == GRAFT_OK) {
+        cli_progress_begin(&progress, "writing", a->common.quiet);
         done = graft_adapter_create(s.model, a->out.path, &recipe, &error);
+        cli_progress_end(&progress);
     }
-    status = done == GRAFT_OK ? report(a, &recipe, params, bytes) : cli_fail(&error);
+    status = done == GRAFT_OK ? report(a, &recipe, params, bytes) : cli_fail_writing(&error);
     cli_close(&s);
     return status;
 }

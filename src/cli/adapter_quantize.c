@@ -73,31 +73,49 @@ static void print_errors(const json_t *errors, bool all)
     }
 }
 
+static int quantize(const struct quantize_args *a, const struct cli_session *s)
+{
+    graft_adapter_quantize_options options = graft_adapter_quantize_options_default();
+    struct cli_progress progress;
+    graft_error error = {0};
+    char *text = NULL;
+    json_t *errors = NULL;
+    options.type = a->type;
+    options.progress = cli_progress_step;
+    options.progress_user = &progress;
+    cli_progress_begin(&progress, "writing", a->common.quiet);
+    graft_status status =
+        graft_adapter_quantize(s->model, a->in.path, a->out.path, &options, &text, &error);
+    cli_progress_end(&progress);
+    if (status == GRAFT_OK) {
+        status = json_parse(text, strlen(text), &errors, &error);
+    }
+    graft_free(s->runtime, text);
+    if (status != GRAFT_OK) {
+        return cli_fail_writing(&error);
+    }
+    if (a->common.json) {
+        return cli_print_json(json_pack("{s:o, s:s, s:o}", "output",
+                                        cli_json_text(a->out.path, strlen(a->out.path)), "type",
+                                        a->type, "errors", errors));
+    }
+    if (!a->common.quiet) {
+        print_errors(errors, a->common.verbose);
+    }
+    json_decref(errors);
+    return CLI_OK;
+}
+
 int verb_adapter_quantize(int argc, char **argv)
 {
     struct quantize_args args = {.out.what = "DIR", .type = "int8"};
     struct cli_session s;
     argp_parse(&quantize_argp, argc, argv, 0, NULL, &args);
+    cli_catch_interrupt();
     int status = cli_open_subject(&args.common, true, 0, &args.in, &s);
-    if (status != CLI_OK) {
-        return status;
+    if (status == CLI_OK) {
+        status = quantize(&args, &s);
+        cli_close_subject(&args.in, &s);
     }
-    graft_error error = {0};
-    char *text = NULL;
-    json_t *errors = NULL;
-    if (graft_adapter_quantize(s.model, args.in.path, args.out.path, args.type, &text, &error) !=
-            GRAFT_OK ||
-        json_parse(text, strlen(text), &errors, &error) != GRAFT_OK) {
-        status = cli_fail(&error);
-    } else if (args.common.json) {
-        status = cli_print_json(json_pack("{s:o, s:s, s:O}", "output",
-                                          cli_json_text(args.out.path, strlen(args.out.path)),
-                                          "type", args.type, "errors", errors));
-    } else if (!args.common.quiet) {
-        print_errors(errors, args.common.verbose);
-    }
-    json_decref(errors);
-    graft_free(s.runtime, text);
-    cli_close_subject(&args.in, &s);
     return status;
 }

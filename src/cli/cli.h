@@ -124,6 +124,8 @@ void cli_close(struct cli_session *s);
  * model; other names are left to the library. Result is owned by the caller (free). NULL: not found,
  * the reason was printed. */
 char *cli_model_path(const char *name);
+/* Refuses to write over the file that is read: a quantised or fused model does not give its original back. */
+int cli_refuse_same(const char *in, const char *out);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; created when absent. NULL: none. */
 char *cli_home(void);
 /* The registry of the home; `how` (may be NULL) its adapters are opened. On failure says why. */

@@ -217,7 +217,10 @@ int verb_fuse(int argc, char **argv)
     }
     char *path = status == CLI_OK ? cli_model_path(args.common.model) : NULL;
     if (status == CLI_OK) {
-        status = path != NULL ? fuse(&args, runtime, path) : CLI_FAILED;
+        status = path != NULL ? cli_refuse_same(path, args.out.path) : CLI_FAILED;
+    }
+    if (status == CLI_OK) {
+        status = fuse(&args, runtime, path);
     }
     mem_free(NULL, path);
     mem_free(NULL, text);

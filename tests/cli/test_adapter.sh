@@ -154,6 +154,44 @@ run adapter verify "$scratch/small" --for vllm
 check "vLLM does not read it" status_is 1
 check "... and that is said" out_has "graft alone reads"
 
+# ---- what is read is not written over
+cp "$scratch/a.gguf" "$scratch/same.gguf"
+failed "is what is read" convert "$scratch/same.gguf" -o "$scratch/same.gguf" --type f16
+check "... and is as it was" cmp -s "$scratch/a.gguf" "$scratch/same.gguf"
+run quantize -o "$scratch/base.gguf" --type f16
+cp "$scratch/base.gguf" "$scratch/was.gguf"
+run quantize -m "$scratch/base.gguf" -o "$scratch/base.gguf" --type q4_0
+refused "a model is not quantised over itself" 1 "is what is read"
+ln -s base.gguf "$scratch/link.gguf"
+run fuse -m "$scratch/base.gguf" -a "$scratch/models/adapter" -o "$scratch/link.gguf"
+refused "a model is not fused over itself" 1 "is what is read"
+check "... and is as it was" cmp -s "$scratch/base.gguf" "$scratch/was.gguf"
+
+# ---- Ctrl-C: a pause in the middle of the work, as far as there is one, and nothing is left of it
+mkdir "$scratch/cut"
+run adapter new --rank 512 --targets all-linear -q -o "$scratch/large"
+for words in "convert $scratch/large -o $scratch/cut/x.gguf" "convert $scratch/large --format mlx -o $scratch/cut/x" \
+    "new --rank 512 --targets all-linear -o $scratch/cut/x" "quantize $scratch/large -o $scratch/cut/x"; do
+    # A shell without job control starts what runs beside it with SIGINT ignored: env gives it back.
+    # shellcheck disable=SC2086 # words are what is wanted
+    env --default-signal=INT "$GRAFT" adapter $words >"$scratch/out" 2>"$scratch/err" &
+    for _ in $(seq 200); do
+        [ -n "$(ls "$scratch/cut")" ] && break
+        sleep 0.01
+    done
+    kill -INT $! 2>/dev/null
+    wait $!
+    status=$?
+    if [ "$status" -eq 1 ]; then
+        check "adapter ${words%% *}: Ctrl-C is said in a line" err_has "^graft: interrupted"
+        err_has "nothing was written" && check "... that is true" test -z "$(ls "$scratch/cut")"
+    else
+        check "adapter ${words%% *} was done before Ctrl-C" status_is 0
+    fi
+    check "... no working folder is left" test -z "$(find "$scratch/cut" -name '*tmp*')"
+    rm -rf "$scratch/cut/x" "$scratch/cut/x.gguf"
+done
+
 # ---- what they are
 run adapter show "$scratch/a"
 check "show needs no model" status_is 0

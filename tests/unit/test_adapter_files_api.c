@@ -6,6 +6,9 @@
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_model.h"
 
+#include <dirent.h>
+#include <sys/stat.h>
+
 static graft_runtime *runtime;
 static graft_model *model;
 
@@ -90,6 +93,97 @@ static void formats_follow_one_another(void **state)
     }
 }
 
+/* Cancels at the step number `at` of such a phase. */
+struct patience {
+    const char *phase;
+    int at, seen;
+    uint64_t last;
+};
+
+static bool wait_for(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    struct patience *p = user;
+    assert_true(done > 0 && done <= total);
+    if (strcmp(what, p->phase) != 0)
+        return true;
+    assert_true(done > p->last);
+    p->last = done;
+    return ++p->seen != p->at;
+}
+
+/* What lies beside the test's own folders. */
+static int leftovers(void)
+{
+    int n = 0;
+    DIR *dir = opendir(at("outputs"));
+    assert_non_null(dir);
+    for (const struct dirent *entry; (entry = readdir(dir));)
+        n += entry->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+static void what_is_cancelled_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static const graft_adapter_format FORMATS[] = {GRAFT_ADAPTER_PEFT, GRAFT_ADAPTER_MLX,
+                                                   GRAFT_ADAPTER_GGUF};
+    graft_error error = {0};
+    assert_int_equal(mkdir(at("outputs"), 0700), 0);
+    assert_int_equal(graft_adapter_create(model, at("source"), NULL, NULL), GRAFT_OK);
+    for (int step = 1; step <= 3; step += 2) {
+        for (size_t i = 0; i < ARRAY_LEN(FORMATS); i++) {
+            struct patience patience = {.phase = "writing", .at = step};
+            graft_adapter_convert_options options = graft_adapter_convert_options_default();
+            options.format = FORMATS[i];
+            options.progress = wait_for;
+            options.progress_user = &patience;
+            assert_int_equal(
+                graft_adapter_convert(model, at("source"), at("outputs/x"), &options, &error),
+                GRAFT_CANCELLED);
+            assert_int_equal(patience.seen, step);
+        }
+        struct patience patience = {.phase = "writing", .at = step};
+        graft_adapter_recipe recipe = graft_adapter_recipe_default();
+        recipe.progress = wait_for;
+        recipe.progress_user = &patience;
+        assert_int_equal(graft_adapter_create(model, at("outputs/x"), &recipe, &error),
+                         GRAFT_CANCELLED);
+        patience = (struct patience){.phase = "writing", .at = step};
+        graft_adapter_quantize_options options = graft_adapter_quantize_options_default();
+        options.progress = wait_for;
+        options.progress_user = &patience;
+        assert_int_equal(
+            graft_adapter_quantize(model, at("source"), at("outputs/x"), &options, NULL, &error),
+            GRAFT_CANCELLED);
+        assert_non_null(strstr(error.message, "nothing was written"));
+        assert_int_equal(leftovers(), 0);
+    }
+}
+
+static void a_comparison_that_is_cancelled_leaves_the_adapter(void **state)
+{
+    (void)state;
+    graft_error error = {0};
+    graft_adapter *adapter = NULL;
+    struct patience patience = {.phase = "comparing", .at = 2};
+    graft_adapter_quantize_options options = graft_adapter_quantize_options_default();
+    options.type = "q4";
+    options.progress = wait_for;
+    options.progress_user = &patience;
+    char *errors = NULL;
+    assert_int_equal(
+        graft_adapter_quantize(model, at("source"), at("small"), &options, &errors, &error),
+        GRAFT_CANCELLED);
+    assert_non_null(strstr(error.message, "the adapter is written"));
+    assert_null(errors);
+    assert_int_equal(graft_adapter_open(model, at("small"), NULL, &adapter, &error), GRAFT_OK);
+    graft_adapter_close(&adapter);
+    options.type = "f16";
+    assert_int_equal(graft_adapter_quantize(model, at("source"), at("y"), &options, NULL, &error),
+                     GRAFT_INVALID_ARGUMENT);
+}
+
 static void wrong_use_is_told_by_name(void **state)
 {
     (void)state;
@@ -122,6 +216,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_preset_becomes_an_adapter_that_opens),
         cmocka_unit_test(formats_follow_one_another),
+        cmocka_unit_test(what_is_cancelled_leaves_nothing_behind),
+        cmocka_unit_test(a_comparison_that_is_cancelled_leaves_the_adapter),
         cmocka_unit_test(wrong_use_is_told_by_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

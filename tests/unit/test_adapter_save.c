@@ -242,7 +242,8 @@ static void quantise(const struct base *b, graft_type type)
     graft_error error = {0};
     json_t *errors = NULL;
     int n;
-    if (adapter_quantize(b->model, at("adapter"), fresh_path("small"), type, &errors, &error) !=
+    const struct save_options options = {.type = type};
+    if (adapter_quantize(b->model, at("adapter"), fresh_path("small"), &options, &errors, &error) !=
         GRAFT_OK)
         fail_msg("%s", error.message);
     struct adapter *a = open_it(b->model, at("small"));
@@ -313,9 +314,10 @@ static void quantised_factors_come_back_in_other_formats(void **state)
     json_t *errors = NULL, *config;
     base_open(&b, "llama", false);
     put(&b, "lora-all");
-    assert_int_equal(adapter_quantize(b.model, at("adapter"), fresh_path("small"), GRAFT_TYPE_Q8_0,
-                                      &errors, NULL),
-                     GRAFT_OK);
+    const struct save_options options = {.type = GRAFT_TYPE_Q8_0};
+    assert_int_equal(
+        adapter_quantize(b.model, at("adapter"), fresh_path("small"), &options, &errors, NULL),
+        GRAFT_OK);
     json_decref(errors);
     assert_int_equal(json_read(NULL, at("small/adapter_config.json"), 1 << 20, &config, NULL),
                      GRAFT_OK);

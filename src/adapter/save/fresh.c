@@ -144,7 +144,8 @@ graft_status adapter_create(const struct model *model, const char *dir,
                           .rslora = recipe->rslora,
                           .type = recipe->type,
                           .read = read_fresh,
-                          .seed = recipe->seed};
+                          .seed = recipe->seed,
+                          .progress = recipe->progress};
     const struct save_options options = {.format = ADAPTER_PEFT};
     graft_status status = make_modules(&draft, recipe, error);
     if (status == GRAFT_OK)

@@ -194,6 +194,7 @@ graft_status adapter_convert(const struct model *model, const char *in, const ch
     const struct adapter_options how = {.rescale = options->rescale, .scale = options->scale};
     struct import from = {.model = model};
     graft_status status = import_open(&from, in, &how, error);
+    from.draft.progress = options->progress;
     if (status == GRAFT_OK)
         status = write_adapter(&from.draft, out, options, error);
     import_close(&from);

@@ -138,11 +138,16 @@ struct space {
     uint8_t *bytes;
 };
 
+static size_t piece_bytes(const struct piece *p)
+{
+    const struct type_traits *traits = type_traits(p->type);
+    return piece_values(p) / (size_t)traits->block_values * traits->block_bytes;
+}
+
 static graft_status write_one(const struct piece *p, const struct draft *draft,
                               const struct space *space, piece_sink write, void *user,
                               graft_error *error)
 {
-    const size_t n = piece_values(p);
     graft_status status = draft->read(draft, p->module, p->part, space->in, error);
     if (status != GRAFT_OK)
         return status;
@@ -150,9 +155,27 @@ static graft_status write_one(const struct piece *p, const struct draft *draft,
     status = check_values(p, space->out, error);
     if (status != GRAFT_OK)
         return status;
-    (void)quantize_row(p->type, space->out, (int64_t)n, space->bytes);
-    const struct type_traits *traits = type_traits(p->type);
-    return write(user, space->bytes, n / (size_t)traits->block_values * traits->block_bytes, error);
+    (void)quantize_row(p->type, space->out, (int64_t)piece_values(p), space->bytes);
+    return write(user, space->bytes, piece_bytes(p), error);
+}
+
+static graft_status write_all(const struct pieces *pieces, const struct draft *draft,
+                              const struct space *space, piece_sink write, void *user,
+                              graft_error *error)
+{
+    const struct save_progress *progress = &draft->progress;
+    uint64_t done = 0, total = 0;
+    for (size_t i = 0; i < pieces->n; i++)
+        total += piece_bytes(&pieces->items[i]);
+    for (size_t i = 0; i < pieces->n; i++) {
+        graft_status status = write_one(&pieces->items[i], draft, space, write, user, error);
+        if (status != GRAFT_OK)
+            return status;
+        done += piece_bytes(&pieces->items[i]);
+        if (progress->step && !progress->step(progress->user, done, total, "writing"))
+            return error_set(error, GRAFT_CANCELLED, "cancelled, nothing was written");
+    }
+    return GRAFT_OK;
 }
 
 graft_status pieces_write(const struct pieces *pieces, const struct draft *draft, piece_sink write,
@@ -167,8 +190,8 @@ graft_status pieces_write(const struct pieces *pieces, const struct draft *draft
     graft_status status = space.in && space.out && space.bytes
                               ? GRAFT_OK
                               : error_set(error, GRAFT_NO_MEMORY, "no memory for %zu values", most);
-    for (size_t i = 0; i < pieces->n && status == GRAFT_OK; i++)
-        status = write_one(&pieces->items[i], draft, &space, write, user, error);
+    if (status == GRAFT_OK)
+        status = write_all(pieces, draft, &space, write, user, error);
     mem_free(pieces->mem, space.in);
     mem_free(pieces->mem, space.out);
     mem_free(pieces->mem, space.bytes);

@@ -72,12 +72,18 @@ static graft_status compare(const struct draft *before, const struct draft *afte
     graft_status status = before->n_modules == after->n_modules
                               ? GRAFT_OK
                               : error_set(error, GRAFT_INTERNAL, "modules were lost");
+    const struct save_progress *progress = &before->progress;
     for (int i = 0; i < before->n_modules && status == GRAFT_OK; i++) {
         char name[MODULE_NAME_SIZE];
         double off = 0;
         status = compare_one(before, after, i, &off, error);
         if (draft_name(before, i, NAMING_HF, name))
             json_append(&list, json_pack("{s:s, s:f}", "module", name, "error", off));
+        if (status == GRAFT_OK && progress->step &&
+            !progress->step(progress->user, (uint64_t)i + 1, (uint64_t)before->n_modules,
+                            "comparing"))
+            status = error_set(error, GRAFT_CANCELLED,
+                               "cancelled: the adapter is written, its errors were not measured");
     }
     if (status == GRAFT_OK && !list)
         status = error_set(error, GRAFT_NO_MEMORY, "no memory for a list of errors");
@@ -89,17 +95,21 @@ static graft_status compare(const struct draft *before, const struct draft *afte
 }
 
 graft_status adapter_quantize(const struct model *model, const char *in, const char *out,
-                              graft_type type, json_t **errors, graft_error *error)
+                              const struct save_options *options, json_t **errors,
+                              graft_error *error)
 {
-    const struct save_options options = {.format = ADAPTER_PEFT};
+    const struct save_options peft = {.format = ADAPTER_PEFT};
+    const struct adapter_options how = {.rescale = options->rescale, .scale = options->scale};
+    const graft_type type = options->type;
     struct import before = {.model = model}, after = {.model = model};
     if (type != GRAFT_TYPE_Q8_0 && type != GRAFT_TYPE_Q4_0)
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "factors are quantised to int8 or q4, not %s", graft_type_name(type));
-    graft_status status = import_open(&before, in, NULL, error);
+    graft_status status = import_open(&before, in, &how, error);
     before.draft.blocks = &type;
+    before.draft.progress = options->progress;
     if (status == GRAFT_OK)
-        status = write_adapter(&before.draft, out, &options, error);
+        status = write_adapter(&before.draft, out, &peft, error);
     if (status == GRAFT_OK)
         status = import_open(&after, out, NULL, error);
     if (status == GRAFT_OK)

@@ -9,6 +9,8 @@
 
 #include "adapter/adapter.h"
 
+#include <graft/model.h>
+
 /* ---- presets ------------------------------------------------------------------------------ */
 
 enum { PRESET_LISTS = 8 };
@@ -25,6 +27,12 @@ const struct adapter_preset *preset_find(const char *name);
 /* ---- fresh adapters ----------------------------------------------------------------------- */
 
 /* Strings are borrowed for the call. */
+/* Called after each tensor, with bytes written and in all; false ends the work with CANCELLED. */
+struct save_progress {
+    graft_progress_fn step; /* NULL: none */
+    void *user;
+};
+
 struct adapter_recipe {
     const char *name, *version, *description; /* of the card; description may be NULL */
     const char *base;                         /* what it is made for; NULL: the model's path */
@@ -38,6 +46,7 @@ struct adapter_recipe {
     bool rslora;
     uint64_t seed;
     graft_type type; /* F32, F16, BF16 */
+    struct save_progress progress;
 };
 /* All that does not depend on a model. */
 graft_status recipe_check(const struct adapter_recipe *recipe, graft_error *error);
@@ -74,6 +83,7 @@ struct save_options {
     graft_type type;
     bool rescale; /* as in adapter_options */
     double scale;
+    struct save_progress progress;
 };
 /* Opens `in` on the model with every check, and writes it to `out`: a GGUF file, or a directory that is absent or
  * empty. UNSUPPORTED names what the format cannot hold, and what to do. */
@@ -82,8 +92,9 @@ graft_status adapter_convert(const struct model *model, const char *in, const ch
 
 /* Writes the adapter to a PEFT directory whose factors are in blocks of 8 or 4 bits (Q8_0, Q4_0; docs/adapter-files.md),
  * bf16 where rows are no whole blocks. *errors becomes an array of {"module", "error"}: ‖ΔW' − ΔW‖ / ‖ΔW‖ of what is
- * read back. */
+ * read back. Of the options type, scale and progress count; CANCELLED says whether `out` was written before. */
 graft_status adapter_quantize(const struct model *model, const char *in, const char *out,
-                              graft_type type, json_t **errors, graft_error *error);
+                              const struct save_options *options, json_t **errors,
+                              graft_error *error);
 
 #endif

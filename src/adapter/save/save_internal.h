@@ -35,6 +35,7 @@ struct draft {
                          graft_error *error);
     const void *source;
     uint64_t seed;
+    struct save_progress progress;
 };
 void draft_sort(struct draft *draft);
 /* The module's name in a container's naming; append ".weight" or the like. */
