@@ -62,10 +62,30 @@ ALWAYS_INLINE vf load_factors(graft_type type, const uint8_t *row, int64_t k, vf
 
 /* ---- down --------------------------------------------------------------------------------- */
 
+/* Factors are read once, and each slice of them begins anywhere in memory: so many bytes are asked for at its
+ * beginning, and as many are kept ahead of what is read, but where it is read as fast as memory gives it anyway. */
+enum { LOWRANK_AHEAD = 4096 };
+
+/* What lies from `at` to `end`, `bytes` of it at most. */
+static void ask_for(const uint8_t *at, size_t bytes, const uint8_t *end)
+{
+    for (size_t i = 0; i < bytes && at + i < end; i += 64)
+        prefetch(at + i);
+}
+
+/* `bytes` at `at`, if they begin before `end`. */
+ALWAYS_INLINE void ask_for_more(const uint8_t *at, size_t bytes, const uint8_t *end)
+{
+    if (at < end)
+        for (size_t i = 0; i < bytes; i += 64)
+            prefetch(at + i);
+}
+
 struct down_tile {
     struct lowrank_rows a;
-    const float *x; /* [tokens, x_stride] */
-    float *u;       /* [tokens, u_stride] */
+    const uint8_t *end; /* of what is read in place; else NULL */
+    const float *x;     /* [tokens, x_stride] */
+    float *u;           /* [tokens, u_stride] */
     int64_t x_stride, u_stride, n;
     bool fresh, last; /* the first chunk; the last one */
     float scale;
@@ -82,7 +102,13 @@ ALWAYS_INLINE void multiply_down(graft_type type, const struct down_tile *p, int
     int64_t k = 0;
     for (; k + LOWRANK_STEP <= p->n; k += LOWRANK_STEP) {
         vf scale[LONG_ROWS];
-        TIMES(r, ranks) scale[r] = load_scale(type, a + (size_t)r * p->a.pitch, k);
+        TIMES(r, ranks)
+        {
+            const uint8_t *row = a + (size_t)r * p->a.pitch;
+            scale[r] = load_scale(type, row, k);
+            ask_for_more(row + (size_t)ranks * p->a.pitch + factor_bytes(type, k),
+                         factor_bytes(type, LOWRANK_STEP), p->end);
+        }
         TIMES(i, LOWRANK_STEP / VF)
         {
             int64_t j = k + i * VF;
@@ -172,14 +198,16 @@ ALWAYS_INLINE void down_rows(graft_type type, const struct lowrank_slice *slice,
     }
 }
 
-/* Short rows one after the other: several in one page, read side by side, come from memory at half the
- * speed. Long rows go with an x that the first cache does not keep, so some share it. */
+/* LONG_ROWS side by side, and the next as many asked for meanwhile. */
 ALWAYS_INLINE void down_in_place(graft_type type, const struct lowrank_slice *slice, const float *x,
                                  struct down_tile *p)
 {
-    enum { PAGE = 4096 };
+    const uint8_t *data = slice->a->data;
+    const size_t pitch = slice->a->row_bytes;
     int64_t r = slice->begin;
-    for (; slice->a->row_bytes >= PAGE && r + LONG_ROWS <= slice->end; r += LONG_ROWS)
+    p->end = data + (size_t)slice->end * pitch;
+    ask_for(data + (size_t)r * pitch, LONG_ROWS * pitch, p->end);
+    for (; r + LONG_ROWS <= slice->end; r += LONG_ROWS)
         down_rows(type, slice, x, p, r, LONG_ROWS);
     for (; r < slice->end; r++)
         down_rows(type, slice, x, p, r, 1);
@@ -237,6 +265,7 @@ void BODY(_lowrank_down)(const struct kernels *k, const struct lowrank_down_args
 struct up_tile {
     const struct lowrank_up_args *args;
     struct lowrank_rows b; /* LOWRANK_TILE outputs of the first rank in hand */
+    const uint8_t *end;    /* of what is read in place; else NULL */
     int64_t first, n;      /* ranks in hand */
 };
 
@@ -259,6 +288,8 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
     for (int64_t r = 0; r < p->n; r++) {
         const uint8_t *row = p->b.data + (size_t)r * p->b.pitch;
         vf w[LOWRANK_TILE / VF], scale = v_zero();
+        if (vectors == LOWRANK_TILE / VF && (type == GRAFT_TYPE_Q8_0 || type == GRAFT_TYPE_Q4_0))
+            ask_for_more(row + LOWRANK_AHEAD, factor_bytes(type, LOWRANK_TILE), p->end);
         TIMES(v, vectors)
         {
             if (v * VF % Q8_BLOCK == 0)
@@ -318,6 +349,7 @@ static void up_through_panel(const struct kernels *k, const struct up_tile *p, i
     _Alignas(64) float panel[LOWRANK_UP_RANKS * PITCH];
     const struct matrix *b = p->args->b;
     struct up_tile q = *p;
+    q.end = NULL;
     for (int64_t r = 0; r < p->n; r++) {
         k->dequantize[b->type](b, row + r, 0, LOWRANK_TILE, panel + r * PITCH);
         if (o % LOWRANK_TILE)
@@ -332,6 +364,12 @@ void BODY(_lowrank_up)(const struct kernels *k, const struct lowrank_up_args *ar
     const struct matrix *b = args->b;
     const bool in_place = args->n_tok < LOWRANK_UP_TOKENS && args->o_begin % 16 == 0;
     struct up_tile p = {.args = args, .b = {.pitch = b->row_bytes}};
+    if (in_place) {
+        const uint8_t *data = b->data;
+        size_t tile_bytes = (size_t)args->rank * b->row_bytes;
+        p.end = data + (size_t)blocks_of(args->o_end, LOWRANK_TILE) * tile_bytes;
+        ask_for(data + (size_t)(args->o_begin / LOWRANK_TILE) * tile_bytes, LOWRANK_AHEAD, p.end);
+    }
     for (int64_t o = args->o_begin, end; o < args->o_end; o = end) {
         int64_t tile = o / LOWRANK_TILE;
         end = (tile + 1) * LOWRANK_TILE < args->o_end ? (tile + 1) * LOWRANK_TILE : args->o_end;
