@@ -331,7 +331,8 @@ static graft_status check_saved(const struct spec *spec, const struct module *m,
     if (!ends && norm < 0)
         return tensor_refused(t, GRAFT_UNSUPPORTED, error,
                               "it is a whole linear layer; graft applies whole norms, embeddings "
-                              "and heads");
+                              "and heads: train it by target_modules, or merge the adapter into "
+                              "its base (PEFT: merge_and_unload)");
     if (m->parts[PART_MAGNITUDE])
         return tensor_refused(t, GRAFT_UNSUPPORTED, error, "%s is both saved whole and under DoRA",
                               m->name);

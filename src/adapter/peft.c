@@ -132,7 +132,8 @@ static graft_status check_bias(const json_t *config, graft_error *error)
         return error_set(
             error, GRAFT_UNSUPPORTED,
             "the adapter uses bias \"%.40s\" (trained biases of the base), which graft "
-            "does not support",
+            "does not support: train with bias \"none\" (lora_bias is supported), or merge it into "
+            "its base (PEFT: merge_and_unload)",
             bias);
     if (status == GRAFT_OK)
         status = json_get_bool(config, "fan_in_fan_out", &transposed, error);

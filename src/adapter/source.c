@@ -127,7 +127,8 @@ static graft_status find_in_directory(struct source *s, const char *dir, graft_e
     if (n > 1)
         return not_found(dir, error, "there are several .gguf files here: name one");
     return not_found(dir, error,
-                     "there is no adapter_config.json here: without it the scale is unknown");
+                     "there is no adapter_config.json and no .gguf file here: an adapter has one, "
+                     "and weights alone do not say their scale");
 }
 
 static bool is_gguf(const char *path)
@@ -158,8 +159,8 @@ static graft_status find_beside(struct source *s, const char *path, graft_error 
             status = read_config(s, error);
         else
             status = not_found(path, error,
-                               "there is no adapter_config.json beside it: without it the scale is "
-                               "unknown");
+                               "it is no GGUF file, and there is no adapter_config.json beside it: "
+                               "weights alone do not say their scale");
     }
     mem_free(s->mem, dir);
     return status;

@@ -304,7 +304,7 @@ static void files_that_are_missing_or_something_else_are_named(void **state)
     remove(at("adapter/adapter_model.safetensors"));
     write_file(at("adapter"), "adapter_model.bin", LFS, sizeof(LFS) - 1);
     refused(at("adapter"), GRAFT_NOT_FOUND, "pickle");
-    refused(at("base"), GRAFT_NOT_FOUND, "the scale is unknown");
+    refused(at("base"), GRAFT_NOT_FOUND, "weights alone do not say their scale");
 }
 
 /* ---- formats ------------------------------------------------------------------------------ */
