@@ -133,13 +133,28 @@ GRAFT_API graft_status graft_adapter_quantize(graft_model *model, const char *in
 
 /* ---- what an adapter is ---- */
 
+typedef struct graft_adapter_report_options {
+    size_t struct_size;
+    const char *
+        consumer; /* NULL (default): none; "vllm", "llama.cpp", "mlx": what that cannot do with it, too */
+    double scale; /* as in graft_adapter_options */
+} graft_adapter_report_options;
+GRAFT_API void graft_adapter_report_options_init(graft_adapter_report_options *options,
+                                                 size_t struct_size);
+static inline graft_adapter_report_options graft_adapter_report_options_default(void)
+{
+    graft_adapter_report_options options;
+    graft_adapter_report_options_init(&options, sizeof options);
+    return options;
+}
 /* A JSON description (docs/adapter-files.md has the schema): format, scales, ranks, modules by kind, card, sizes. With a
  * model (may be NULL) the adapter is opened on it with every check, whose errors these are, and digest and memory are told.
- * `consumer` (may be NULL): "vllm", "llama.cpp" or "mlx": with what that program cannot do with it as "problems", each with
- * what to do; NOT_FOUND: graft knows no such program. Release with graft_free. */
+ * With a consumer it has "problems", each with what to do; NOT_FOUND: graft knows no such program. `options` NULL: the
+ * defaults. Release with graft_free. */
 GRAFT_API graft_status graft_adapter_report(graft_runtime *runtime, graft_model *model,
-                                            const char *path, const char *consumer, char **json,
-                                            graft_error *error);
+                                            const char *path,
+                                            const graft_adapter_report_options *options,
+                                            char **json, graft_error *error);
 
 #ifdef __cplusplus
 }

@@ -68,7 +68,8 @@ static graft_status read_parameters(struct spec *spec, const json_t *config,
         return error_set(
             error, GRAFT_FORMAT,
             "\"lora_parameters\" has no \"scale\", and tools disagree on what it is then "
-            "(10, 20): give it");
+            "(10, 20): give it (--adapter-scale); to register the adapter, "
+            "convert it with that first");
     keys = json_object_get(p, "keys");
     if (status != GRAFT_OK || !keys || json_is_null(keys))
         return status;

@@ -6,6 +6,7 @@
 #include "adapter/adapter_internal.h"
 
 #include <dirent.h>
+#include <math.h>
 
 static const char CONFIG[] = "adapter_config.json", CARD[] = "graft.json";
 static const char PEFT_WEIGHTS[] = "adapter_model.safetensors";
@@ -207,11 +208,33 @@ void source_close(struct source *s)
     *s = (struct source){0};
 }
 
+/* A scale of the caller's: only MLX has a use for one, the others give theirs. */
+static graft_status check_scale(const struct source *s, const struct adapter_options *options,
+                                graft_error *error)
+{
+    if (!options || !options->rescale)
+        return GRAFT_OK;
+    if (!isfinite((float)options->scale) || (float)options->scale == 0)
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "the scale of an adapter is a finite number other than 0, not %g",
+                         options->scale);
+    if (s->format != ADAPTER_MLX)
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "a scale is for MLX adapters: this one is %s and gives its own; a weight "
+                         "makes it stronger or weaker",
+                         adapter_format_name(s->format));
+    return GRAFT_OK;
+}
+
 graft_status source_parse(const struct source *s, const struct adapter_options *options,
                           struct spec *spec, graft_error *error)
 {
     struct mem *mem = s->mem;
-    graft_status status;
+    graft_status status = check_scale(s, options, error);
+    if (status != GRAFT_OK) {
+        error_at_file(error, s->weights);
+        return status;
+    }
     if (s->format == ADAPTER_GGUF) {
         status = spec_parse_gguf(spec, mem, s->tensors.gguf, error);
     } else {

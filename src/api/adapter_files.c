@@ -208,21 +208,34 @@ static graft_status dump(graft_runtime *runtime, const json_t *report, char **js
     return GRAFT_OK;
 }
 
+void graft_adapter_report_options_init(graft_adapter_report_options *options, size_t struct_size)
+{
+    graft_adapter_report_options defaults = {.consumer = NULL};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
 graft_status graft_adapter_report(graft_runtime *runtime, graft_model *model, const char *path,
-                                  const char *consumer, char **json, graft_error *error)
+                                  const graft_adapter_report_options *options, char **json,
+                                  graft_error *error)
 {
     REQUIRE(runtime);
     REQUIRE(path);
     REQUIRE(json);
     CHECK_RUNTIME(runtime);
-    enum consumer for_whom = consumer != NULL ? consumer_find(consumer) : CONSUMER_NONE;
-    if (consumer != NULL && for_whom == CONSUMER_NONE) {
-        return error_set(error, GRAFT_NOT_FOUND,
-                         "graft knows nothing of \"%.40s\": vllm, llama.cpp or mlx", consumer);
+    graft_adapter_report_options o = graft_adapter_report_options_default();
+    graft_status status = options_read(&o, sizeof o, options, error);
+    if (status != GRAFT_OK) {
+        return status;
     }
+    enum consumer for_whom = o.consumer != NULL ? consumer_find(o.consumer) : CONSUMER_NONE;
+    if (o.consumer != NULL && for_whom == CONSUMER_NONE) {
+        return error_set(error, GRAFT_NOT_FOUND,
+                         "graft knows nothing of \"%.40s\": vllm, llama.cpp or mlx", o.consumer);
+    }
+    const struct adapter_options how = {.rescale = o.scale != 0, .scale = o.scale};
     json_t *report = NULL;
-    graft_status status = adapter_report(runtime, model != NULL ? model->model : NULL, path,
-                                         for_whom, &report, error);
+    status = adapter_report(runtime, model != NULL ? model->model : NULL, path, &how, for_whom,
+                            &report, error);
     if (status == GRAFT_OK) {
         status = dump(runtime, report, json, error);
     }

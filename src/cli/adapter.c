@@ -1,6 +1,8 @@
 /* adapter.c: `graft adapter VERB`: the table of verbs on adapters. */
 #include "adapter.h"
 
+enum { KEY_SCALE = 0x500 };
+
 struct adapter_verb {
     const char *name, *summary;
     int (*run)(int argc, char **argv);
@@ -84,6 +86,9 @@ static error_t parse_subject(int key, char *arg, struct argp_state *state)
 {
     struct cli_subject *s = state->input;
     switch (key) {
+    case KEY_SCALE:
+        s->scale = cli_parse_scale(state, arg);
+        return 0;
     case ARGP_KEY_ARG:
         if (s->name != NULL) {
             argp_error(state, "one adapter, not \"%s\" too", arg);
@@ -99,16 +104,20 @@ static error_t parse_subject(int key, char *arg, struct argp_state *state)
         return ARGP_ERR_UNKNOWN;
     }
 }
-const struct argp cli_subject_argp = {.parser = parse_subject};
+static const struct argp_option subject_options[] = {
+    {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 2},
+    {0},
+};
+const struct argp cli_subject_argp = {.options = subject_options, .parser = parse_subject};
 
-int cli_open_subject(const struct cli_common *common, bool with_model, double scale,
-                     struct cli_subject *subject, struct cli_session *out)
+int cli_open_subject(const struct cli_common *common, bool with_model, struct cli_subject *subject,
+                     struct cli_session *out)
 {
     *out = (struct cli_session){0};
     int status = with_model ? cli_open_model(common, out) : cli_open_runtime(common, &out->runtime);
     if (status == CLI_OK) {
-        status =
-            cli_locate_adapter(out->runtime, subject->name, scale, &subject->path, &subject->id);
+        status = cli_locate_adapter(out->runtime, subject->name, subject->scale, &subject->path,
+                                    &subject->id);
     }
     if (status != CLI_OK) {
         cli_close_subject(subject, out);

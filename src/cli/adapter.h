@@ -24,14 +24,14 @@ int verb_adapter_remove(int argc, char **argv);
 /* The one adapter that a verb is about: an argp child whose input is this. Before cli_common_argp. */
 struct cli_subject {
     const char *name; /* as typed */
+    double scale;     /* --adapter-scale; 0: not given */
     char *path;       /* once it is located; mem_free */
     graft_adapter_id id;
 };
 extern const struct argp cli_subject_argp;
-/* The model (without `with_model` the runtime alone) and where the adapter is. On failure nothing is open. `scale` as
- * in cli_locate_adapter. */
-int cli_open_subject(const struct cli_common *common, bool with_model, double scale,
-                     struct cli_subject *subject, struct cli_session *out);
+/* The model (without `with_model` the runtime alone) and where the adapter is. On failure nothing is open. */
+int cli_open_subject(const struct cli_common *common, bool with_model, struct cli_subject *subject,
+                     struct cli_session *out);
 void cli_close_subject(struct cli_subject *subject, struct cli_session *s);
 /* Says why an adapter was not written; Ctrl-C has words of its own. */
 int cli_fail_writing(const graft_error *error);

@@ -1,7 +1,16 @@
 /* adapter_add.c: `graft adapter add`: adapters into the home, one or a folder of them. */
 #include "adapter.h"
 
-enum { KEY_NAME = 0x200, KEY_VERSION, KEY_DESCRIPTION, KEY_TAGS, KEY_STAGE, KEY_PUBLISH, KEY_JSON };
+enum {
+    KEY_NAME = 0x200,
+    KEY_VERSION,
+    KEY_DESCRIPTION,
+    KEY_TAGS,
+    KEY_STAGE,
+    KEY_PUBLISH,
+    KEY_JSON,
+    KEY_SCALE
+};
 enum { MAX_TAGS = 64 };
 
 struct add_args {
@@ -75,6 +84,12 @@ static error_t parse_add(int key, char *arg, struct argp_state *state)
     case KEY_JSON:
         a->json = true;
         return 0;
+    case KEY_SCALE:
+        argp_error(state,
+                   "an adapter is registered with the scale of its files: write them with "
+                   "`graft adapter convert PATH --adapter-scale %s -o DIR` and add DIR",
+                   arg);
+        return 0;
     case ARGP_KEY_ARG:
         if (a->path != NULL) {
             argp_error(state, "unexpected argument \"%s\"", arg);
@@ -99,6 +114,7 @@ static const struct argp_option add_options[] = {
     {"stage", KEY_STAGE, NULL, 0, "Put it on standby", 2},
     {"publish", KEY_PUBLISH, NULL, 0,
      "Make it active; default: only the first version of a name is", 2},
+    {"adapter-scale", KEY_SCALE, "X", OPTION_HIDDEN, NULL, 3},
     {"json", KEY_JSON, NULL, 0, "One JSON object on stdout, for machines", 3},
     {0},
 };

@@ -1,14 +1,13 @@
 /* adapter_convert.c: `graft adapter convert`: an adapter in another format. */
 #include "adapter.h"
 
-enum { KEY_TYPE = 0x400, KEY_FORMAT, KEY_SCALE };
+enum { KEY_TYPE = 0x400, KEY_FORMAT };
 
 struct convert_args {
     struct cli_common common;
     struct cli_subject in;
     struct cli_output out;
     const char *type, *format;
-    double scale;
 };
 
 static error_t parse_convert(int key, char *arg, struct argp_state *state)
@@ -32,9 +31,6 @@ static error_t parse_convert(int key, char *arg, struct argp_state *state)
         }
         a->format = arg;
         return 0;
-    case KEY_SCALE:
-        a->scale = cli_parse_number(state, "--adapter-scale", arg, -1e6, 1e6);
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -45,7 +41,6 @@ static const struct argp_option convert_options[] = {
      1},
     {"type", KEY_TYPE, "TYPE", 0,
      "f32, f16 or bf16; default: as stored, f32 where scales go into the values", 1},
-    {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 1},
     {0},
 };
 static const struct argp_child convert_children[] = {{&cli_subject_argp, 0, NULL, 0},
@@ -83,7 +78,7 @@ static int convert(const struct convert_args *a, const struct cli_session *s, co
         }
     }
     options.type = a->type;
-    options.scale = a->scale;
+    options.scale = a->in.scale;
     options.progress = cli_progress_step;
     options.progress_user = &progress;
     cli_progress_begin(&progress, "writing", a->common.quiet);
@@ -109,7 +104,7 @@ int verb_adapter_convert(int argc, char **argv)
                          : ends_in_gguf(args.out.path) ? "gguf"
                                                        : "peft";
     cli_catch_interrupt();
-    int status = cli_open_subject(&args.common, true, args.scale, &args.in, &s);
+    int status = cli_open_subject(&args.common, true, &args.in, &s);
     if (status == CLI_OK) {
         status = cli_refuse_same(args.in.path, args.out.path);
         if (status == CLI_OK) {

@@ -81,6 +81,7 @@ static int quantize(const struct quantize_args *a, const struct cli_session *s)
     char *text = NULL;
     json_t *errors = NULL;
     options.type = a->type;
+    options.scale = a->in.scale;
     options.progress = cli_progress_step;
     options.progress_user = &progress;
     cli_progress_begin(&progress, "writing", a->common.quiet);
@@ -112,7 +113,7 @@ int verb_adapter_quantize(int argc, char **argv)
     struct cli_session s;
     argp_parse(&quantize_argp, argc, argv, 0, NULL, &args);
     cli_catch_interrupt();
-    int status = cli_open_subject(&args.common, true, 0, &args.in, &s);
+    int status = cli_open_subject(&args.common, true, &args.in, &s);
     if (status == CLI_OK) {
         status = quantize(&args, &s);
         cli_close_subject(&args.in, &s);

@@ -168,10 +168,13 @@ static void note_registered(const struct cli_subject *in, json_t **report)
 
 static int show(const struct show_args *a, struct cli_session *s)
 {
+    graft_adapter_report_options options = graft_adapter_report_options_default();
     graft_error error = {0};
     char *text = NULL;
     json_t *report = NULL;
-    if (graft_adapter_report(s->runtime, s->model, a->in.path, a->consumer, &text, &error) !=
+    options.consumer = a->consumer;
+    options.scale = a->in.scale;
+    if (graft_adapter_report(s->runtime, s->model, a->in.path, &options, &text, &error) !=
             GRAFT_OK ||
         json_parse(text, strlen(text), &report, &error) != GRAFT_OK) {
         graft_free(s->runtime, text);
@@ -196,7 +199,7 @@ static int show(const struct show_args *a, struct cli_session *s)
 static int show_with(struct show_args *a, bool with_model)
 {
     struct cli_session s;
-    int status = cli_open_subject(&a->common, with_model, 0, &a->in, &s);
+    int status = cli_open_subject(&a->common, with_model, &a->in, &s);
     if (status == CLI_OK) {
         status = show(a, &s);
         cli_close_subject(&a->in, &s);

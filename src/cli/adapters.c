@@ -67,7 +67,7 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
         a->type = cli_parse_name(state, "--adapter-type", arg);
         return 0;
     case KEY_SCALE:
-        a->scale = cli_parse_number(state, "--adapter-scale", arg, -1e6, 1e6);
+        a->scale = cli_parse_scale(state, arg);
         return 0;
     case KEY_FUSE:
         a->fuse = true;

@@ -96,6 +96,7 @@ int64_t cli_parse_int(struct argp_state *state, const char *option, const char *
                       int64_t max);
 double cli_parse_number(struct argp_state *state, const char *option, const char *arg, double min,
                         double max);
+double cli_parse_scale(struct argp_state *state, const char *arg); /* of --adapter-scale; never 0 */
 const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg);
 graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, const char *arg);
 

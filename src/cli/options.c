@@ -32,6 +32,16 @@ double cli_parse_number(struct argp_state *state, const char *option, const char
     return value;
 }
 
+/* 0 stands for "not given" in all that follows. */
+double cli_parse_scale(struct argp_state *state, const char *arg)
+{
+    double scale = cli_parse_number(state, "--adapter-scale", arg, -1e6, 1e6);
+    if ((float)scale == 0) {
+        argp_error(state, "--adapter-scale: \"%s\" is not a number other than 0", arg);
+    }
+    return scale;
+}
+
 const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg)
 {
     if (arg[0] == '\0') {

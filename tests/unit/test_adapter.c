@@ -358,6 +358,28 @@ static void mlx_without_a_scale_takes_the_callers(void **state)
     adapter_release(&given);
 }
 
+static void other_formats_and_scales_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const double NONE[] = {0, 1e-60, 1e60, INFINITY, -INFINITY, NAN};
+    struct adapter *adapter = NULL;
+    graft_error error = {0};
+    struct adapter_options options = {.rescale = true, .scale = 2};
+    put_with("lora", "{}");
+    assert_int_equal(adapter_open(model, at("adapter"), &options, &adapter, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "PEFT"));
+    assert_non_null(strstr(error.file, "adapter"));
+    put_with("mlx-lora", "{}");
+    for (size_t i = 0; i < ARRAY_LEN(NONE); i++) {
+        options.scale = NONE[i];
+        assert_int_equal(adapter_open(model, at("adapter"), &options, &adapter, &error),
+                         GRAFT_INVALID_ARGUMENT);
+        assert_non_null(strstr(error.message, "finite number other than 0"));
+    }
+    assert_null(adapter);
+}
+
 /* ---- types -------------------------------------------------------------------------------- */
 
 static void factors_are_held_as_asked(void **state)
@@ -597,6 +619,7 @@ int main(void)
         cmocka_unit_test(files_that_are_missing_or_something_else_are_named),
         cmocka_unit_test(a_gguf_adapter_is_the_same_adapter),
         cmocka_unit_test(mlx_without_a_scale_takes_the_callers),
+        cmocka_unit_test(other_formats_and_scales_that_are_none_are_refused),
         cmocka_unit_test(factors_are_held_as_asked),
         cmocka_unit_test(gains_are_exact_on_every_base),
         cmocka_unit_test(a_row_without_direction_is_refused),

@@ -49,7 +49,7 @@ static json_t *report(const struct model *m, const char *path, enum consumer con
 {
     graft_error error = {0};
     json_t *json = NULL;
-    if (adapter_report(&rt, m, path, consumer, &json, &error) != GRAFT_OK)
+    if (adapter_report(&rt, m, path, NULL, consumer, &json, &error) != GRAFT_OK)
         fail_msg("%s: %s", path, error.message);
     return json;
 }
@@ -97,7 +97,7 @@ static void with_a_model_the_adapter_is_opened(void **state)
     oracle_write_hf(&other, at("other"), GRAFT_TYPE_F32);
     oracle_model_free(&other);
     struct model *wider = open_model(&rt, at("other"));
-    assert_int_equal(adapter_report(&rt, wider, at("adapter"), CONSUMER_NONE, &json, &error),
+    assert_int_equal(adapter_report(&rt, wider, at("adapter"), NULL, CONSUMER_NONE, &json, &error),
                      GRAFT_SHAPE);
     assert_null(json);
     model_close(&wider);
@@ -232,7 +232,7 @@ static void no_memory_leaves_nothing_behind(void **state)
         failing.ever_after = true;
         rt.mem.allocator = with.allocator;
         graft_status status =
-            adapter_report(&rt, model, at("adapter"), CONSUMER_VLLM, &json, &error);
+            adapter_report(&rt, model, at("adapter"), NULL, CONSUMER_VLLM, &json, &error);
         rt.mem.allocator = saved;
         json_decref(json);
         assert_int_equal(atomic_load(&rt.mem.bytes_in_use), before);
@@ -245,7 +245,7 @@ static void no_memory_leaves_nothing_behind(void **state)
         json_t *json = NULL;
         failing_json_begin(n);
         graft_status status =
-            adapter_report(&rt, NULL, at("adapter"), CONSUMER_VLLM, &json, &error);
+            adapter_report(&rt, NULL, at("adapter"), NULL, CONSUMER_VLLM, &json, &error);
         bool failed = failing_json_end();
         json_decref(json);
         if ((status == GRAFT_OK) == failed) /* jansson may call it a syntax error */

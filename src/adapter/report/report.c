@@ -189,16 +189,17 @@ static graft_status report(struct facts *f, const char *path, const struct adapt
 }
 
 graft_status adapter_report(graft_runtime *runtime, const struct model *model, const char *path,
-                            enum consumer consumer, json_t **out, graft_error *error)
+                            const struct adapter_options *options, enum consumer consumer,
+                            json_t **out, graft_error *error)
 {
     struct adapter *adapter = NULL;
     struct source source = {0};
     struct spec spec = {0};
-    graft_status status = model ? adapter_open(model, path, NULL, &adapter, error) : GRAFT_OK;
+    graft_status status = model ? adapter_open(model, path, options, &adapter, error) : GRAFT_OK;
     if (status == GRAFT_OK)
         status = source_open(&source, &runtime->mem, path, error);
     if (status == GRAFT_OK)
-        status = source_parse(&source, NULL, &spec, error);
+        status = source_parse(&source, options, &spec, error);
     struct facts facts = {.model = model, .source = &source, .spec = &spec};
     if (status == GRAFT_OK)
         status = report(&facts, path, adapter, consumer, out, error);

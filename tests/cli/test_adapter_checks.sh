@@ -1,0 +1,74 @@
+#!/bin/sh
+# test_adapter_checks.sh: what `graft adapter` checks before it believes: scales, the files of what is registered, bases,
+# cards, homes that can only be read. GRAFT, SOURCE and MODELS (a program that writes adapters) are set by ctest.
+. "$(dirname "$0")/lib.sh"
+
+tiny=$SOURCE/models/tiny
+GRAFT_HOME=$scratch/home
+export GRAFT_HOME
+
+says() { check "$1" out_has "$2"; }
+failed() { # PATTERN WORDS...
+    pattern=$1
+    shift
+    run adapter "$@"
+    refused "graft adapter $*" 1 "$pattern"
+    check "... in one line" err_lines 1
+}
+wrong() { # PATTERN WORDS...
+    pattern=$1
+    shift
+    run adapter "$@"
+    refused "graft adapter $*" 2 "$pattern"
+}
+
+if [ ! -f "$tiny/model.safetensors" ] || [ ! -x "${MODELS:-}" ]; then
+    skip "models/tiny or what writes adapters is not there"
+    finish
+    exit
+fi
+for i in 1 2; do
+    "$MODELS" "$scratch/made" "$tiny" adapter-$i >"$scratch/out" 2>"$scratch/err"
+done
+one=$scratch/made/adapter-1 two=$scratch/made/adapter-2
+
+# ---- scales
+run adapter convert "$one" --format mlx -o "$scratch/mlx"
+scale=$(sed -n 's/.*"scale": *\([0-9.e+-]*\).*/\1/p' "$scratch/mlx/adapter_config.json")
+mkdir "$scratch/scaleless"
+cp "$scratch/mlx/adapters.safetensors" "$scratch/scaleless"
+sed 's/"scale": *[0-9.e+-]*\(, *\)\{0,1\}//' "$scratch/mlx/adapter_config.json" | tr '\n' ' ' |
+    sed 's/, *}/}/g' >"$scratch/scaleless/adapter_config.json"
+for verb in show verify "quantize -o $scratch/no" "convert -o $scratch/no" add; do
+    # shellcheck disable=SC2086 # words are what is wanted
+    failed "adapter-scale" $verb "$scratch/scaleless"
+done
+for verb in show verify; do
+    run adapter $verb "$scratch/scaleless" --adapter-scale "$scale"
+    says "$verb takes a scale" "^scale  *$scale"
+    run adapter $verb "$scratch/scaleless" --adapter-scale 3.5 -m "$tiny"
+    says "... any" "^scale  *3.5 "
+done
+run adapter quantize "$scratch/scaleless" -o "$scratch/eight" --adapter-scale 3.5
+says "quantize takes one" "^largest error"
+run adapter show "$scratch/eight"
+says "... and writes it" "^scale  *3.5 "
+wrong "registered with the scale of its files.*convert PATH --adapter-scale 3.5" add "$scratch/scaleless" \
+    --adapter-scale 3.5
+"$GRAFT" adapter convert "$one" -o "$scratch/a.gguf" -q
+for adapter in "$one" "$scratch/a.gguf"; do
+    for verb in show verify "quantize -o $scratch/no" "convert -o $scratch/no"; do
+        # shellcheck disable=SC2086 # words are what is wanted
+        failed "a scale is for MLX adapters" $verb "$adapter" --adapter-scale 2
+    done
+    run run -p x -n 1 -q -a "$adapter" --adapter-scale 2
+    refused "run with a scale for what gives its own" 1 "a scale is for MLX adapters"
+    run fuse -a "$adapter" -o "$scratch/no.gguf" --adapter-scale 2
+    refused "fuse with a scale for what gives its own" 2 "a scale is for MLX adapters"
+done
+check "nothing of these was written" test ! -e "$scratch/no" -a ! -e "$scratch/no.gguf"
+for none in 0 -0 1e-60 nan inf; do
+    wrong "adapter-scale: \"$none\" is not a number" show "$scratch/mlx" --adapter-scale $none
+done
+
+finish
