@@ -82,6 +82,19 @@ int verb_adapter(int argc, char **argv)
 
 /* ---- shared ---- */
 
+static void check_subject(const char *name, struct argp_state *state)
+{
+    char why[CLI_WHY];
+    const char *at = strchr(name, '=');
+    if (cli_check_name(name, strlen(name), why)) {
+        return;
+    }
+    if (at != NULL && at > name && cli_check_name(name, (size_t)(at - name), why)) {
+        argp_error(state, "%s: no weight here, only the name", name);
+    }
+    argp_error(state, "%s", why);
+}
+
 static error_t parse_subject(int key, char *arg, struct argp_state *state)
 {
     struct cli_subject *s = state->input;
@@ -94,6 +107,7 @@ static error_t parse_subject(int key, char *arg, struct argp_state *state)
             argp_error(state, "one adapter, not \"%s\" too", arg);
         }
         s->name = cli_parse_name(state, "ADAPTER", arg);
+        check_subject(s->name, state);
         return 0;
     case ARGP_KEY_END:
         if (s->name == NULL) {

@@ -6,40 +6,15 @@
  */
 #include "cli.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { KEY_LORA = 0x300, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE, KEY_FUSE, KEY_STRICT };
+enum { KEY_PATH = 0x300, KEY_LORA, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE, KEY_FUSE, KEY_STRICT };
 
-/* ---- ADAPTER[=WEIGHT] ---- */
+/* ---- what was typed ---- */
 
-/* A number and nothing else. */
-static bool read_weight(const char *text, float *out)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(value)) {
-        return false;
-    }
-    *out = (float)value;
-    return true;
-}
-
-/* What comes after the last `mark` (NUL: none) is the weight, if it is a number and no file is called
- * so. */
-static struct cli_use read_use(const char *text, char mark)
-{
-    struct cli_use use = {.name = text, .size = strlen(text), .weight = 1};
-    const char *at = mark != '\0' && !path_exists(text) ? strrchr(text, mark) : NULL;
-    if (at != NULL && at > text && read_weight(at + 1, &use.weight)) {
-        use.size = (size_t)(at - text);
-    }
-    return use;
-}
-
-static void add_use(struct cli_adapters *a, struct argp_state *state, const char *option,
-                    const char *text, char mark)
+static struct cli_use *new_use(struct cli_adapters *a, struct argp_state *state, const char *option,
+                               const char *text, char mark)
 {
     if (text[0] == '\0' || text[0] == mark) {
         argp_error(state, "%s: the name is empty", option);
@@ -47,7 +22,74 @@ static void add_use(struct cli_adapters *a, struct argp_state *state, const char
     if (a->n == CLI_ADAPTERS) {
         argp_error(state, "%s: at most %d adapters", option, CLI_ADAPTERS);
     }
-    a->uses[a->n++] = read_use(text, mark);
+    return &a->uses[a->n++];
+}
+
+static void add_use(struct cli_adapters *a, struct argp_state *state, const char *text)
+{
+    char why[CLI_WHY];
+    if (!cli_read_use(text, new_use(a, state, "--adapter", text, '='), why)) {
+        argp_error(state, "--adapter: %s", why);
+    }
+}
+
+static void add_file(struct cli_adapters *a, struct argp_state *state, const char *text)
+{
+    char why[CLI_WHY];
+    struct cli_use *use = new_use(a, state, "--lora", text, '\0');
+    *use = (struct cli_use){.name = text, .size = strlen(text), .weight = 1};
+    if (!cli_check_name(use->name, use->size, why)) {
+        argp_error(state, "--lora: %s", why);
+    }
+}
+
+/* FILE:WEIGHT; the weight is never left out. */
+static void add_scaled(struct cli_adapters *a, struct argp_state *state, const char *text)
+{
+    char why[CLI_WHY];
+    struct cli_use *use = new_use(a, state, "--lora-scaled", text, ':');
+    const char *at = strrchr(text, ':');
+    if (at == NULL) {
+        argp_error(state, "--lora-scaled: %s has no weight: give FILE:WEIGHT", text);
+        return;
+    }
+    *use = (struct cli_use){.name = text, .size = (size_t)(at - text)};
+    if (!cli_read_weight(at + 1, &use->weight)) {
+        argp_error(state, "--lora-scaled: %.*s: \"%s\" is no weight: a decimal number is",
+                   (int)use->size, text, at + 1);
+    }
+    if (!cli_check_name(use->name, use->size, why)) {
+        argp_error(state, "--lora-scaled: %s", why);
+    }
+}
+
+static const char *parse_type(struct argp_state *state, const char *arg)
+{
+    static const char *const types[] = {"bf16", "int8", "q8_0", "q4", "q4_0", "f16", "f32"};
+    size_t i = 0;
+    while (i < ARRAY_LEN(types) && strcmp(types[i], arg) != 0) {
+        i++;
+    }
+    if (i == ARRAY_LEN(types)) {
+        argp_error(state, "--adapter-type: \"%s\" is none of bf16, int8, q4, f16, f32", arg);
+    }
+    return arg;
+}
+
+static void check_together(const struct cli_adapters *a, struct argp_state *state)
+{
+    if (a->fuse && a->n == 0) {
+        argp_error(state, "--fuse: no adapter to fuse; give -a");
+    }
+    if (a->fuse && a->type != NULL) {
+        argp_error(state, "--fuse: the adapters' factors are not kept, so they have no type");
+    }
+    if (a->n == 0 && !a->more_follow && (a->type != NULL || a->scale != 0 || a->strict_base)) {
+        argp_error(state, "%s: no adapter that it is for; give -a",
+                   a->type != NULL  ? "--adapter-type"
+                   : a->strict_base ? "--strict-base"
+                                    : "--adapter-scale");
+    }
 }
 
 static error_t parse_adapters(int key, char *arg, struct argp_state *state)
@@ -55,16 +97,17 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
     struct cli_adapters *a = state->input;
     switch (key) {
     case 'a':
-        add_use(a, state, "--adapter", arg, '=');
+    case KEY_PATH:
+        add_use(a, state, arg);
         return 0;
     case KEY_LORA:
-        add_use(a, state, "--lora", arg, '\0');
+        add_file(a, state, arg);
         return 0;
     case KEY_LORA_SCALED:
-        add_use(a, state, "--lora-scaled", arg, ':');
+        add_scaled(a, state, arg);
         return 0;
     case KEY_TYPE:
-        a->type = cli_parse_name(state, "--adapter-type", arg);
+        a->type = parse_type(state, arg);
         return 0;
     case KEY_SCALE:
         a->scale = cli_parse_scale(state, arg);
@@ -76,12 +119,7 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
         a->strict_base = true;
         return 0;
     case ARGP_KEY_END:
-        if (a->fuse && a->n == 0) {
-            argp_error(state, "--fuse: no adapter to fuse; give -a");
-        }
-        if (a->fuse && a->type != NULL) {
-            argp_error(state, "--fuse: the adapters' factors are not kept, so they have no type");
-        }
+        check_together(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -92,12 +130,11 @@ static const struct argp_option adapter_options[] = {
     {NULL, 0, NULL, 0, "Adapters:", 2},
     {"adapter", 'a', "ADAPTER[=WEIGHT]", 0,
      "Graft this adapter on: a PEFT or MLX directory, a GGUF file, or NAME[@VERSION] as "
-     "registered; "
-     "repeatable: a mix",
+     "registered; repeatable: a mix",
      2},
-    {"adapter-path", 0, NULL, OPTION_ALIAS, NULL, 2},
-    {"lora", KEY_LORA, "FILE", 0, "The same, as other programs call it", 2},
-    {"lora-scaled", KEY_LORA_SCALED, "FILE:WEIGHT", 0, "Likewise, with a weight", 2},
+    {"adapter-path", KEY_PATH, "ADAPTER", 0, "The same as --adapter", 2},
+    {"lora", KEY_LORA, "FILE", 0, "The same, without a weight", 2},
+    {"lora-scaled", KEY_LORA_SCALED, "FILE:WEIGHT", 0, "The same, with a weight", 2},
     {"adapter-type", KEY_TYPE, "TYPE", 0,
      "Hold factors as bf16, int8 or q4; default: as they are stored", 2},
     {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 2},
@@ -159,11 +196,12 @@ static int open_path(struct cli_session *s, const struct cli_adapters *how, cons
 
 static int acquire_failed(const graft_error *error)
 {
-    return cli_fail_hint(error, error->status == GRAFT_NOT_FOUND
-                                    ? "`graft adapter list` shows what there is; a path has a '/'"
-                                : error->status == GRAFT_STATE
-                                    ? "`graft adapter activate NAME@VERSION` chooses one"
-                                    : NULL);
+    int status = cli_fail_hint(
+        error, error->status == GRAFT_NOT_FOUND
+                   ? "`graft adapter list` shows what there is; a path has a '/'"
+               : error->status == GRAFT_STATE ? "`graft adapter activate NAME@VERSION` chooses one"
+                                              : NULL);
+    return error->status == GRAFT_INVALID_ARGUMENT ? CLI_USAGE : status;
 }
 
 static bool same_content(const graft_adapter *a, const graft_adapter *b)
@@ -267,9 +305,6 @@ int cli_locate_adapter(graft_runtime *runtime, const char *name, double scale, c
     if (is_path(name)) {
         *path = mem_strdup(NULL, name);
         return *path != NULL ? CLI_OK : cli_fail_text("out of memory");
-    }
-    if (strchr(name, '=') != NULL) {
-        return cli_fail_text("%s: no weight here, only the name", name);
     }
     return scale != 0 ? refuse_scale(name) : locate_name(runtime, name, path, id);
 }
@@ -436,28 +471,39 @@ int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft
     return CLI_OK;
 }
 
+static int add_member(struct cli_session *s, const struct cli_adapters *how,
+                      const struct cli_use *use, graft_member *members, size_t *n)
+{
+    if (*n == CLI_ADAPTERS) {
+        return cli_fail_text("at most %d adapters", CLI_ADAPTERS);
+    }
+    members[*n].weight = use->weight;
+    return cli_open_adapter(s, how, use->name, use->size, &members[(*n)++].adapter);
+}
+
 int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
                   graft_kv_policy policy)
 {
-    static const char blanks[] = " \t,";
+    static const char between[] = " \t,";
     graft_member members[CLI_ADAPTERS];
+    struct cli_use use;
+    char word[CLI_WORD], why[CLI_WHY];
     size_t n = 0;
-    for (text += strspn(text, blanks); *text != '\0'; text += strspn(text, blanks)) {
-        char word[4096];
-        size_t size = strcspn(text, blanks);
-        if (size >= sizeof word || n == CLI_ADAPTERS) {
-            return cli_fail_text("at most %d adapters, with names of at most %zu bytes",
-                                 CLI_ADAPTERS, sizeof word - 1);
-        }
-        memcpy(word, text, size);
-        word[size] = '\0';
-        text += size;
-        struct cli_use use = read_use(word, '=');
-        int status = cli_open_adapter(s, how, use.name, use.size, &members[n].adapter);
-        if (status != CLI_OK) {
-            return status;
-        }
-        members[n++].weight = use.weight;
+    int status = CLI_OK;
+    if (cli_read_line(text, &use, word)) {
+        status = add_member(s, how, &use, members, &n);
+        text = "";
     }
-    return cli_swap(s, members, n, policy);
+    for (text += strspn(text, between); *text != '\0' && status == CLI_OK;
+         text += strspn(text, between)) {
+        status = cli_read_word(&text, word);
+        if (status == CLI_OK) {
+            status = cli_read_use(word, &use, why) ? add_member(s, how, &use, members, &n)
+                                                   : cli_fail_text("%s", why);
+        }
+    }
+    if (status == CLI_OK && n == 0) {
+        status = cli_fail_text("no adapter is named; /base takes all of them off");
+    }
+    return status == CLI_OK ? cli_swap(s, members, n, policy) : status;
 }

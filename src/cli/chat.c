@@ -239,17 +239,45 @@ static int command_base(struct chat *c, const char *argument)
     return cli_swap(&c->s, NULL, 0, c->policy);
 }
 
-/* Another weight for one member of the mix. */
+/* The member that text[0..size) names: as it stands, or as one word with its quotes. */
+static graft_adapter *find_member(const struct chat *c, const char *text, size_t size)
+{
+    char typed[CLI_WORD], word[CLI_WORD];
+    const char *at = typed;
+    if (size == 0 || size >= sizeof typed) {
+        return NULL;
+    }
+    memcpy(typed, text, size);
+    typed[size] = '\0';
+    graft_adapter *found = cli_find_applied(&c->s, typed, size);
+    if (found == NULL && cli_read_word(&at, word) == CLI_OK && *at == '\0') {
+        found = cli_find_applied(&c->s, word, strlen(word));
+    }
+    return found;
+}
+
+/* Another weight for one member of the mix: the last word is the weight, the others name the member. */
 static int command_scale(struct chat *c, const char *argument)
 {
-    size_t size = strcspn(argument, " \t");
-    const char *number = argument + size + strspn(argument + size, " \t");
-    char *end;
-    double weight = strtod(number, &end);
-    if (size == 0 || end == number || *end != '\0' || !(weight >= -1e6 && weight <= 1e6)) {
+    size_t end = strlen(argument);
+    while (end > 0 && strchr(" \t", argument[end - 1]) != NULL) {
+        end--;
+    }
+    size_t begin = end;
+    while (begin > 0 && strchr(" \t", argument[begin - 1]) == NULL) {
+        begin--;
+    }
+    char number[64];
+    snprintf(number, sizeof number, "%.*s", (int)(end - begin), argument + begin);
+    size_t size = begin;
+    while (size > 0 && strchr(" \t", argument[size - 1]) != NULL) {
+        size--;
+    }
+    float weight;
+    if (size == 0 || end - begin >= sizeof number || !cli_read_weight(number, &weight)) {
         return cli_fail_text("/scale wants an adapter and its weight, as in /scale ./coder 0.5");
     }
-    graft_adapter *adapter = cli_find_applied(&c->s, argument, size);
+    graft_adapter *adapter = find_member(c, argument, size);
     if (adapter == NULL) {
         return cli_fail_text("%.*s is not applied: /adapter or /mix do that", (int)size, argument);
     }
@@ -260,7 +288,7 @@ static int command_scale(struct chat *c, const char *argument)
         members[i] = graft_mix_member(mix, i);
         at += at == i && members[i].adapter != adapter;
     }
-    members[at].weight = (float)weight;
+    members[at].weight = weight;
     int status = cli_swap(&c->s, members, n, c->policy);
     graft_mix_close(&mix);
     return status;
@@ -318,6 +346,9 @@ static int run_command(struct chat *c, const char *line)
     const char *argument = line + length + strspn(line + length, " \t");
     for (const struct command *k = commands; k->name != NULL; k++) {
         if (strlen(k->name) == length && strncmp(k->name, line, length) == 0) {
+            if (k->argument[0] == '\0' && argument[0] != '\0') {
+                return cli_fail_text("%s takes nothing behind it: \"%s\"", k->name, argument);
+            }
             return k->run(c, argument);
         }
     }
@@ -426,6 +457,7 @@ static int chat_on(struct chat *c)
 int verb_chat(int argc, char **argv)
 {
     struct chat chat = {.policy = GRAFT_KV_REPLAY,
+                        .common.adapters.more_follow = true,
                         .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     cli_sampling_init(&chat.sampling);
     argp_parse(&chat_argp, argc, argv, 0, NULL, &chat);

@@ -48,6 +48,7 @@ struct cli_adapters {
     int n;
     const char *type; /* of the factors in memory; NULL: as stored */
     double scale;     /* 0: not given */
+    bool more_follow; /* set by a verb that can be told adapters later on */
     bool fuse;        /* --fuse: into the weights, not beside them */
     bool strict_base; /* --strict-base */
 };
@@ -132,6 +133,20 @@ char *cli_home(void);
 /* The registry of the home; `how` (may be NULL) its adapters are opened. On failure says why. */
 int cli_open_registry(graft_runtime *runtime, graft_model *model, const struct cli_adapters *how,
                       graft_registry **out);
+
+/* ---- words (words.c) ---------------------------------------------------------------------- */
+
+enum { CLI_WORD = 4096, CLI_WHY = 400 };
+/* The word at *text, which is moved behind it: to a blank or a comma that is neither in "" nor behind a backslash. */
+int cli_read_word(const char **text, char out[CLI_WORD]);
+/* A decimal number that a float holds. */
+bool cli_read_weight(const char *text, float *out);
+/* ADAPTER[=WEIGHT]; a file that is called so has no weight. false: it cannot be, and why. */
+bool cli_read_use(const char *text, struct cli_use *out, char why[CLI_WHY]);
+/* false: it is no path, and nothing in a home can be called so. */
+bool cli_check_name(const char *text, size_t size, char why[CLI_WHY]);
+/* Whether the whole line is one ADAPTER[=WEIGHT] at a path that exists, with blanks in it or not; `path` holds it. */
+bool cli_read_line(const char *line, struct cli_use *out, char path[CLI_WORD]);
 
 /* ---- adapters (adapters.c) ---------------------------------------------------------------- */
 

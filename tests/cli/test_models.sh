@@ -206,6 +206,52 @@ printf '/no\\\nsuch\n' | "$GRAFT" chat -m "$tiny" >"$scratch/out" 2>"$scratch/er
 check "lines are joined in a script too" test "$(cat "$scratch/err")" = "graft: no command /no
 such; /help lists them"
 
+# ---- adapters whose paths have blanks, commas and quotation marks
+# talk TEXT WORDS...: a chat of these lines, with these options.
+talk() {
+    lines=$1
+    shift
+    printf '%s\n' "$lines" | "$GRAFT" chat -m "$tiny" -q "$@" >"$scratch/out" 2>"$scratch/err"
+    status=$?
+}
+mkdir "$scratch/sp ace"
+for name in "sp ace/x" "com,ma" 'q"te' plain; do
+    run adapter new -q --rank 1 -s ${#name} -o "$scratch/$name"
+done
+talk "/adapter $scratch/sp ace/x
+/adapter $scratch/sp ace/x=0.5 
+/adapter $scratch/com,ma
+/adapter \"$scratch/sp ace/x\"=0.25
+/scale $scratch/sp ace/x 0.5
+/scale \"$scratch/sp ace/x\" 0.75
+/mix \"$scratch/sp ace/x\"=2, $scratch/com\\,ma=3 $scratch/q\\\"te=4
+/mix $scratch/sp\\ ace/x $scratch/plain=-1
+/scale $scratch/sp\\ ace/x 5"
+check "a chat takes such paths" status_is 0
+sed 's/, swapped in.*//' "$scratch/out" >"$scratch/mixes"
+cat >"$scratch/wanted" <<END
+($scratch/sp ace/x=1
+($scratch/sp ace/x=0.5
+($scratch/com,ma=1
+($scratch/sp ace/x=0.25
+($scratch/sp ace/x=0.5
+($scratch/sp ace/x=0.75
+($scratch/sp ace/x=2 + $scratch/com,ma=3 + $scratch/q"te=4
+($scratch/sp ace/x=1 + $scratch/plain=-1
+($scratch/sp ace/x=5 + $scratch/plain=-1
+END
+check "... and means these" cmp -s "$scratch/mixes" "$scratch/wanted"
+for line in "/adapter ,|no adapter is named" "/base foo|takes nothing behind it: \"foo\"" "/reset now|takes nothing" \
+    "/adapter \"$scratch/plain|is not closed" "/mix ./a=nan|./a: \"nan\" is no weight" "/scale $scratch/plain 0x1|/scale wants" \
+    "/scale $scratch/com,ma 1|is not applied" "/adapter a@1.0|names no version" "/base |^$"; do
+    talk "${line%|*}" -a "$scratch/plain"
+    if [ "${line%|*}" = "/base " ]; then
+        check "/base with a blank behind it" status_is 0
+    else
+        refused "${line%|*} in a script" 1 "${line#*|}"
+    fi
+done
+
 # ---- the program and the world
 mkdir "$scratch/alone"
 cp "$GRAFT" "$scratch/alone/graft"

@@ -199,7 +199,7 @@ for line in "fuse -a NAME -o $scratch/no.gguf" "run -p x --fuse -a NAME" "adapte
     refused "$line: an unknown version" 1 "has no version 7.0.0"
 done
 run adapter show coder=0.5
-refused "a weight where none counts" 1 "no weight here"
+refused "a weight where none counts" 2 "no weight here"
 run fuse -a coder -a coder@1.0.0 -o "$scratch/no.gguf"
 refused "one adapter under two names, fused" 1 "given twice"
 answer -a coder --fuse --adapter-scale 2
