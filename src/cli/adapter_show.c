@@ -52,8 +52,8 @@ static const struct argp verify_argp = {
     .children = show_children,
     .args_doc = "ADAPTER",
     .doc = "Open an adapter on a model with every check and tell what it is. The exit status is 1 "
-           "when it "
-           "does not fit the model, or, as it is, the program that is named.\v"
+           "when it does not fit the model, or, as it is, the program that is named, and when a "
+           "registered file is not the one that was added.\v"
            "Examples:\n"
            "  graft adapter verify my-coder\n"
            "  graft adapter verify coder --for vllm\n"};
@@ -196,12 +196,33 @@ static int show(const struct show_args *a, struct cli_session *s)
     return status;
 }
 
-static int show_with(struct show_args *a, bool with_model)
+/* Of a registered one: are its files those that were added? */
+static int verify_files(const struct show_args *a, const struct cli_session *s)
+{
+    graft_registry *registry = NULL;
+    graft_error error = {0};
+    char address[160];
+    if (a->in.id.name[0] == '\0') {
+        return CLI_OK;
+    }
+    snprintf(address, sizeof address, "%s@%s", a->in.id.name, a->in.id.version);
+    int status = cli_open_registry(s->runtime, NULL, NULL, &registry);
+    if (status == CLI_OK && graft_registry_verify(registry, address, &error) != GRAFT_OK) {
+        status = cli_fail(&error);
+    }
+    graft_registry_close(&registry);
+    return status;
+}
+
+static int show_with(struct show_args *a, bool with_model, bool with_files)
 {
     struct cli_session s;
     int status = cli_open_subject(&a->common, with_model, &a->in, &s);
     if (status == CLI_OK) {
-        status = show(a, &s);
+        status = with_files ? verify_files(a, &s) : CLI_OK;
+        if (status == CLI_OK) {
+            status = show(a, &s);
+        }
         cli_close_subject(&a->in, &s);
     }
     return status;
@@ -211,12 +232,12 @@ int verb_adapter_show(int argc, char **argv)
 {
     struct show_args args = {0};
     argp_parse(&show_argp, argc, argv, 0, NULL, &args);
-    return show_with(&args, args.common.model != NULL);
+    return show_with(&args, args.common.model != NULL, false);
 }
 
 int verb_adapter_verify(int argc, char **argv)
 {
     struct show_args args = {0};
     argp_parse(&verify_argp, argc, argv, 0, NULL, &args);
-    return show_with(&args, true);
+    return show_with(&args, true, true);
 }

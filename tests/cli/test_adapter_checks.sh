@@ -71,4 +71,22 @@ for none in 0 -0 1e-60 nan inf; do
     wrong "adapter-scale: \"$none\" is not a number" show "$scratch/mlx" --adapter-scale $none
 done
 
+# ---- the files of what is registered
+run adapter add "$one" --name coder
+run adapter verify coder
+says "verify takes what is as it was added" "^registered  *coder@1.0.0"
+weights=$(echo "$GRAFT_HOME"/registry/objects/*/adapter_model.safetensors)
+size=$(wc -c <"$weights")
+byte=$(tail -c 1 "$weights" | od -An -tu1)
+# shellcheck disable=SC2059 # an octal escape is the format
+printf "\\$(printf %o $((byte ^ 1)))" | dd of="$weights" bs=1 seek=$((size - 1)) conv=notrunc 2>/dev/null
+failed "$weights: coder@1.0.0 is damaged: the file is not the one that was added" verify coder
+failed "$weights" verify coder@1.0.0 --for vllm
+run adapter add "$one" --name coder
+run adapter verify coder
+check "adding it again heals it" status_is 0
+rm "$weights"
+failed "coder@1.0.0 is damaged" verify coder
+run adapter remove coder
+
 finish

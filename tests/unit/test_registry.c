@@ -476,6 +476,24 @@ static void verify_finds_files_that_were_changed_and_adding_again_heals_them(voi
     snprintf(path + n, sizeof(path) - (size_t)n, "/adapter_config.json");
     assert_int_equal(file_write_atomic(NULL, path, "two", 3, NULL), GRAFT_OK);
     assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_FORMAT);
+    assert_string_equal(error.file, path);
+    assert_non_null(strstr(error.message, "a@1.0.0 is damaged: the file is not the one"));
+    fixture_have(&f, "a", "1.0.0", "one", REGISTRY_ADD);
+    assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_OK);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_FORMAT);
+    assert_string_equal(error.file, path);
+    assert_non_null(strstr(error.message, "was there when"));
+    fixture_have(&f, "a", "1.0.0", "one", REGISTRY_ADD);
+    snprintf(path + n, sizeof(path) - (size_t)n, "/more.json");
+    assert_int_equal(file_write_atomic(NULL, path, "{}", 2, NULL), GRAFT_OK);
+    assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_FORMAT);
+    assert_string_equal(error.file, path);
+    snprintf(path + n, sizeof(path) - (size_t)n, "/.sums"); /* without it the folder is named */
+    assert_int_equal(file_write_atomic(NULL, path, "", 0, NULL), GRAFT_OK);
+    assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_FORMAT);
+    assert_memory_equal(error.file, path, (size_t)n);
+    assert_int_equal(strlen(error.file), n);
     fixture_have(&f, "a", "1.0.0", "one", REGISTRY_ADD);
     assert_int_equal(registry_verify(f.registry, "a", &error), GRAFT_OK);
     fixture_end(&f);

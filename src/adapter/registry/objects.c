@@ -1,7 +1,8 @@
 /* objects.c: adapters' files in the store, in folders that are named by their content.
  *
  * The name is the SHA-256 of a list of the files' own SHA-256 sums and names, so that the same adapter is there
- * once however often it is added, and damage can be found. Copied are the files that adapters are made of, of the
+ * once however often it is added, and damage can be found; the list lies beside them (.sums), so that a damaged file can
+ * be named. Copied are the files that adapters are made of, of the
  * folder itself alone; optimizer states and pickles stay where they are.
  */
 #include "store_internal.h"
@@ -11,7 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILES_MAX = 256 };
+enum { FILES_MAX = 256, LIST_MAX = 1 << 20 };
+static const char SUMS[] = ".sums"; /* the list */
 
 char *store_object_path(const struct store *store, const uint8_t digest[32], const char *file)
 {
@@ -107,25 +109,95 @@ static graft_status digest_file(const struct store *store, const char *folder, c
     return status;
 }
 
-graft_status store_digest(const struct store *store, const char *folder, uint8_t digest[32],
-                          uint64_t *bytes, graft_error *error)
+/* `list` is begun here, and the caller's to free, on failure too. */
+static graft_status digest_files(const struct store *store, const char *folder, struct buf *list,
+                                 uint8_t digest[32], uint64_t *bytes, graft_error *error)
 {
     struct arena arena;
-    struct buf list;
     const char **names;
     size_t n = 0;
     uint64_t total = 0;
-    arena_init(&arena, store->mem, 1 << 20);
-    buf_init(&list, store->mem, 1 << 20);
+    arena_init(&arena, store->mem, LIST_MAX);
+    buf_init(list, store->mem, LIST_MAX);
     graft_status status = list_files(folder, &arena, &names, &n, error);
     for (size_t i = 0; status == GRAFT_OK && i < n; i++)
-        status = digest_file(store, folder, names[i], &list, &total, error);
+        status = digest_file(store, folder, names[i], list, &total, error);
     if (status == GRAFT_OK)
-        status = sha256(list.data, list.size, digest, error);
+        status = sha256(list->data, list->size, digest, error);
     if (status == GRAFT_OK)
         *bytes = total;
-    buf_free(&list);
     arena_free(&arena);
+    return status;
+}
+
+static graft_status store_digest(const struct store *store, const char *folder, uint8_t digest[32],
+                                 uint64_t *bytes, graft_error *error)
+{
+    struct buf list;
+    graft_status status = digest_files(store, folder, &list, digest, bytes, error);
+    buf_free(&list);
+    return status;
+}
+
+/* ---- damage ----------------------------------------------------------------------------------- */
+
+/* The first line of one list that is not in the other: its name, and where that ends; NULL: there is none. */
+static const char *find_other(const char *in, size_t size, const char *of, size_t of_size,
+                              size_t *length)
+{
+    const char *end = in + size;
+    for (const char *line = in, *next; line < end; line = next) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        next = newline ? newline + 1 : end;
+        size_t n = (size_t)(next - line);
+        if (n > 66 && (of_size < n || !memmem(of, of_size, line, n))) {
+            *length = n - 66; /* without sum, blank and newline */
+            return line + 65;
+        }
+    }
+    return NULL;
+}
+
+/* `is` against the list that was written when the adapter came in, as far as that can be believed. */
+static graft_status name_damage(const struct store *store, const char *folder,
+                                const uint8_t digest[32], const struct buf *is, graft_error *error)
+{
+    uint8_t sum[32];
+    char *was = NULL, *path = path_join(store->mem, folder, SUMS);
+    const char *name = NULL;
+    size_t size = 0, length = 0;
+    bool known = path && file_read(store->mem, path, LIST_MAX, &was, &size, NULL) == GRAFT_OK &&
+                 sha256(was, size, sum, NULL) == GRAFT_OK && !memcmp(sum, digest, sizeof(sum));
+    mem_free(store->mem, path);
+    path = NULL;
+    if (known && (name = find_other(was, size, is->data, is->size, &length)) == NULL)
+        name = find_other(is->data, is->size, was, size, &length);
+    if (name) {
+        char *text = mem_strndup(store->mem, name, length);
+        path = text ? path_join(store->mem, folder, text) : NULL;
+        mem_free(store->mem, text);
+    }
+    graft_status status =
+        error_set(error, GRAFT_FORMAT, "%s",
+                  path && !path_exists(path) ? "the file was there when the adapter was added"
+                  : path                     ? "the file is not the one that was added"
+                                             : "the files here are not those that were added");
+    error_at_file(error, path ? path : folder);
+    mem_free(store->mem, path);
+    mem_free(store->mem, was);
+    return status;
+}
+
+graft_status store_verify(const struct store *store, const char *folder, const uint8_t digest[32],
+                          graft_error *error)
+{
+    struct buf list;
+    uint8_t is[32];
+    uint64_t bytes;
+    graft_status status = digest_files(store, folder, &list, is, &bytes, error);
+    if (status == GRAFT_OK && memcmp(is, digest, sizeof(is)) != 0)
+        status = name_damage(store, folder, digest, &list, error);
+    buf_free(&list);
     return status;
 }
 
@@ -225,6 +297,21 @@ static graft_status settle(const struct store *store, const char *folder, const 
     return status;
 }
 
+/* Digest and size of what was copied in; leaves the list beside it. */
+static graft_status seal(const struct store *store, const char *folder, uint8_t digest[32],
+                         uint64_t *bytes, graft_error *error)
+{
+    struct buf list;
+    char *path = path_join(store->mem, folder, SUMS);
+    graft_status status = digest_files(store, folder, &list, digest, bytes, error);
+    if (status == GRAFT_OK)
+        status = path ? file_write_atomic(store->mem, path, list.data, list.size, error)
+                      : store_no_memory(error);
+    buf_free(&list);
+    mem_free(store->mem, path);
+    return status == GRAFT_OK ? folder_sync(folder, error) : status;
+}
+
 graft_status store_add(const struct store *store, const char *path, struct arena *arena,
                        uint8_t digest[32], uint64_t *bytes, const char **file, graft_error *error)
 {
@@ -237,9 +324,7 @@ graft_status store_add(const struct store *store, const char *path, struct arena
         status = single[0] ? copy_into(store, path, folder, single, error)
                            : copy_folder(store, path, folder, arena, error);
     if (status == GRAFT_OK)
-        status = folder_sync(folder, error);
-    if (status == GRAFT_OK)
-        status = store_digest(store, folder, digest, bytes, error);
+        status = seal(store, folder, digest, bytes, error);
     if (status == GRAFT_OK)
         status = settle(store, folder, digest, error);
     if (status == GRAFT_OK)

@@ -206,19 +206,18 @@ graft_status registry_locate(struct registry *r, const char *address, char **pat
 graft_status registry_verify(struct registry *r, const char *address, graft_error *error)
 {
     struct found found;
-    uint8_t digest[32];
-    uint64_t bytes;
+    graft_error why = {0};
     graft_status status = registry_find(r, address, &found, error);
     if (status != GRAFT_OK)
         return status;
     char *folder = store_object_path(&r->store, found.id.digest, "");
     if (!folder)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
-    status = store_digest(&r->store, folder, digest, &bytes, error);
-    if (status == GRAFT_OK && memcmp(digest, found.id.digest, sizeof(digest)) != 0) {
-        status = error_set(error, GRAFT_FORMAT, "the files of %s@%s are not those that were added",
-                           found.id.name, found.id.version);
-        error_at_file(error, folder);
+    status = store_verify(&r->store, folder, found.id.digest, &why);
+    if (status != GRAFT_OK) {
+        error_set(error, status, "%s@%s is damaged: %s (adding the same adapter again heals it)",
+                  found.id.name, found.id.version, why.message);
+        error_at_file(error, why.file);
     }
     mem_free(r->mem, folder);
     return status;

@@ -95,9 +95,9 @@ graft_status store_sweep(const struct store *store, const struct index_view *vie
                          graft_error *error);
 /* Where a version's files are, for the loader; mem_free it. NULL: no memory. */
 char *store_object_path(const struct store *store, const uint8_t digest[32], const char *file);
-/* The digest of what is there now. */
-graft_status store_digest(const struct store *store, const char *folder, uint8_t digest[32],
-                          uint64_t *bytes, graft_error *error);
+/* FORMAT where the files of an object are not those of its digest, with the one that is at fault where that is known. */
+graft_status store_verify(const struct store *store, const char *folder, const uint8_t digest[32],
+                          graft_error *error);
 
 /* ---- card.c: what is known of an adapter before it is added ------------------------------------ */
 
