@@ -57,6 +57,42 @@ static bool all_within(const float *x, int64_t n, float limit)
     return ok;
 }
 
+/* Words of a file, which need not lie where words of memory do. */
+typedef uint16_t loose_16 __attribute__((aligned(1), may_alias));
+typedef uint32_t loose_32 __attribute__((aligned(1), may_alias));
+
+/* Are all n values of a float type finite? Looked at as they lie: of NaN and infinity the exponent is all ones. */
+#define ALL_FINITE(name, word, ones)                                                               \
+    static bool name(const void *values, int64_t n)                                                \
+    {                                                                                              \
+        enum { STEP = 16 }; /* a fixed number, which compilers turn into vectors */                \
+        const word *x = values;                                                                    \
+        unsigned bad = 0;                                                                          \
+        int64_t i = 0;                                                                             \
+        for (; i + STEP <= n; i += STEP)                                                           \
+            for (int j = 0; j < STEP; j++)                                                         \
+                bad |= (x[i + j] & (ones)) == (ones);                                              \
+        for (; i < n; i++)                                                                         \
+            bad |= (x[i] & (ones)) == (ones);                                                      \
+        return !bad;                                                                               \
+    }
+ALL_FINITE(f32_finite, loose_32, 0x7F800000u)
+ALL_FINITE(f16_finite, loose_16, 0x7C00u)
+ALL_FINITE(bf16_finite, loose_16, 0x7F80u)
+
+/* Bytes of a value that may be copied as it is, if it is finite; 0: of a type of blocks. */
+static size_t plain_bytes(graft_type type)
+{
+    return type == GRAFT_TYPE_F32 ? 4 : type == GRAFT_TYPE_F16 || type == GRAFT_TYPE_BF16 ? 2 : 0;
+}
+
+static bool all_finite(graft_type type, const void *values, int64_t n)
+{
+    return type == GRAFT_TYPE_F32   ? f32_finite(values, n)
+           : type == GRAFT_TYPE_F16 ? f16_finite(values, n)
+                                    : bf16_finite(values, n);
+}
+
 static float type_limit(graft_type type)
 {
     if (type == GRAFT_TYPE_F32)
@@ -85,10 +121,26 @@ static void store_row(const struct matrix *to, const struct matrix *from, int64_
         refuse(mishap, t, r);
 }
 
+/* All rows as they are. */
+static void copy_plain(const struct matrix *to, const struct matrix *from,
+                       const struct tensor_info *t, struct mishap *mishap)
+{
+    const uint8_t *in = from->data;
+    for (int64_t r = 0; r < to->n_out; r++, in += from->row_bytes) {
+        if (!all_finite(to->type, in, to->n_in))
+            refuse(mishap, t, r);
+        memcpy((uint8_t *)to->data + (size_t)r * to->row_bytes, in, to->row_bytes);
+    }
+}
+
 static void copy_matrix(const struct kernels *k, const struct matrix *to,
                         const struct tensor_info *t, float *scratch, struct mishap *mishap)
 {
     const struct matrix from = stored(t);
+    if (from.type == to->type && plain_bytes(to->type)) {
+        copy_plain(to, &from, t, mishap);
+        return;
+    }
     for (int64_t r = 0; r < to->n_out; r++) {
         k->dequantize[from.type](&from, r, 0, to->n_in, scratch);
         store_row(to, &from, r, scratch, t, mishap);
@@ -146,10 +198,48 @@ static void gather_b(const struct kernels *k, const struct build *b, const struc
                 out[i * b->rank + r] = value_at(k, from, r, source_row(b, first + i));
 }
 
+/* A tile of B whose values stay as they are: outputs first..first+n, then zeros. */
+#define TURN_TILE(name, word)                                                                      \
+    static void name(const struct build *b, const struct matrix *from, int64_t first, int64_t n,   \
+                     word *out)                                                                    \
+    {                                                                                              \
+        if (n < LOWRANK_TILE)                                                                      \
+            memset(out, 0, (size_t)b->rank *LOWRANK_TILE * sizeof *out);                           \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const word *row = (const word *)from->data + source_row(b, first + i) * b->rank;       \
+            for (int64_t r = 0; r < b->rank; r++)                                                  \
+                out[r * LOWRANK_TILE + i] = row[r];                                                \
+        }                                                                                          \
+    }
+TURN_TILE(turn_tile_2, loose_16)
+TURN_TILE(turn_tile_4, loose_32)
+
+static void turn_plain_b(struct build *b, const struct matrix *from)
+{
+    const struct matrix *to = &b->lowrank.b;
+    uint8_t *out = (uint8_t *)to->data;
+    for (int64_t r = 0; r < b->n_out; r++)
+        if (!all_finite(from->type, (const uint8_t *)from->data + (size_t)r * from->row_bytes,
+                        b->rank))
+            refuse(&b->mishap, b->from_b, r);
+    for (int64_t o = 0; o < b->n_out; o += LOWRANK_TILE) {
+        int64_t n = b->n_out - o < LOWRANK_TILE ? b->n_out - o : LOWRANK_TILE;
+        if (plain_bytes(from->type) == 2)
+            turn_tile_2(b, from, o, n, (loose_16 *)(void *)out);
+        else
+            turn_tile_4(b, from, o, n, (loose_32 *)(void *)out);
+        out += (size_t)b->rank * to->row_bytes;
+    }
+}
+
 static void make_b(const struct kernels *k, struct build *b, float *scratch)
 {
     const struct matrix from = stored(b->from_b);
     const struct matrix *to = &b->lowrank.b;
+    if (from.type == b->b && plain_bytes(b->b) && !b->b_rank_first) {
+        turn_plain_b(b, &from);
+        return;
+    }
     float limit = type_limit(b->b);
     uint8_t *out = (uint8_t *)to->data;
     for (int64_t o = 0; o < b->n_out; o += LOWRANK_TILE) {

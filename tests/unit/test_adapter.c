@@ -40,13 +40,18 @@ static void make(struct oracle_model *out, const char *variant)
 }
 
 /* Writes it at("adapter") and frees it. */
-static const char *put(struct oracle_model *adapter)
+static const char *put_as(struct oracle_model *adapter, graft_type type)
 {
     if (path_exists(at("adapter")))
         temp_remove(at("adapter"));
-    oracle_adapter_write(adapter, at("adapter"), GRAFT_TYPE_F32);
+    oracle_adapter_write(adapter, at("adapter"), type);
     oracle_model_free(adapter);
     return at("adapter");
+}
+
+static const char *put(struct oracle_model *adapter)
+{
+    return put_as(adapter, GRAFT_TYPE_F32);
 }
 
 static struct adapter *open_it(const struct model *m, const char *path,
@@ -265,6 +270,26 @@ static void values_that_are_no_numbers_are_refused_with_tensor_and_row(void **st
     const struct adapter_options wrong = {.retype = true, .type = GRAFT_TYPE_Q4_K};
     assert_int_equal(adapter_open(model, at("adapter"), &wrong, &opened, &error),
                      GRAFT_INVALID_ARGUMENT);
+}
+
+static void one_value_that_is_no_number_is_found_wherever_it_is(void **state)
+{
+    (void)state;
+    static const graft_type TYPES[] = {GRAFT_TYPE_F32, GRAFT_TYPE_F16, GRAFT_TYPE_BF16};
+    static const float VALUES[] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 36; i++) {
+        struct oracle_model a;
+        graft_error error = {0};
+        struct adapter *opened = NULL;
+        make(&a, "lora");
+        size_t tensor = (size_t)(i % 2), count = a.tensors[tensor].count; /* A, B */
+        a.tensors[tensor].values[i / 2 % 2 ? count - 1 : count / 3] = VALUES[i / 4 % 3];
+        char name[128];
+        snprintf(name, sizeof(name), "%s", a.tensors[tensor].name);
+        assert_int_equal(adapter_open(model, put_as(&a, TYPES[i / 12]), NULL, &opened, &error),
+                         GRAFT_NUMERIC);
+        assert_string_equal(error.tensor, name);
+    }
 }
 
 static void shapes_are_told_with_the_likely_cause(void **state)
