@@ -640,6 +640,7 @@ int main(void)
         cmocka_unit_test(patterns_give_rank_and_scale),
         cmocka_unit_test(what_graft_does_not_do_is_refused_by_name),
         cmocka_unit_test(values_that_are_no_numbers_are_refused_with_tensor_and_row),
+        cmocka_unit_test(one_value_that_is_no_number_is_found_wherever_it_is),
         cmocka_unit_test(shapes_are_told_with_the_likely_cause),
         cmocka_unit_test(files_that_are_missing_or_something_else_are_named),
         cmocka_unit_test(a_gguf_adapter_is_the_same_adapter),
