@@ -134,8 +134,10 @@ typedef enum graft_place {
 
 /* Copies the adapter at `path` (a PEFT or MLX directory, a GGUF file) into the registry. Without a version it gets the
  * next patch after the highest, or 1.0.0. The same content under the same version again is GRAFT_OK; other
- * content under a version that is there, and another base than the one the name is bound to, are GRAFT_STATE. What can
- * be checked without a model is checked; shapes are when it is opened. `who` (may be NULL) says what it
+ * content under a version that is there, and another base than the one the name is bound to, or none that is known, are
+ * GRAFT_STATE. What can be checked without a model is checked; shapes are when it is opened. In a registry with a model an
+ * adapter that names no base is opened on the model, whose errors are those of graft_adapter_open, and counts as made for
+ * it; with strict_base every adapter is opened so. `who` (may be NULL) says what it
  * became. */
 GRAFT_API graft_status graft_registry_add(graft_registry *registry, const char *path,
                                           const graft_card *card, graft_place place,

@@ -116,7 +116,8 @@ void adapter_outline_close(struct adapter_outline *outline); /* a zeroed one is 
 
 /* ---- versions of a registry --------------------------------------------------------------- */
 
-/* What opening them takes. `model` NULL: they can be added and listed, not opened. */
+/* What opening them takes. `model` NULL: they can be added and listed, not opened. With one, an adapter that names no base
+ * is opened on it when it is added, and counts as made for it; with options.strict_base every one is opened then. */
 struct adapter_versions {
     struct mem *mem;
     const struct model *model;

@@ -102,6 +102,23 @@ static graft_status read_card(const json_t *card, struct arena *arena, struct re
     return status;
 }
 
+/* What names no base is for the model at hand, if it fits; strictly, all of it has to. */
+static graft_status fit_to_model(const struct adapter_versions *of, const char *path,
+                                 struct arena *arena, struct registry_card *card,
+                                 graft_error *error)
+{
+    char print[FINGERPRINT_SIZE];
+    struct adapter *adapter = NULL;
+    graft_status status = adapter_open(of->model, path, &of->options, &adapter, error);
+    adapter_release(&adapter);
+    if (status != GRAFT_OK || (card->base != NULL && card->base[0] != '\0'))
+        return status;
+    status = base_fingerprint(of->model, print, error);
+    if (status == GRAFT_OK && (card->base = arena_strndup(arena, print, strlen(print))) == NULL)
+        status = error_set(error, GRAFT_NO_MEMORY, "no memory for the base of an adapter");
+    return status;
+}
+
 static graft_status describe_files(void *user, const char *path, struct arena *arena,
                                    struct registry_card *card, graft_error *error)
 {
@@ -119,6 +136,9 @@ static graft_status describe_files(void *user, const char *path, struct arena *a
         mem_free(of->mem, file);
     }
     adapter_outline_close(&outline);
+    bool unknown = card->base == NULL || card->base[0] == '\0';
+    if (status == GRAFT_OK && of->model != NULL && (unknown || of->options.strict_base))
+        status = fit_to_model(of, path, arena, card, error);
     return status;
 }
 

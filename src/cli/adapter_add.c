@@ -15,6 +15,7 @@ enum { MAX_TAGS = 64 };
 
 struct add_args {
     const char *path;
+    const char *model; /* NULL: none */
     graft_card card;
     const char *tags[MAX_TAGS];
     graft_place place;
@@ -84,6 +85,9 @@ static error_t parse_add(int key, char *arg, struct argp_state *state)
     case KEY_JSON:
         a->json = true;
         return 0;
+    case 'm':
+        a->model = cli_parse_name(state, "--model", arg);
+        return 0;
     case KEY_SCALE:
         argp_error(state,
                    "an adapter is registered with the scale of its files: write them with "
@@ -111,6 +115,8 @@ static const struct argp_option add_options[] = {
     {"adapter-version", KEY_VERSION, "X.Y.Z", 0, "Default: as its graft.json, else the next", 1},
     {"description", KEY_DESCRIPTION, "TEXT", 0, "One line for people", 1},
     {"tags", KEY_TAGS, "LIST", 0, "Words to find it by, with commas between", 1},
+    {"model", 'm', "MODEL", 0,
+     "Open it on this model with every check first; what names no base counts as made for it", 1},
     {"stage", KEY_STAGE, NULL, 0, "Put it on standby", 2},
     {"publish", KEY_PUBLISH, NULL, 0,
      "Make it active; default: only the first version of a name is", 2},
@@ -128,6 +134,7 @@ static const struct argp add_argp = {
            "Examples:\n"
            "  graft adapter add my-coder --name coder --tags code,c\n"
            "  graft adapter add my-coder --name coder --adapter-version 1.1.0 --stage\n"
+           "  graft adapter add my-coder --name coder -m DIR --publish\n"
            "  graft adapter add my-adapters/\n"};
 
 /* ---- one ---- */
@@ -240,12 +247,20 @@ static int add(const struct cli_store *store, const struct add_args *a)
 int verb_adapter_add(int argc, char **argv)
 {
     struct add_args args = {.card = graft_card_default()};
-    struct cli_store store;
+    const struct cli_adapters how = {.strict_base = true};
+    struct cli_common common = {.threads = 1};
+    struct cli_session s = {0};
     argp_parse(&add_argp, argc, argv, 0, NULL, &args);
-    int status = cli_open_store(&store);
+    common.model = args.model;
+    int status =
+        args.model == NULL ? cli_open_runtime(&common, &s.runtime) : cli_open_model(&common, &s);
     if (status == CLI_OK) {
-        status = add(&store, &args);
-        cli_close_store(&store);
+        status = cli_open_registry(s.runtime, s.model, &how, &s.registry);
     }
+    if (status == CLI_OK) {
+        const struct cli_store store = {s.runtime, s.registry};
+        status = add(&store, &args);
+    }
+    cli_close(&s);
     return status;
 }

@@ -89,4 +89,31 @@ rm "$weights"
 failed "coder@1.0.0 is damaged" verify coder
 run adapter remove coder
 
+# ---- the base that a name is bound to
+run adapter new --rank 2 -q -o "$scratch/fresh"
+run adapter add "$scratch/fresh" --name bound
+slot_is() { check "$1 is $2" out_has "$1 *$2"; }
+slot_is 0.1.0 active
+failed "$one: .*nothing says what this adapter was made for.*-m MODEL" add "$one" --name bound --publish
+run adapter add "$one" --name bound --publish -m "$tiny"
+slot_is 0.1.1 active
+run adapter add "$one" --name bound
+check "what is there already is no news" status_is 0
+cp -r "$scratch/fresh" "$scratch/foreign"
+sed 's/"fingerprint": "sha256:[0-9a-f]*"/"fingerprint": "sha256:0"/' "$scratch/fresh/graft.json" \
+    >"$scratch/foreign/graft.json"
+failed "$scratch/foreign: .*belongs to the base" add "$scratch/foreign" --name bound --adapter-version 3.0.0
+failed "made for another base" add "$scratch/foreign" --name other -m "$tiny"
+cp -r "$one" "$scratch/narrow"
+sed 's/"r": *[0-9]*/"r": 77/' "$one/adapter_config.json" >"$scratch/narrow/adapter_config.json"
+failed "rank" add "$scratch/narrow" --name other -m "$tiny"
+failed "/nonexistent/model" add "$one" --name other -m /nonexistent/model
+mkdir "$scratch/many"
+cp -r "$one" "$scratch/many/bound"
+rm -rf "$GRAFT_HOME"
+"$GRAFT" adapter add "$scratch/fresh" --name bound >/dev/null
+run adapter add "$scratch/many"
+check "a folder with one that is refused fails" status_is 1
+check "... and says which" err_has "$scratch/many/bound: "
+
 finish

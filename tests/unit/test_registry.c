@@ -337,6 +337,14 @@ static void a_name_is_bound_to_the_base_of_its_first_version(void **state)
     path = fixture_adapter(&f, "source", "two");
     assert_int_equal(registry_add(f.registry, path, &two, REGISTRY_ADD, NULL, &error), GRAFT_STATE);
     assert_non_null(strstr(error.message, "llama"));
+    assert_int_equal(registry_add(f.registry, path, &three, REGISTRY_ADD, NULL, &error),
+                     GRAFT_STATE);
+    assert_non_null(strstr(error.message, "nothing says what this adapter was made for"));
+    assert_string_equal(error.file, path);
+    assert_listed(f.registry, "a[llama]: 1.0.0*");
+    three.base = "llama";
+    assert_int_equal(registry_add(f.registry, path, &three, REGISTRY_ADD, NULL, NULL), GRAFT_OK);
+    three.base = NULL; /* known content is no news */
     assert_int_equal(registry_add(f.registry, path, &three, REGISTRY_ADD, NULL, NULL), GRAFT_OK);
     assert_listed(f.registry, "a[llama]: 1.0.0* 3.0.0");
     fixture_end(&f);

@@ -195,11 +195,17 @@ static graft_status next_version(const struct registry_name *name, char out[REGI
     return GRAFT_OK;
 }
 
-static graft_status check_base(const struct registry_name *name, const char *base,
+/* What is there already may have come before the name was bound. */
+static graft_status check_base(const struct registry_name *name, const char *base, bool is_new,
                                graft_error *error)
 {
-    if (!base[0] || !name->base[0] || !strcmp(name->base, base))
+    if (!name->base[0] || !strcmp(name->base, base) || (!base[0] && !is_new))
         return GRAFT_OK;
+    if (!base[0])
+        return error_set(error, GRAFT_STATE,
+                         "\"%s\" belongs to the base %s, and nothing says what this adapter was "
+                         "made for: give the model to check it with (-m MODEL), or another name",
+                         name->name, name->base);
     return error_set(error, GRAFT_STATE,
                      "\"%s\" belongs to the base %s, this adapter to %s: give it another name",
                      name->name, name->base, base);
@@ -281,10 +287,10 @@ static graft_status register_version(struct change *c, const struct registry_car
     int at = -1;
     graft_status status = edit(c, card->name, true, &name, error);
     if (status == GRAFT_OK)
-        status = check_base(name, card->base, error);
-    if (status == GRAFT_OK)
         status = find_same(name, card, v, &at, error);
     bool is_new = at < 0;
+    if (status == GRAFT_OK)
+        status = check_base(name, card->base, is_new, error);
     if (status == GRAFT_OK && is_new)
         status = make_version(c, name, card, v, &at, error);
     if (status != GRAFT_OK)
@@ -314,7 +320,10 @@ static graft_status add_one(struct change *c, const char *path, const struct reg
     v.memory = card.memory;
     v.created = card.created;
     v.modified = card.modified;
-    return register_version(c, &card, &v, where, who, error);
+    status = register_version(c, &card, &v, where, who, error);
+    if (status != GRAFT_OK)
+        error_at_file(error, path);
+    return status;
 }
 
 graft_status registry_add(struct registry *r, const char *path, const struct registry_card *card,
