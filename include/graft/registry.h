@@ -171,7 +171,7 @@ GRAFT_API graft_status graft_registry_rollback(graft_registry *registry, const c
 /* Once opened it stays in memory, beyond the budget too: NAME@VERSION, or of a NAME whatever is active. */
 GRAFT_API graft_status graft_registry_pin(graft_registry *registry, const char *address,
                                           bool pinned, graft_error *error);
-/* NAME@VERSION, or a NAME with all its versions. GRAFT_STATE: a version that is active or staged on its own,
+/* NAME@VERSION, or a NAME with all its versions. GRAFT_STATE: a version that is active, on its own,
  * one that is pinned, or held in this process; other processes keep what they have in memory. */
 GRAFT_API graft_status graft_registry_remove(graft_registry *registry, const char *address,
                                              graft_error *error);

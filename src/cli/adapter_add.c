@@ -156,11 +156,19 @@ static int add_one(const struct cli_store *store, const struct add_args *a)
 {
     graft_adapter_id id;
     graft_error error = {0};
-    if (graft_registry_add(store->registry, a->path, &a->card, a->place, &id, &error) != GRAFT_OK) {
+    graft_registry_info before = {0};
+    if (graft_registry_describe(store->registry, &before, &error) != GRAFT_OK ||
+        graft_registry_add(store->registry, a->path, &a->card, a->place, &id, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
-    if (!a->json) {
+    bool changed = id.generation != before.generation;
+    if (!a->json && changed) {
         printf("added %s@%s\n", id.name, id.version);
+    } else if (!changed) {
+        fprintf(stderr, "graft: %s@%s has this content already: nothing changed%s\n", id.name,
+                id.version,
+                a->card.n_tags > 0 || a->card.description != NULL ? ", tags and description neither"
+                                                                  : "");
     }
     return cli_print_entry(store, id.name, a->json);
 }

@@ -222,9 +222,10 @@ int verb_adapter_remove(int argc, char **argv)
         .options = slot_options,
         .parser = parse_slot,
         .args_doc = "NAME[@VERSION]",
-        .doc = "Delete a version that is neither active nor on standby, or a name with all its "
-               "versions. What is pinned is refused.\v"
-               "Examples:\n  graft adapter remove coder@1.0.0\n  graft adapter remove coder\n"};
+        .doc =
+            "Delete a version that is not active, or a name with all its versions. One on standby "
+            "is off standby then. What is pinned is refused.\v"
+            "Examples:\n  graft adapter remove coder@1.0.0\n  graft adapter remove coder\n"};
     struct slot_args args = {0};
     struct cli_store store;
     graft_error error = {0};

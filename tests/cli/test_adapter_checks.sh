@@ -116,4 +116,16 @@ run adapter add "$scratch/many"
 check "a folder with one that is refused fails" status_is 1
 check "... and says which" err_has "$scratch/many/bound: "
 
+# ---- known content
+run adapter add "$one" --name known --tags first
+says "content that is new is added" "^added known@1.0.0"
+run adapter add "$one" --name known --tags second --description "Other words."
+check "known content is fine" status_is 0
+check "... and it is said that nothing changed" err_has "known@1.0.0 has this content already: nothing changed, tags"
+check "... which is so" test -z "$(grep 'added\|second\|Other' "$scratch/out")"
+run adapter add "$one" --name known --json
+check "... for machines too" err_has "nothing changed$"
+run adapter add "$two" --name known
+says "other content is added" "^added known@1.0.1"
+
 finish

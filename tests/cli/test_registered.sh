@@ -99,7 +99,14 @@ run adapter list
 says "list marks a swap in progress" "^coder *1.0.0 *→ 1.0.1 *2 "
 run adapter list --json
 says "... for machines too" '"active":"1.0.0","standby":"1.0.1","previous":null,"swap_in_progress":true'
-failed "is staged" remove coder@1.0.1
+run adapter add "$scratch/made/adapter-3" --name coder --stage
+slot 1.0.2 standby
+run adapter remove coder@1.0.2
+check "a staged version is removed" out_is "removed coder@1.0.2"
+run adapter list coder
+check "... and nothing is on standby" test -z "$(grep standby "$scratch/out")"
+failed "is not staged\|no version of" promote coder
+run adapter stage coder@1.0.1
 failed "nothing is left to do" stage coder@1.0.0
 run adapter promote coder
 slot 1.0.1 active

@@ -584,11 +584,10 @@ static graft_status check_removable(struct registry *r, const struct registry_na
                          number, holders);
     if (pinned)
         return error_set(error, GRAFT_STATE, "%s%s%s is pinned", name->name, at, number);
-    if (version >= 0 && (version == name->active || version == name->standby))
+    if (version >= 0 && version == name->active)
         return error_set(error, GRAFT_STATE,
-                         "%s@%s is %s: activate another version, or remove \"%s\" as a whole",
-                         name->name, number, version == name->active ? "active" : "staged",
-                         name->name);
+                         "%s@%s is active: activate another version, or remove \"%s\" as a whole",
+                         name->name, number, name->name);
     return GRAFT_OK;
 }
 

@@ -179,7 +179,7 @@ graft_status registry_rollback(struct registry *registry, const char *address,
 /* NAME: whichever version is active stays in memory once opened; NAME@VERSION: that one does. */
 graft_status registry_pin(struct registry *registry, const char *address, bool pinned,
                           graft_error *error);
-/* NAME@VERSION, or a NAME with all its versions. STATE for a version that is active or staged, and for what is
+/* NAME@VERSION, or a NAME with all its versions. STATE for a version that is active, and for what is
  * pinned or held in this process; holders in other processes keep what they have in memory. */
 graft_status registry_remove(struct registry *registry, const char *address, graft_error *error);
 /* NOT_FOUND or FORMAT when the files in the store are not those that were added. */
