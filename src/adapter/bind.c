@@ -147,23 +147,24 @@ static const struct tensor_info *first_part(const struct module *m)
     return NULL;
 }
 
-/* The block that a name speaks of, or −1. */
-static long long named_block(const char *name)
+/* The digits of the block that a name speaks of; NULL: of none. */
+static const char *named_block(const char *name)
 {
     const char *p = strstr(name, "layers.");
     p = p ? p + 7 : !strncmp(name, "blk.", 4) ? name + 4 : NULL;
-    return p && *p >= '0' && *p <= '9' ? strtoll(p, NULL, 10) : -1;
+    return p && *p >= '0' && *p <= '9' ? p : NULL;
 }
 
 static graft_status no_such_module(const struct model *model, const struct module *m,
                                    graft_error *error)
 {
-    long long block = named_block(m->name);
-    if (block >= model->config.n_layer)
+    const char *block = named_block(m->name);
+    /* a number beyond every integer is told as it stands; strtoll gives the greatest one for it */
+    if (block && strtoll(block, NULL, 10) >= model->config.n_layer)
         return tensor_refused(first_part(m), GRAFT_SHAPE, error,
-                              "made for another base: it changes block %lld, and this one has %d "
+                              "made for another base: it changes block %.*s, and this one has %d "
                               "(counted from 0)",
-                              block, model->config.n_layer);
+                              (int)strspn(block, "0123456789"), block, model->config.n_layer);
     return tensor_refused(first_part(m), GRAFT_UNSUPPORTED, error,
                           "%s (%s) has no module %s: made for another base",
                           model->config.architecture, path_base(model->path), m->name);
@@ -219,9 +220,6 @@ static graft_status add_build(struct adapter *adapter, const struct spec *spec, 
         error_at_tensor(error, b->from_a->name);
         return status;
     }
-    if (b->scale == 0)
-        runtime_log(adapter->model->runtime, GRAFT_LOG_WARN,
-                    "the scale of %s is 0: the adapter does nothing there", b->module->name);
     b->a = held_type(b->from_a, embedding ? b->rank : b->n_in, options);
     b->b = is_float(b->from_b->type) || b->b_rank_first || (options && options->retype)
                ? held_type(b->from_b, LOWRANK_TILE, options)
@@ -461,6 +459,26 @@ static graft_status check_architecture(const struct model *model, const struct s
                      name);
 }
 
+/* One line, however many modules it is about. */
+static void tell_zero_scales(const struct adapter *adapter)
+{
+    const char *first = NULL;
+    int n = 0;
+    for (int i = 0; i < adapter->n_builds; i++) {
+        const struct build *b = &adapter->builds[i];
+        n += b->scale == 0;
+        first = b->scale == 0 && !first ? b->module->name : first;
+    }
+    if (n == 1)
+        runtime_log(adapter->model->runtime, GRAFT_LOG_WARN,
+                    "the scale of %s is 0: the adapter does nothing there", first);
+    else if (n > 1)
+        runtime_log(adapter->model->runtime, GRAFT_LOG_WARN,
+                    "the scale of %d modules of %d is 0, the first is %s: the adapter does "
+                    "nothing there",
+                    n, adapter->n_builds, first);
+}
+
 graft_status bind_modules(struct adapter *adapter, const struct spec *spec,
                           const struct adapter_options *options, graft_error *error)
 {
@@ -485,6 +503,8 @@ graft_status bind_modules(struct adapter *adapter, const struct spec *spec,
         status = check_ties(adapter, error);
     if (status == GRAFT_OK)
         status = check_all_saved(spec, &d, error);
+    if (status == GRAFT_OK)
+        tell_zero_scales(adapter);
     directory_close(&d);
     return status;
 }

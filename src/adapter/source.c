@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <math.h>
+#include <sys/stat.h>
 
 static const char CONFIG[] = "adapter_config.json", CARD[] = "graft.json";
 static const char PEFT_WEIGHTS[] = "adapter_model.safetensors";
@@ -132,10 +133,12 @@ static graft_status find_in_directory(struct source *s, const char *dir, graft_e
                      "and weights alone do not say their scale");
 }
 
+/* Opening a named pipe would wait for a writer. */
 static bool is_gguf(const char *path)
 {
     char magic[4] = "";
-    FILE *file = fopen(path, "rb");
+    struct stat info;
+    FILE *file = stat(path, &info) == 0 && S_ISREG(info.st_mode) ? fopen(path, "rb") : NULL;
     bool yes = file && fread(magic, 1, sizeof magic, file) == sizeof magic &&
                !memcmp(magic, "GGUF", sizeof magic);
     if (file)

@@ -82,6 +82,12 @@ static error_t parse_card(int key, char *arg, struct argp_state *state)
     }
 }
 
+static bool names_gguf(const char *path)
+{
+    size_t n = path != NULL ? strlen(path) : 0;
+    return n > 5 && strcmp(path + n - 5, ".gguf") == 0 && !cli_means_directory(path);
+}
+
 static error_t parse_new(int key, char *arg, struct argp_state *state)
 {
     struct new_args *a = state->input;
@@ -117,6 +123,14 @@ static error_t parse_new(int key, char *arg, struct argp_state *state)
     case KEY_TYPE:
         a->type = arg;
         return 0;
+    case ARGP_KEY_END:
+        if (names_gguf(a->out.path)) {
+            argp_error(state,
+                       "%s: what is new is a PEFT directory; graft adapter convert makes a GGUF "
+                       "of it",
+                       a->out.path);
+        }
+        return 0;
     default:
         return parse_card(key, arg, state);
     }
@@ -139,12 +153,12 @@ static const struct argp_option new_options[] = {
     {"adapter-version", KEY_VERSION, "X.Y.Z", 0, "Default 0.1.0", 2},
     {"description", KEY_DESCRIPTION, "TEXT", 0, "What it is for", 2},
     {"tags", KEY_TAGS, "LIST", 0, "Words to find it by, with commas between", 2},
-    {"base", KEY_BASE, "NAME", 0, "What other programs load as its base; default: the model's path",
-     2},
+    {"base", KEY_BASE, "NAME", 0,
+     "What other programs load as its base; default: the model's folder", 2},
     {0},
 };
 static const struct argp_child new_children[] = {
-    {&cli_output_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
+    {&cli_output_folder_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
 static const struct argp new_argp = {
     .options = new_options,
     .parser = parse_new,

@@ -106,18 +106,19 @@ static void print_modules(const json_t *modules)
 {
     const json_t *m;
     size_t i;
-    printf("\n%-24s %5s %9s  %s\n", "module", "count", "rank", "type");
+    printf("\n%-24s %5s %9s %11s  %s\n", "module", "count", "rank", "size", "type");
     json_array_foreach(modules, i, m)
     {
         const json_t *ranks = json_object_get(m, "ranks");
         json_int_t low = json_integer_value(json_array_get(ranks, 0));
         json_int_t high = json_integer_value(json_array_get(ranks, 1));
-        char rank[48];
+        char rank[48], size[CLI_SIZE_TEXT];
+        cli_size_text((uint64_t)json_integer_value(json_object_get(m, "bytes")), size);
         snprintf(rank, sizeof rank, low != high ? "%lld to %lld" : "%lld", (long long)low,
                  (long long)high);
-        printf("%-24s %5lld %9s  %s%s%s%s\n", text_of(m, "kind"),
-               (long long)json_integer_value(json_object_get(m, "count")), rank, text_of(m, "type"),
-               json_is_true(json_object_get(m, "dora")) ? ", DoRA" : "",
+        printf("%-24s %5lld %9s %11s  %s%s%s%s\n", text_of(m, "kind"),
+               (long long)json_integer_value(json_object_get(m, "count")), rank, size,
+               text_of(m, "type"), json_is_true(json_object_get(m, "dora")) ? ", DoRA" : "",
                json_is_true(json_object_get(m, "bias")) ? ", bias" : "",
                json_is_true(json_object_get(m, "whole")) ? ", whole" : "");
     }

@@ -72,7 +72,7 @@ struct cli_output {
     const char *what; /* for the error when it is missing: "DIR"; NULL: "OUT" */
     bool optional;
 };
-extern const struct argp cli_output_argp;
+extern const struct argp cli_output_argp, cli_output_folder_argp;
 /* A directory, or what is written like one. */
 bool cli_means_directory(const char *path);
 

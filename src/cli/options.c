@@ -75,6 +75,12 @@ static const struct argp_option output_options[] = {
 };
 const struct argp cli_output_argp = {.options = output_options, .parser = parse_output};
 
+static const struct argp_option folder_options[] = {
+    {"output", 'o', "DIR", 0, "What to write: a directory, absent or empty", 1},
+    {0},
+};
+const struct argp cli_output_folder_argp = {.options = folder_options, .parser = parse_output};
+
 bool cli_means_directory(const char *path)
 {
     return path_is_dir(path) || path[strlen(path) - 1] == '/';

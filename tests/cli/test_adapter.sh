@@ -58,6 +58,12 @@ wrong "f32, f16 or bf16" new -m $nowhere -o "$scratch/x" --type q8_0
 wrong 'no type "f8"' new -m $nowhere -o "$scratch/x" --type f8
 wrong "no adapter name" new -m $nowhere -o "$scratch/x" --name a/b
 wrong "MAJOR.MINOR.PATCH" new -m $nowhere -o "$scratch/x" --adapter-version 1
+letters=a123456789a123456789a123456789a123456789a123456789a123456789a123
+wrong "no adapter name" new -m $nowhere -o "$scratch/x" --name ${letters}4
+failed "$nowhere" new -m $nowhere -o "$scratch/x" --name $letters
+wrong "convert makes a GGUF of it" new -m $nowhere -o "$scratch/x.gguf"
+run adapter new --help
+check "new says that it writes a directory" out_has "output=DIR"
 wrong 'unexpected argument "more"' new -m $nowhere -o "$scratch/x" more
 wrong "which adapter" convert -m $nowhere -o "$scratch/x"
 wrong "give -o" convert -m $nowhere a
@@ -115,6 +121,24 @@ run adapter convert "$scratch/mlx" -o "$scratch/b"
 check "MLX to PEFT" test -s "$scratch/b/adapter_model.safetensors"
 run run --temp 0 -n 8 -p "Tell me a story about a cat." -a "$scratch/b"
 check "... runs" out_equals_file "$scratch/plain"
+
+# ---- adapters of no use, pipes, and bases that are GGUF files
+cp -R "$scratch/a" "$scratch/zero"
+sed 's/"lora_alpha": 32/"lora_alpha": 0/' "$scratch/a/adapter_config.json" >"$scratch/zero/adapter_config.json"
+run adapter verify "$scratch/zero"
+check "scales of 0 are told in one line" err_lines 1
+check "... with their number" err_has "warning: the scale of [0-9]* modules of [0-9]* is 0, the first is model.layers.0"
+mkfifo "$scratch/pipe"
+timeout 20 "$GRAFT" adapter show "$scratch/pipe" >"$scratch/out" 2>"$scratch/err"
+status=$?
+refused "a pipe is no adapter" 1 "pipe: it is no GGUF file"
+run quantize -m "$tiny" -o "$scratch/tiny.gguf" --type f16 -q
+run adapter convert "$scratch/a.gguf" -m "$scratch/tiny.gguf" -o "$scratch/from-gguf"
+check "a base that is a GGUF file is called by its name" \
+    grep -q '"base_model_name_or_path": "tiny"' "$scratch/from-gguf/adapter_config.json"
+run adapter new -m "$scratch/tiny.gguf" -o "$scratch/on-gguf"
+check "... of new ones too" grep -q '"base_model_name_or_path": "tiny"' "$scratch/on-gguf/adapter_config.json"
+check "... and in the card" grep -q '"name": "tiny"' "$scratch/on-gguf/graft.json"
 
 # ---- the base that its card names
 sed 's/"fingerprint": "sha256:[0-9a-f]*"/"fingerprint": "sha256:0"/' "$scratch/a/graft.json" \
@@ -198,7 +222,7 @@ check "show needs no model" status_is 0
 check "... format" out_has "^format  *PEFT"
 check "... scale, and where it comes from" out_has "^scale  *8 (lora_alpha / rank)"
 check "... tags" out_has "^tags  *mine yours"
-check "... modules by kind" out_has "^mlp.down_proj  *[0-9]*  *4  F32"
+check "... modules by kind" out_has "^mlp.down_proj  *[0-9]*  *4  *[0-9.]* [KM]B  F32"
 check "... no digest" test -z "$(grep '^digest' "$scratch/out")"
 run adapter show "$scratch/a.gguf" -m "$tiny" --json
 check "show --json with a model has a digest" out_has '"digest":"[0-9a-f]\{64\}"'

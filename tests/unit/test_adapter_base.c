@@ -4,6 +4,7 @@
 #include <graft/graft.h>
 
 #include "conformance/conformance_support.h"
+#include "conformance/oracle_adapter.h"
 #include "conformance/oracle_model.h"
 #include "unit/must.h"
 
@@ -190,6 +191,28 @@ static void a_card_that_says_nothing_of_the_base_is_no_other_base(void **state)
     }
 }
 
+static void a_block_beyond_every_number_is_told_as_it_stands(void **state)
+{
+    (void)state;
+    static const char block[] = "99999999999999999999";
+    struct oracle_model a = {.config = json_pack("{s:s, s:i, s:i, s:[s]}", "peft_type", "LORA", "r",
+                                                 2, "lora_alpha", 8, "target_modules", "q_proj"),
+                             .tensors = calloc(4, sizeof(*a.tensors))};
+    char name[96];
+    snprintf(name, sizeof name, "model.layers.%s.self_attn.q_proj.lora_A.weight", block);
+    oracle_add(&a, name, 2, 96);
+    snprintf(name, sizeof name, "model.layers.%s.self_attn.q_proj.lora_B.weight", block);
+    oracle_add(&a, name, 96, 2);
+    for (int i = 0; i < 2; i++)
+        memset(a.tensors[i].values, 0, a.tensors[i].count * sizeof(float));
+    oracle_adapter_write(&a, at("far"), GRAFT_TYPE_F32);
+    oracle_model_free(&a);
+    graft_adapter *adapter = NULL;
+    graft_error told = {0};
+    assert_int_equal(graft_adapter_open(made_for, at("far"), NULL, &adapter, &told), GRAFT_SHAPE);
+    assert_non_null(strstr(told.message, "changes block 99999999999999999999, and"));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -197,6 +220,7 @@ int main(void)
         cmocka_unit_test(another_model_of_that_shape_takes_it_with_a_warning),
         cmocka_unit_test(what_differs_in_the_fingerprint_is_named_as_far_as_it_is_known),
         cmocka_unit_test(registries_and_fusing_are_as_strict_as_asked),
+        cmocka_unit_test(a_block_beyond_every_number_is_told_as_it_stands),
         cmocka_unit_test(a_card_that_says_nothing_of_the_base_is_no_other_base),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -77,6 +77,24 @@ static void a_report_tells_what_the_files_say(void **state)
     json_decref(json);
 }
 
+static void the_bytes_of_modules_saved_whole_are_told(void **state)
+{
+    (void)state;
+    json_t *json = report(classifier, put("saved-score"), CONSUMER_NONE), *m;
+    json_int_t sum = 0, whole = 0;
+    size_t i;
+    json_array_foreach(json_object_get(json, "modules"), i, m)
+    {
+        json_int_t bytes = json_integer_value(json_object_get(m, "bytes"));
+        sum += bytes;
+        whole += json_is_true(json_object_get(m, "whole")) ? bytes : 0;
+    }
+    const struct matrix *head = &classifier->head;
+    assert_int_equal(whole, 4 * head->n_in * head->n_out);
+    assert_int_equal(sum, json_integer_value(json_object_get(json, "bytes")));
+    json_decref(json);
+}
+
 static void with_a_model_the_adapter_is_opened(void **state)
 {
     (void)state;
@@ -144,6 +162,12 @@ static void what_a_program_cannot_do_is_told_with_a_remedy(void **state)
         {"dora", CONSUMER_LLAMA_CPP, "DoRA", "graft fuse"},
         {"lora-bias", CONSUMER_LLAMA_CPP, "a bias of B", "graft fuse"},
         {"embed", CONSUMER_LLAMA_CPP, "no conversion carries", "graft fuse"},
+        {"dora", CONSUMER_LLAMA_CPP, "GGUF is read", "graft fuse"},
+        {"embed", CONSUMER_LLAMA_CPP, "GGUF is read", "graft fuse"},
+        {"saved-score", CONSUMER_LLAMA_CPP, "GGUF is read", "use graft or PEFT"},
+        {"lora-bias", CONSUMER_MLX, "MLX is read", "graft fuse"},
+        {"dora", CONSUMER_MLX, "MLX is read", "--format mlx"},
+        {"mlx-embed", CONSUMER_VLLM, "PEFT is read", "graft fuse"},
         {"saved-score", CONSUMER_LLAMA_CPP, "the base is a classifier", "PEFT"},
         {"mlx-lora", CONSUMER_MLX, NULL, NULL},
         {"mlx-dora", CONSUMER_MLX, NULL, NULL},
@@ -259,6 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_report_tells_what_the_files_say),
+        cmocka_unit_test(the_bytes_of_modules_saved_whole_are_told),
         cmocka_unit_test(with_a_model_the_adapter_is_opened),
         cmocka_unit_test(what_a_program_cannot_do_is_told_with_a_remedy),
         cmocka_unit_test(a_large_rank_names_the_flag_to_raise),

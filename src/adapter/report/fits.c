@@ -51,24 +51,46 @@ static void add_common(json_t **list, const struct facts *f)
     add_module(list, or_none(f->whole), "a module that is saved whole, which it does not apply");
 }
 
+static bool is_tied(const struct facts *f)
+{
+    return f->head && f->model && f->model->config.tied;
+}
+
+static bool is_classifier(const struct facts *f)
+{
+    return f->model && f->model->config.n_labels > 0;
+}
+
+/* Whether `graft adapter convert` would take it there: what it refuses is not advised. */
+static bool converts(const struct facts *f, enum adapter_format to)
+{
+    if (f->whole || f->embedding || (is_classifier(f) && to != ADAPTER_PEFT))
+        return false;
+    if (to == ADAPTER_GGUF)
+        return !f->dora && !f->biased;
+    return to == ADAPTER_PEFT || (!f->biased && !is_tied(f));
+}
+
+static const char *instead(const struct facts *f, enum adapter_format to, const char *conversion)
+{
+    if (converts(f, to))
+        return conversion;
+    return is_classifier(f) ? "use graft or PEFT" : FUSE;
+}
+
 static void add_format(json_t **list, const struct facts *f, enum adapter_format wanted,
                        const char *to)
 {
     char what[96], remedy[96];
     if (f->spec->quantised)
         add(list, "factors of 8 or 4 bits, which graft alone reads",
-            "graft adapter convert ADAPTER -o OUT");
+            instead(f, ADAPTER_PEFT, "graft adapter convert ADAPTER -o OUT"));
     if (f->spec->format == wanted)
         return;
     snprintf(what, sizeof what, "it is in the format of %s, and %s is read",
              adapter_format_name(f->spec->format), adapter_format_name(wanted));
     snprintf(remedy, sizeof remedy, "graft adapter convert ADAPTER --format %s -o OUT", to);
-    add(list, what, remedy);
-}
-
-static bool is_tied(const struct facts *f)
-{
-    return f->head && f->model && f->model->config.tied;
+    add(list, what, instead(f, wanted, remedy));
 }
 
 /* ---- vLLM --------------------------------------------------------------------------------- */
@@ -96,14 +118,15 @@ static void check_vllm(json_t **list, const struct facts *f)
     add_vllm_rank(list, f->most_rank);
     if (f->least_rank != f->most_rank || f->least_scale != f->most_scale)
         add(list, "ranks or scales by module, and it applies one scale to all",
-            "convert it to mlx and back to peft: ranks are filled up, scales go into B");
+            instead(f, ADAPTER_MLX,
+                    "convert it to mlx and back to peft: ranks are filled up, scales go into B"));
 }
 
 /* ---- llama.cpp ---------------------------------------------------------------------------- */
 
 static void check_llama_cpp(json_t **list, const struct facts *f)
 {
-    if (f->model && f->model->config.n_labels > 0)
+    if (is_classifier(f))
         add(list, "the base is a classifier, which has no form in GGUF", "use graft or PEFT");
     add_format(list, f, ADAPTER_GGUF, "gguf");
     add_common(list, f);
@@ -130,7 +153,7 @@ static void check_mlx_config(json_t **list, const struct facts *f)
 
 static void check_mlx(json_t **list, const struct facts *f)
 {
-    if (f->model && f->model->config.n_labels > 0)
+    if (is_classifier(f))
         add(list, "the base is a classifier, and mlx-lm has none", "use graft or PEFT");
     add_format(list, f, ADAPTER_MLX, "mlx");
     check_mlx_config(list, f);

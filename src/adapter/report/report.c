@@ -32,6 +32,15 @@ static int64_t rank_of(const struct spec *spec, const struct module *m)
     return a->n_dims == 2 ? a->shape[last] : -1;
 }
 
+/* In the file: of a module that is saved whole, its weight too. */
+static uint64_t bytes_of(const struct module *m)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; i < PART_COUNT; i++)
+        bytes += m->parts[i] ? m->parts[i]->size : 0;
+    return bytes;
+}
+
 static void note(const char **first, bool is_so, const char *name)
 {
     if (is_so && !*first)
@@ -53,8 +62,8 @@ static void note_module(struct facts *f, const struct module *m)
         for (int d = 0; t && d < t->n_dims; d++)
             values *= (uint64_t)t->shape[d];
         f->parameters += values;
-        f->bytes += t ? t->size : 0;
     }
+    f->bytes += bytes_of(m);
     note(&f->dora, m->parts[PART_MAGNITUDE] != NULL, m->name);
     note(&f->biased, m->parts[PART_LORA_BIAS] != NULL, m->name);
     note(&f->whole, m->parts[PART_WEIGHT] != NULL, m->name);
@@ -95,7 +104,7 @@ static json_t *tell_kind(const struct facts *f, size_t first)
     const struct spec *spec = f->spec;
     const struct module *m = &spec->modules[first];
     const char *kind = kind_of(m->name);
-    json_int_t n = 0;
+    json_int_t n = 0, bytes = 0;
     int64_t least = INT64_MAX, most = 0;
     bool dora = false, biased = false, whole = false;
     for (size_t i = 0; i < spec->n_modules; i++) {
@@ -104,6 +113,7 @@ static json_t *tell_kind(const struct facts *f, size_t first)
             continue;
         int64_t rank = factor_a(other) ? rank_of(spec, other) : 0;
         n++;
+        bytes += (json_int_t)bytes_of(other);
         least = rank < least ? rank : least;
         most = rank > most ? rank : most;
         dora = dora || other->parts[PART_MAGNITUDE];
@@ -111,9 +121,9 @@ static json_t *tell_kind(const struct facts *f, size_t first)
         whole = whole || other->parts[PART_WEIGHT];
     }
     const struct tensor_info *t = factor_a(m) ? factor_a(m) : m->parts[PART_WEIGHT];
-    return json_pack("{s:s, s:I, s:[I, I], s:s, s:b, s:b, s:b}", "kind", kind, "count", n, "ranks",
-                     (json_int_t)least, (json_int_t)most, "type", graft_type_name(t->type), "dora",
-                     dora, "bias", biased, "whole", whole);
+    return json_pack("{s:s, s:I, s:[I, I], s:s, s:I, s:b, s:b, s:b}", "kind", kind, "count", n,
+                     "ranks", (json_int_t)least, (json_int_t)most, "type", graft_type_name(t->type),
+                     "bytes", bytes, "dora", dora, "bias", biased, "whole", whole);
 }
 
 static json_t *tell_modules(const struct facts *f)

@@ -4,7 +4,7 @@
 
 #include <time.h>
 
-enum { MAX_NAME = 63, MAX_TEXT = 4096 };
+enum { MAX_NAME = 64, MAX_TEXT = 4096 };
 
 static graft_status no_memory(graft_error *error)
 {

@@ -9,6 +9,18 @@ static int by_slot(const void *left, const void *right)
     return (a->slot > b->slot) - (a->slot < b->slot);
 }
 
+void draft_set_base(struct draft *draft, const char *said)
+{
+    static const char end[] = ".gguf";
+    const char *path = draft->model->path, *name = path_base(path);
+    size_t n = strlen(name);
+    if (n > sizeof end - 1 && !strcmp(name + n - (sizeof end - 1), end))
+        n -= sizeof end - 1;
+    snprintf(draft->base_text, sizeof draft->base_text, "%.*s",
+             (int)(n < BASE_SIZE ? n : BASE_SIZE - 1), name);
+    draft->base = said && said[0] ? said : path_is_dir(path) ? path : draft->base_text;
+}
+
 void draft_sort(struct draft *draft)
 {
     qsort(draft->modules, (size_t)draft->n_modules, sizeof *draft->modules, by_slot);

@@ -139,7 +139,6 @@ graft_status adapter_create(const struct model *model, const char *dir,
                             const struct adapter_recipe *recipe, graft_error *error)
 {
     struct draft draft = {.model = model,
-                          .base = recipe->base ? recipe->base : model->path,
                           .dropout = recipe->dropout,
                           .rslora = recipe->rslora,
                           .type = recipe->type,
@@ -147,9 +146,12 @@ graft_status adapter_create(const struct model *model, const char *dir,
                           .seed = recipe->seed,
                           .progress = recipe->progress};
     const struct save_options options = {.format = ADAPTER_PEFT};
+    struct adapter_recipe named = *recipe;
+    draft_set_base(&draft, recipe->base);
+    named.base = draft.base;
     graft_status status = make_modules(&draft, recipe, error);
     if (status == GRAFT_OK)
-        status = card_new(model, recipe, &draft.card, error);
+        status = card_new(model, &named, &draft.card, error);
     if (status == GRAFT_OK)
         status = write_adapter(&draft, dir, &options, error);
     json_decref(draft.card);

@@ -131,7 +131,7 @@ static double stored_dropout(const struct source *source)
 }
 
 /* "name" of "a/path/name.gguf" or "a/path/name/". */
-static void name_of(const char *path, char out[64])
+static void name_of(const char *path, char out[NAME_SIZE])
 {
     size_t end = strlen(path);
     while (end > 1 && path[end - 1] == '/')
@@ -139,7 +139,7 @@ static void name_of(const char *path, char out[64])
     size_t begin = end;
     while (begin > 0 && path[begin - 1] != '/')
         begin--;
-    size_t n = end - begin < 63 ? end - begin : 63;
+    size_t n = end - begin < NAME_SIZE - 1 ? end - begin : NAME_SIZE - 1;
     memcpy(out, path + begin, n);
     out[n] = '\0';
     char *dot = strrchr(out, '.');
@@ -150,10 +150,10 @@ static void name_of(const char *path, char out[64])
 static graft_status describe(struct import *from, const char *path, graft_error *error)
 {
     struct draft *draft = &from->draft;
-    char name[64];
+    char name[NAME_SIZE];
     name_of(path, name);
     draft->model = from->model;
-    draft->base = from->spec.base && from->spec.base[0] ? from->spec.base : from->model->path;
+    draft_set_base(draft, from->spec.base);
     draft->dropout = stored_dropout(&from->source);
     draft->rslora = from->spec.rslora;
     draft->inference = true;

@@ -6,7 +6,7 @@
 #include "adapter/save/save.h"
 #include "model/arch/arch.h"
 
-enum { MODULE_NAME_SIZE = 160, TENSOR_NAME_SIZE = 224 };
+enum { MODULE_NAME_SIZE = 160, TENSOR_NAME_SIZE = 224, NAME_SIZE = 65, BASE_SIZE = 256 };
 
 /* ---- drafts ------------------------------------------------------------------------------- */
 
@@ -24,6 +24,7 @@ struct draft {
     struct draft_module *modules; /* [n_modules], by slot and block */
     int n_modules;
     const char *base; /* what it is made for */
+    char base_text[BASE_SIZE];
     double dropout;
     bool rslora, inference;   /* PEFT: alpha / √r; not meant to be trained on */
     graft_type type;          /* F32, F16, BF16: as it is stored */
@@ -37,6 +38,9 @@ struct draft {
     uint64_t seed;
     struct save_progress progress;
 };
+/* Fills `base`: what somebody said it is, else what other programs can load: the model's folder. A GGUF file is none
+ * of these, so that its bare name is told. */
+void draft_set_base(struct draft *draft, const char *said);
 void draft_sort(struct draft *draft);
 /* The module's name in a container's naming; append ".weight" or the like. */
 bool draft_name(const struct draft *draft, int i, enum naming naming, char out[MODULE_NAME_SIZE]);
