@@ -35,7 +35,7 @@ static const struct argp_option quantize_options[] = {
     {0},
 };
 static const struct argp_child quantize_children[] = {{&cli_subject_argp, 0, NULL, 0},
-                                                      {&cli_output_argp, 0, NULL, 0},
+                                                      {&cli_output_folder_argp, 0, NULL, 0},
                                                       {&cli_common_argp, 0, NULL, 0},
                                                       {0}};
 static const struct argp quantize_argp = {

@@ -62,8 +62,10 @@ letters=a123456789a123456789a123456789a123456789a123456789a123456789a123
 wrong "no adapter name" new -m $nowhere -o "$scratch/x" --name ${letters}4
 failed "$nowhere" new -m $nowhere -o "$scratch/x" --name $letters
 wrong "convert makes a GGUF of it" new -m $nowhere -o "$scratch/x.gguf"
-run adapter new --help
-check "new says that it writes a directory" out_has "output=DIR"
+for verb in new quantize; do
+    run adapter $verb --help
+    check "$verb says that it writes a directory" out_has "output=DIR"
+done
 wrong 'unexpected argument "more"' new -m $nowhere -o "$scratch/x" more
 wrong "which adapter" convert -m $nowhere -o "$scratch/x"
 wrong "give -o" convert -m $nowhere a
