@@ -166,11 +166,14 @@ void cli_size_text(uint64_t bytes, char out[CLI_SIZE_TEXT])
     snprintf(out, CLI_SIZE_TEXT, unit == 0 ? "%.0f %s" : "%.1f %s", size, units[unit]);
 }
 
-int cli_open_store(struct cli_store *out)
+int cli_open_store(struct cli_store *out, bool change)
 {
     const struct cli_common common = {.threads = 1};
     *out = (struct cli_store){0};
-    int status = cli_open_runtime(&common, &out->runtime);
+    int status = change ? cli_make_home() : CLI_OK;
+    if (status == CLI_OK) {
+        status = cli_open_runtime(&common, &out->runtime);
+    }
     if (status == CLI_OK) {
         status = cli_open_registry(out->runtime, NULL, NULL, &out->registry);
     }

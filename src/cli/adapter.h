@@ -36,12 +36,12 @@ void cli_close_subject(struct cli_subject *subject, struct cli_session *s);
 /* Says why an adapter was not written; Ctrl-C has words of its own. */
 int cli_fail_writing(const graft_error *error);
 
-/* The registry of the home, without a model. */
+/* The registry of the home, without a model. To change it the home is made when it is absent. */
 struct cli_store {
     graft_runtime *runtime;
     graft_registry *registry;
 };
-int cli_open_store(struct cli_store *out);
+int cli_open_store(struct cli_store *out, bool change);
 void cli_close_store(struct cli_store *store);
 /* One name as a table of its versions, or as JSON. */
 int cli_print_entry(const struct cli_store *store, const char *name, bool json);

@@ -260,8 +260,11 @@ int verb_adapter_add(int argc, char **argv)
     struct cli_session s = {0};
     argp_parse(&add_argp, argc, argv, 0, NULL, &args);
     common.model = args.model;
-    int status =
-        args.model == NULL ? cli_open_runtime(&common, &s.runtime) : cli_open_model(&common, &s);
+    int status = cli_make_home();
+    if (status == CLI_OK) {
+        status = args.model == NULL ? cli_open_runtime(&common, &s.runtime)
+                                    : cli_open_model(&common, &s);
+    }
     if (status == CLI_OK) {
         status = cli_open_registry(s.runtime, s.model, &how, &s.registry);
     }

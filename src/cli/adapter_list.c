@@ -297,7 +297,7 @@ int verb_adapter_list(int argc, char **argv)
     struct list_args args = {0};
     struct cli_store store;
     argp_parse(&list_argp, argc, argv, 0, NULL, &args);
-    int status = cli_open_store(&store);
+    int status = cli_open_store(&store, false);
     if (status == CLI_OK) {
         status = args.name != NULL ? cli_print_entry(&store, args.name, args.json)
                  : args.json       ? print_all_json(&store)

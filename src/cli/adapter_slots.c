@@ -76,7 +76,7 @@ static int change(const struct slot_args *args, slot_change work, const char *hi
 {
     struct cli_store store;
     graft_error error = {0};
-    int status = cli_open_store(&store);
+    int status = cli_open_store(&store, true);
     if (status != CLI_OK) {
         return status;
     }
@@ -230,7 +230,7 @@ int verb_adapter_remove(int argc, char **argv)
     struct cli_store store;
     graft_error error = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &args);
-    int status = cli_open_store(&store);
+    int status = cli_open_store(&store, true);
     if (status != CLI_OK) {
         return status;
     }

@@ -128,8 +128,10 @@ void cli_close(struct cli_session *s);
 char *cli_model_path(const char *name);
 /* Refuses to write over the file that is read: a quantised or fused model does not give its original back. */
 int cli_refuse_same(const char *in, const char *out);
-/* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; created when absent. NULL: none. */
-char *cli_home(void);
+/* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; with `make` created when absent. NULL: none. */
+char *cli_home(bool make);
+/* For what changes the registry of the home. On failure says why. */
+int cli_make_home(void);
 /* The registry of the home; `how` (may be NULL) its adapters are opened. On failure says why. */
 int cli_open_registry(graft_runtime *runtime, graft_model *model, const struct cli_adapters *how,
                       graft_registry **out);

@@ -71,7 +71,7 @@ static void open_editor(struct line_reader *r)
     }
     history(r->history, &event, H_SETSIZE, 1000);
     el_set(r->editor, EL_HIST, history, r->history);
-    char *home = cli_home();
+    char *home = cli_home(true);
     r->history_file = home != NULL ? path_join(NULL, home, "chat_history") : NULL;
     mem_free(NULL, home);
     if (r->history_file != NULL) {

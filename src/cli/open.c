@@ -176,22 +176,23 @@ void cli_close(struct cli_session *s)
 
 /* ---- GRAFT_HOME ---- */
 
+/* False: it is not there and cannot be made. */
 static bool make_dirs(char *path)
 {
     for (char *p = path + 1; *p != '\0'; p++) {
         if (*p == '/') {
             *p = '\0';
-            bool made = mkdir(path, 0700) == 0 || errno == EEXIST;
+            bool made = mkdir(path, 0700) == 0 || path_is_dir(path);
             *p = '/';
             if (!made) {
                 return false;
             }
         }
     }
-    return mkdir(path, 0700) == 0 || errno == EEXIST;
+    return mkdir(path, 0700) == 0 || path_is_dir(path);
 }
 
-char *cli_home(void)
+char *cli_home(bool make)
 {
     const char *home = getenv("GRAFT_HOME");
     const char *data = getenv("XDG_DATA_HOME");
@@ -204,11 +205,25 @@ char *cli_home(void)
     } else if (user != NULL && user[0] == '/') {
         path = path_join(NULL, user, ".local/share/graft");
     }
-    if (path != NULL && !make_dirs(path)) {
+    if (path != NULL && make && !make_dirs(path)) {
         mem_free(NULL, path);
         path = NULL;
     }
     return path;
+}
+
+static int no_home(void)
+{
+    return cli_fail_text("there is no home for adapters: set GRAFT_HOME to a folder that can be "
+                         "written");
+}
+
+int cli_make_home(void)
+{
+    char *home = cli_home(true);
+    int status = home != NULL ? CLI_OK : no_home();
+    mem_free(NULL, home);
+    return status;
 }
 
 int cli_open_registry(graft_runtime *runtime, graft_model *model, const struct cli_adapters *how,
@@ -216,11 +231,9 @@ int cli_open_registry(graft_runtime *runtime, graft_model *model, const struct c
 {
     graft_registry_options options = graft_registry_options_default();
     graft_error error = {0};
-    char *home = cli_home();
+    char *home = cli_home(false);
     if (home == NULL) {
-        return cli_fail_text(
-            "there is no home for adapters: set GRAFT_HOME to a folder that can be "
-            "written");
+        return no_home();
     }
     options.home = home;
     if (how != NULL) {

@@ -128,4 +128,33 @@ check "... for machines too" err_has "nothing changed$"
 run adapter add "$two" --name known
 says "other content is added" "^added known@1.0.1"
 
+# ---- a home that can only be read: for root nothing is, so somebody else looks
+chmod 755 "$scratch"
+cp "$GRAFT" "$scratch/graft"
+chmod -R a+rX,go-w "$GRAFT_HOME" "$scratch/graft"
+if [ "$(id -u)" -ne 0 ]; then
+    chmod -R a-w "$GRAFT_HOME"
+    reader=
+elif setpriv --reuid 65534 --regid 65534 --clear-groups "$scratch/graft" version >"$scratch/out" 2>&1; then
+    reader="setpriv --reuid 65534 --regid 65534 --clear-groups"
+else
+    reader=none
+fi
+if [ "$reader" = none ]; then
+    skip "nobody else can run graft here"
+else
+    # shellcheck disable=SC2086 # words are what is wanted
+    reads() {
+        $reader "$scratch/graft" "$@" >"$scratch/out" 2>"$scratch/err" </dev/null
+        status=$?
+    }
+    reads adapter list
+    says "a home that can only be read is listed" "^known  *1.0.0"
+    reads adapter show known
+    says "... and its adapters shown" "^registered  *known@1.0.0"
+    reads adapter remove known
+    refused "... and not changed" 1 "Permission denied"
+    chmod -R u+w "$GRAFT_HOME"
+fi
+
 finish

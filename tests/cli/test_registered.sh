@@ -65,6 +65,9 @@ check "... nothing" test ! -s "$scratch/out"
 check "... and says how to change that" err_has "graft adapter add"
 run adapter list --json
 check "... and is JSON" out_is '{"adapters":[]}'
+GRAFT_HOME=$scratch/none run adapter list --json
+check "a home that is not there lists nothing" out_is '{"adapters":[]}'
+check "... and is not made" test ! -e "$scratch/none"
 failed "graft adapter list" list nobody
 for verb in promote rollback pin unpin evict remove; do
     failed "graft adapter list" "$verb" nobody
@@ -72,6 +75,8 @@ done
 failed "no such file" add "$scratch/nothing"
 failed "no adapter in the folder" add "$scratch"
 GRAFT_HOME=/proc/nothing run adapter list
+check "nor one that could not be made" status_is 0
+GRAFT_HOME=/proc/nothing run adapter add x
 refused "a home that cannot be made" 1 "set GRAFT_HOME"
 
 if [ ! -f "$tiny/model.safetensors" ] || [ ! -x "${MODELS:-}" ]; then

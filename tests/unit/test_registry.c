@@ -653,6 +653,7 @@ static void what_a_dying_process_left_is_cleared_away(void **state)
     struct fixture f;
     char path[160];
     fixture_begin(&f, SIZE_MAX);
+    fixture_have(&f, "a", "0.9.0", "zero", REGISTRY_ADD);
     snprintf(path, sizeof(path), "%s/registry/index.tmp-abcdef", f.home);
     assert_int_equal(file_write_atomic(NULL, path, "x", 1, NULL), GRAFT_OK);
     snprintf(path, sizeof(path), "%s/registry/incoming/adapter", f.home);

@@ -89,7 +89,7 @@ static struct resident *install(struct registry *r, struct snapshot **fresh)
 graft_status registry_snapshot(struct registry *r, struct snapshot **out, graft_error *error)
 {
     /* Before the file: what is read is at least as new as what the counter counts. */
-    unsigned long long counter = atomic_load(r->store.counter);
+    unsigned long long counter = store_counter(&r->store);
     pthread_mutex_lock(&r->mutex);
     struct snapshot *current = r->snapshot, *fresh;
     bool good = current && current->counter == counter && !(counter & 1);

@@ -71,18 +71,21 @@ void snapshot_unref(struct snapshot *snapshot);
 
 struct store {
     struct mem *mem;
-    char *root, *index, *objects, *incoming;
+    char *root, *index, *objects, *incoming, *generation;
     /* Mapped from a small file and shared by all processes: odd while an index is being put in place, so that
      * readers trust no index they read meanwhile, and two more after each change. A process that dies in between
      * leaves it odd: readers then look at the file every time, until the next change. */
-    atomic_ullong *counter;
+    _Atomic(const atomic_ullong *) seen; /* mapped to be read, once it is there; store_counter */
+    _Atomic(atomic_ullong *) counter;    /* mapped by the first change of this process */
 };
 graft_status store_open(struct store *store, struct mem *mem, const char *home, graft_error *error);
 void store_close(struct store *store);
+/* What the counter says now; odd where there is none. */
+unsigned long long store_counter(struct store *store);
 /* The index as it is now. */
 graft_status store_snapshot(const struct store *store, struct snapshot **out, graft_error *error);
-/* The lock that changes take: *lock is a descriptor. Clears away what dead processes left. */
-graft_status store_lock(const struct store *store, int *lock, graft_error *error);
+/* The lock that changes take: *lock is a descriptor. Makes what is missing of the folder, and clears away what dead processes left. */
+graft_status store_lock(struct store *store, int *lock, graft_error *error);
 void store_unlock(int lock);
 /* The next four: with the lock held. */
 graft_status store_replace_index(const struct store *store, const void *bytes, size_t size,

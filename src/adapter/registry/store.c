@@ -6,6 +6,9 @@
  *                /objects/SHA-256/  the files of one version; never changed once they have this name
  *                /incoming/         being copied
  *
+ * Reading takes nothing but the right to read, and makes nothing: a home that is not there is an empty one. The first
+ * change makes what is missing.
+ *
  * What the index names is flushed before the index is. Whatever a dying process leaves (a half-copied adapter, a
  * temporary index, an object that no index names) is invisible, and is cleared away under the lock.
  */
@@ -56,63 +59,93 @@ static graft_status make_folders(struct mem *mem, const char *path, graft_error 
     return status;
 }
 
-/* Allocated, not only made longer: a write to a hole would be a signal once the disk is full. */
-static graft_status map_counter(struct store *store, const char *path, graft_error *error)
+/* What stands for the counter where there is none to map: odd, so that no index is trusted for long. */
+static const atomic_ullong NEVER = 1;
+
+/* For those who look. Failures are none: without a counter the index is read each time. */
+static void watch_counter(struct store *store)
+{
+    const atomic_ullong *none = &NEVER;
+    struct stat info;
+    void *map = MAP_FAILED;
+    int fd = open(store->generation, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &info) == 0 && (size_t)info.st_size >= sizeof(*store->counter))
+        map = mmap(NULL, sizeof(*store->counter), PROT_READ, MAP_SHARED, fd, 0);
+    if (fd >= 0)
+        close(fd);
+    if (map != MAP_FAILED && !atomic_compare_exchange_strong(&store->seen, &none, map))
+        munmap(map, sizeof(*store->counter)); /* another thread was first */
+}
+
+unsigned long long store_counter(struct store *store)
+{
+    if (atomic_load(&store->seen) == &NEVER)
+        watch_counter(store);
+    return atomic_load(atomic_load(&store->seen));
+}
+
+/* For those who change, with the lock held. Allocated, not only made longer: a write to a hole would be a signal once
+ * the disk is full. */
+static graft_status map_counter(struct store *store, graft_error *error)
 {
     void *map = MAP_FAILED;
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (atomic_load(&store->counter))
+        return GRAFT_OK;
+    int fd = open(store->generation, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0)
-        return store_failed(error, "open", path);
+        return store_failed(error, "open", store->generation);
     errno = posix_fallocate(fd, 0, sizeof(*store->counter));
     if (!errno)
         map = mmap(NULL, sizeof(*store->counter), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    graft_status status = map == MAP_FAILED ? store_failed(error, "map", path) : GRAFT_OK;
+    graft_status status =
+        map == MAP_FAILED ? store_failed(error, "map", store->generation) : GRAFT_OK;
     if (status == GRAFT_OK)
-        store->counter = map;
+        atomic_store(&store->counter, map);
     close(fd);
     return status;
 }
 
-graft_status store_open(struct store *out, struct mem *mem, const char *home, graft_error *error)
+graft_status store_open(struct store *store, struct mem *mem, const char *home, graft_error *error)
 {
-    struct store store = {.mem = mem};
-    graft_status status = GRAFT_NO_MEMORY;
-    char *counter = NULL, *folder = mem_strdup(mem, home);
+    char *folder = mem_strdup(mem, home);
     size_t length = strlen(home);
+    *store = (struct store){.mem = mem};
+    atomic_init(&store->seen, &NEVER);
+    atomic_init(&store->counter, NULL);
     while (folder && length > 1 && folder[length - 1] == '/')
         folder[--length] = '\0';
-    store.root = folder ? path_join(mem, folder, "registry") : NULL;
-    if (store.root) {
-        store.index = path_join(mem, store.root, "index");
-        store.objects = path_join(mem, store.root, "objects");
-        store.incoming = path_join(mem, store.root, "incoming");
-        counter = path_join(mem, store.root, "generation");
+    store->root = folder ? path_join(mem, folder, "registry") : NULL;
+    if (store->root) {
+        store->index = path_join(mem, store->root, "index");
+        store->objects = path_join(mem, store->root, "objects");
+        store->incoming = path_join(mem, store->root, "incoming");
+        store->generation = path_join(mem, store->root, "generation");
     }
-    if (!store.root || !store.index || !store.objects || !store.incoming || !counter)
-        status = store_no_memory(error);
-    else
-        status = make_folders(mem, store.objects, error);
-    if (status == GRAFT_OK)
-        status = make_folders(mem, store.incoming, error);
-    if (status == GRAFT_OK)
-        status = map_counter(&store, counter, error);
-    mem_free(mem, counter);
+    bool usable = folder && (path_is_dir(folder) || !path_exists(folder));
     mem_free(mem, folder);
-    if (status == GRAFT_OK)
-        *out = store;
-    else
-        store_close(&store);
-    return status;
+    if (store->root && !usable) {
+        store_close(store);
+        errno = ENOTDIR;
+        return store_failed(error, "use the home", home);
+    }
+    if (store->root && store->index && store->objects && store->incoming && store->generation)
+        return GRAFT_OK;
+    store_close(store);
+    return store_no_memory(error);
 }
 
 void store_close(struct store *store)
 {
-    if (store->counter)
-        munmap(store->counter, sizeof(*store->counter));
+    const atomic_ullong *seen = atomic_load(&store->seen);
+    if (seen && seen != &NEVER)
+        munmap((void *)(uintptr_t)seen, sizeof(*seen));
+    if (atomic_load(&store->counter))
+        munmap(atomic_load(&store->counter), sizeof(*seen));
     mem_free(store->mem, store->root);
     mem_free(store->mem, store->index);
     mem_free(store->mem, store->objects);
     mem_free(store->mem, store->incoming);
+    mem_free(store->mem, store->generation);
     *store = (struct store){.mem = store->mem};
 }
 
@@ -158,10 +191,11 @@ graft_status store_replace_index(const struct store *store, const void *bytes, s
     graft_status status = folder_sync(store->objects, error);
     if (status != GRAFT_OK)
         return status;
-    unsigned long long odd = atomic_load(store->counter) | 1; /* odd already: somebody died here */
-    atomic_store(store->counter, odd);
+    atomic_ullong *counter = atomic_load(&store->counter);
+    unsigned long long odd = atomic_load(counter) | 1; /* odd already: somebody died here */
+    atomic_store(counter, odd);
     status = file_write_atomic(store->mem, store->index, bytes, size, error);
-    atomic_store(store->counter, odd + 1);
+    atomic_store(counter, odd + 1);
     return status;
 }
 
@@ -184,14 +218,20 @@ static void clear_remains(const struct store *store)
         closedir(dir);
 }
 
-graft_status store_lock(const struct store *store, int *lock, graft_error *error)
+graft_status store_lock(struct store *store, int *lock, graft_error *error)
 {
     char *path = path_join(store->mem, store->root, "lock");
     if (!path)
         return store_no_memory(error);
-    graft_status status = GRAFT_OK;
-    int held, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) {
+    int held, fd = -1;
+    graft_status status = make_folders(store->mem, store->objects, error);
+    if (status == GRAFT_OK)
+        status = make_folders(store->mem, store->incoming, error);
+    if (status == GRAFT_OK)
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (status != GRAFT_OK) {
+        /* nothing is locked */
+    } else if (fd < 0) {
         status = store_failed(error, "open", path);
     } else {
         do
@@ -203,6 +243,8 @@ graft_status store_lock(const struct store *store, int *lock, graft_error *error
         }
     }
     mem_free(store->mem, path);
+    if (status == GRAFT_OK && (status = map_counter(store, error)) != GRAFT_OK)
+        close(fd);
     if (status != GRAFT_OK)
         return status;
     clear_remains(store);
