@@ -99,6 +99,12 @@ json_t *base_sketch(const struct model *model);
 graft_status base_check(const struct model *model, const json_t *card, const char *path,
                         bool strict, graft_error *error);
 
+/* The first key of a card (may be NULL) whose value is of another type than docs/adapter-files.md says; NULL: none. */
+const char *card_wrong_key(const json_t *card);
+/* Such a key is a warning, or with `strict` FORMAT. */
+graft_status card_check_types(graft_runtime *runtime, const json_t *card, const char *path,
+                              bool strict, graft_error *error);
+
 /* ---- outlines ----------------------------------------------------------------------------- */
 
 /* What an adapter's files say of themselves, read without a model; nothing that only a model tells (names of

@@ -116,6 +116,60 @@ static graft_status compare(const struct model *model, const json_t *base, char 
     return GRAFT_OK;
 }
 
+/* ---- cards -------------------------------------------------------------------------------- */
+
+static bool is_text_or_none(const json_t *value)
+{
+    return value == NULL || json_is_null(value) || json_is_string(value);
+}
+
+/* An array of strings, or of numbers. */
+static bool is_list_or_none(const json_t *value, bool numbers)
+{
+    const json_t *item;
+    size_t i;
+    bool good = value == NULL || json_is_null(value) || json_is_array(value);
+    json_array_foreach(value, i, item)
+    {
+        good = good && (numbers ? json_is_number(item) : json_is_string(item));
+    }
+    return good;
+}
+
+const char *card_wrong_key(const json_t *card)
+{
+    static const char *const TEXTS[] = {"name", "version", "description", "created", "modified"};
+    static const char *const OF_BASE[][2] = {{"name", "base.name"},
+                                             {"architecture", "base.architecture"},
+                                             {"fingerprint", "base.fingerprint"}};
+    const json_t *base = json_object_get(card, "base");
+    for (size_t i = 0; i < ARRAY_LEN(TEXTS); i++)
+        if (!is_text_or_none(json_object_get(card, TEXTS[i])))
+            return TEXTS[i];
+    if (!is_list_or_none(json_object_get(card, "tags"), false))
+        return "tags";
+    if (base && !json_is_null(base) && !json_is_object(base))
+        return "base";
+    for (size_t i = 0; i < ARRAY_LEN(OF_BASE); i++)
+        if (!is_text_or_none(json_object_get(base, OF_BASE[i][0])))
+            return OF_BASE[i][1];
+    return is_list_or_none(json_object_get(base, "sketch"), true) ? NULL : "base.sketch";
+}
+
+graft_status card_check_types(graft_runtime *runtime, const json_t *card, const char *path,
+                              bool strict, graft_error *error)
+{
+    const char *key = card_wrong_key(card);
+    if (!key)
+        return GRAFT_OK;
+    if (strict)
+        return error_set(error, GRAFT_FORMAT, "%s: graft.json: \"%s\" has the wrong type", path,
+                         key);
+    runtime_log(runtime, GRAFT_LOG_WARN,
+                "%s: graft.json: \"%s\" has the wrong type and counts for nothing", path, key);
+    return GRAFT_OK;
+}
+
 static void say(const json_t *card, const char *path, const char *what, char *out, size_t size)
 {
     const char *name = json_string_value(json_object_get(card, "name"));
@@ -130,9 +184,10 @@ graft_status base_check(const struct model *model, const json_t *card, const cha
 {
     char what[160], line[640];
     const json_t *base = json_object_get(card, "base");
-    if (!json_is_object(base))
-        return GRAFT_OK;
-    graft_status status = compare(model, base, what, sizeof what, error);
+    graft_status status = card_check_types(model->runtime, card, path, strict, error);
+    if (status != GRAFT_OK || !json_is_object(base))
+        return status;
+    status = compare(model, base, what, sizeof what, error);
     if (status != GRAFT_OK || !what[0])
         return status;
     say(card, path, what, line, sizeof line);

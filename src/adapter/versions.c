@@ -88,7 +88,10 @@ static graft_status read_card(const json_t *card, struct arena *arena, struct re
     } texts[] = {
         {"name", &out->name}, {"version", &out->version}, {"description", &out->description}};
     const json_t *base = json_object_get(card, "base");
+    const char *wrong = card_wrong_key(card);
     graft_status status = GRAFT_OK;
+    if (wrong != NULL)
+        return error_set(error, GRAFT_FORMAT, "\"%s\" has the wrong type", wrong);
     for (size_t i = 0; status == GRAFT_OK && i < ARRAY_LEN(texts); i++)
         status = copy_text(card, texts[i].key, arena, texts[i].text, error);
     if (status == GRAFT_OK && json_is_object(base))

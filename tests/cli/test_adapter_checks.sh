@@ -128,6 +128,25 @@ check "... for machines too" err_has "nothing changed$"
 run adapter add "$two" --name known
 says "other content is added" "^added known@1.0.1"
 
+# ---- cards of wrong types
+cp -r "$one" "$scratch/card"
+card() { # KEY JSON
+    echo "$2" >"$scratch/card/graft.json"
+    for line in "adapter show $scratch/card" "adapter verify $scratch/card" "run -q -n 1 -p x -a $scratch/card"; do
+        # shellcheck disable=SC2086 # words are what is wanted
+        run $line
+        check "$line takes a card with a wrong $1" status_is 0
+        check "... with a warning" err_has "warning: $scratch/card: graft.json: \"$1\" has the wrong type"
+        check "... of one line" err_lines 1
+    done
+    run run -q -n 1 -p x -a "$scratch/card" --strict-base
+    refused "a strict run does not" 1 "graft.json: \"$1\" has the wrong type"
+    failed "graft.json: \"$1\"" add "$scratch/card" --name card
+}
+card name '{"name": 5, "version": [1], "base": "x"}'
+card base '{"base": "x"}'
+card base.fingerprint '{"base": {"fingerprint": 3}}'
+
 # ---- a home that can only be read: for root nothing is, so somebody else looks
 chmod 755 "$scratch"
 cp "$GRAFT" "$scratch/graft"

@@ -210,6 +210,8 @@ graft_status adapter_report(graft_runtime *runtime, const struct model *model, c
         status = source_open(&source, &runtime->mem, path, error);
     if (status == GRAFT_OK)
         status = source_parse(&source, options, &spec, error);
+    if (status == GRAFT_OK && !model) /* with one it was done at opening */
+        status = card_check_types(runtime, source.card, path, false, error);
     struct facts facts = {.model = model, .source = &source, .spec = &spec};
     if (status == GRAFT_OK)
         status = report(&facts, path, adapter, consumer, out, error);
