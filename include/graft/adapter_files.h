@@ -1,8 +1,9 @@
 /* graft/adapter_files.h: adapters as files: presets, new adapters, other formats, and what they are.
  *
  * Everything here reads or writes files and leaves open adapters and sessions alone. What is written appears
- * whole or not at all (also when `progress` cancels it), and nothing that exists is replaced but a GGUF file. The model says what fits and how wide
- * it is; any copy of it will do (safetensors, MLX, GGUF, quantised).
+ * whole or not at all (also when `progress` cancels it), and nothing that exists is replaced but a GGUF file,
+ * and that only when it is none of those that are read (else GRAFT_IO, with its name). The model says what fits
+ * and how wide it is; any copy of it will do (safetensors, MLX, GGUF, quantised).
  */
 #ifndef GRAFT_PUBLIC_ADAPTER_FILES_H
 #define GRAFT_PUBLIC_ADAPTER_FILES_H

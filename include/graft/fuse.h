@@ -46,14 +46,16 @@ static inline graft_fuse_options graft_fuse_options_default(void)
 /* Writes the model at model_path with W + Σ weight · ΔW in the place of W, tensor by tensor: memory stays at the
  * adapters and some rows. Biases that an adapter adds are written where the output has a place for them; a
  * head that shares the embedding's weights gets its own when only one of the two changes. What is written is what
- * graft_convert writes, with the same rules for out_path; nothing is left behind by a failed or cancelled call.
+ * graft_convert writes, with the same rules for out_path; nothing is left behind by a failed or cancelled call,
+ * of the certificate and the sidecar neither: the model gets its name last. None of them may be a file that is read
+ * (IO, with its name), nor lie within the sidecar or around it (INVALID_ARGUMENT).
  *
  * *certificate (may be NULL) becomes a JSON text, to be released with graft_free (docs/fuse.md has the schema): for
  * every matrix that changed its relative error and the share of its change that is retained, and for the
  * model the divergence from the adapters beside the base. The same goes beside the output: OUT.fuse.json,
  * or fuse.json in a directory.
  *
- * INVALID_ARGUMENT: no members, or weights, types or options that make no sense; UNSUPPORTED: the output
+ * INVALID_ARGUMENT: no members, two with the same content, or weights, types or options that make no sense; UNSUPPORTED: the output
  * cannot hold what an adapter changes, by its name; else as graft_model_open, graft_adapter_open and
  * graft_convert. Any thread. */
 GRAFT_API graft_status graft_fuse(graft_runtime *runtime, const char *model_path,

@@ -40,7 +40,7 @@ typedef struct graft_model_options {
      * What is opened is then a model of its own: the fused weights take memory (graft_model_fused_bytes),
      * adapters can be grafted on top, and the base comes back by opening it without. A quantised matrix keeps
      * its type if that retains 0.9 of the change, else it gets 8 bits. `pack` does not count then. UNSUPPORTED: a bias of
-     * the head; else errors are those of graft_adapter_open. */
+     * the head; INVALID_ARGUMENT: two of them have the same content; else errors are those of graft_adapter_open. */
     const graft_fuse_member *fuse;
     size_t n_fuse;
 } graft_model_options;
@@ -179,7 +179,8 @@ static inline graft_convert_options graft_convert_options_default(void)
 /* Writes a complete model (weights, config, tokenizer, template) in another format or type. A GGUF file
  * that exists is replaced only when all is written; an HF directory must be absent or empty. A failed or
  * cancelled call leaves nothing behind. GRAFT_INVALID_ARGUMENT: there is no such type, or the format cannot
- * hold it; GRAFT_UNSUPPORTED: this model cannot be expressed so. */
+ * hold it; GRAFT_UNSUPPORTED: this model cannot be expressed so; GRAFT_IO, among others: out_path is a file that is
+ * read, under whatever name. */
 GRAFT_API graft_status graft_convert(graft_runtime *runtime, const char *model_path,
                                      const char *out_path, const graft_convert_options *options,
                                      graft_error *error);

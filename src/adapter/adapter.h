@@ -66,6 +66,9 @@ struct adapter;
 graft_status adapter_open(const struct model *model, const char *path,
                           const struct adapter_options *options, struct adapter **out,
                           graft_error *error);
+/* IO when `out` is one of the files of the adapter at `path`: what is read is not written over. */
+graft_status adapter_refuse_output(struct mem *mem, const char *path, const char *out,
+                                   graft_error *error);
 struct adapter *
 adapter_acquire(struct adapter *adapter);       /* one more reference, to give back with: */
 void adapter_release(struct adapter **adapter); /* NULL allowed; the last one frees */

@@ -136,6 +136,8 @@ struct source {
 };
 graft_status source_open(struct source *out, struct mem *mem, const char *path, graft_error *error);
 void source_close(struct source *source); /* a zeroed one is allowed */
+/* IO when `out` is one of them: what is read is not written over. */
+graft_status source_refuse_output(const struct source *source, const char *out, graft_error *error);
 
 /* What they say, checked as far as no model is needed for that. options: may be NULL. The spec must be freed, on
  * failure too, and before the source is closed. */

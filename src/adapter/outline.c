@@ -35,6 +35,17 @@ graft_status adapter_outline_open(struct adapter_outline *out, struct mem *mem, 
     return status;
 }
 
+graft_status adapter_refuse_output(struct mem *mem, const char *path, const char *out,
+                                   graft_error *error)
+{
+    struct source source = {0};
+    graft_status status = source_open(&source, mem, path, error);
+    if (status == GRAFT_OK)
+        status = source_refuse_output(&source, out, error);
+    source_close(&source);
+    return status;
+}
+
 void adapter_outline_close(struct adapter_outline *outline)
 {
     mem_free(outline->mem, outline->base);

@@ -229,6 +229,22 @@ static graft_status check_scale(const struct source *s, const struct adapter_opt
     return GRAFT_OK;
 }
 
+graft_status source_refuse_output(const struct source *s, const char *out, graft_error *error)
+{
+    graft_status status = tensor_set_refuse(&s->tensors, out, error);
+    if (status == GRAFT_OK && s->config_path)
+        status = path_refuse_same(out, s->config_path, error);
+    if (status != GRAFT_OK || !s->card)
+        return status;
+    size_t length = (size_t)(path_base(s->weights) - s->weights);
+    char *dir = mem_strndup(s->mem, s->weights, length);
+    char *card = dir ? path_join(s->mem, dir, CARD) : NULL;
+    status = card ? path_refuse_same(out, card, error) : no_memory(error);
+    mem_free(s->mem, card);
+    mem_free(s->mem, dir);
+    return status;
+}
+
 graft_status source_parse(const struct source *s, const struct adapter_options *options,
                           struct spec *spec, graft_error *error)
 {

@@ -140,6 +140,8 @@ graft_status file_writer_open(struct file_writer *w, struct mem *mem, const char
 graft_status file_writer_write(struct file_writer *w, const void *bytes, size_t size,
                                graft_error *error);
 graft_status file_writer_pad(struct file_writer *w, size_t alignment, graft_error *error);
+/* Flushes the bytes to the disk and closes the temporary file: of a commit only the renaming is left. */
+graft_status file_writer_settle(struct file_writer *w, graft_error *error);
 graft_status file_writer_commit(struct file_writer *w, graft_error *error);
 void file_writer_abort(struct file_writer *w); /* after commit: does nothing */
 /* All of the above for bytes at hand. */
@@ -167,6 +169,8 @@ void folder_writer_abort(struct folder_writer *w);
 
 bool path_is_dir(const char *path);
 bool path_exists(const char *path);
+/* IO, naming `out`, when both are one regular file (device and inode): what is read is not written over. */
+graft_status path_refuse_same(const char *out, const char *in, graft_error *error);
 char *path_join(struct mem *mem, const char *dir, const char *name); /* NULL: no memory */
 const char *path_base(const char *path);                             /* what follows the last '/' */
 

@@ -139,6 +139,15 @@ graft_status folder_sync(const char *folder, graft_error *error)
     return status;
 }
 
+graft_status file_writer_settle(struct file_writer *w, graft_error *error)
+{
+    if (fflush(w->file) != 0 || fsync(fileno(w->file)) != 0)
+        return fail_errno(w, "write", error);
+    int closed = fclose(w->file);
+    w->file = NULL;
+    return closed == 0 ? GRAFT_OK : fail_errno(w, "write", error);
+}
+
 graft_status file_writer_commit(struct file_writer *w, graft_error *error)
 {
     graft_status status = GRAFT_OK;
@@ -149,16 +158,10 @@ graft_status file_writer_commit(struct file_writer *w, graft_error *error)
         status = error_no_memory(error, length + 1);
         goto done;
     }
-    if (fflush(w->file) != 0 || fsync(fileno(w->file)) != 0) {
-        status = fail_errno(w, "write", error);
+    if (w->file)
+        status = file_writer_settle(w, error);
+    if (status != GRAFT_OK)
         goto done;
-    }
-    int closed = fclose(w->file);
-    w->file = NULL;
-    if (closed != 0) {
-        status = fail_errno(w, "write", error);
-        goto done;
-    }
     if (rename(w->temporary, w->path) != 0) {
         status = fail_errno(w, "rename onto the old file", error);
         goto done;

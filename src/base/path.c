@@ -33,6 +33,17 @@ bool path_exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+graft_status path_refuse_same(const char *out, const char *in, graft_error *error)
+{
+    struct stat a, b;
+    if (stat(out, &a) != 0 || stat(in, &b) != 0 || !S_ISREG(a.st_mode) || a.st_dev != b.st_dev ||
+        a.st_ino != b.st_ino)
+        return GRAFT_OK;
+    error_set(error, GRAFT_IO, "it is what is read: choose another name for what is written");
+    error_at_file(error, out);
+    return GRAFT_IO;
+}
+
 char *path_join(struct mem *mem, const char *dir, const char *name)
 {
     struct buf path;

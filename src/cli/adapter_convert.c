@@ -106,10 +106,7 @@ int verb_adapter_convert(int argc, char **argv)
     cli_catch_interrupt();
     int status = cli_open_subject(&args.common, true, &args.in, &s);
     if (status == CLI_OK) {
-        status = cli_refuse_same(args.in.path, args.out.path);
-        if (status == CLI_OK) {
-            status = convert(&args, &s, format);
-        }
+        status = convert(&args, &s, format);
         cli_close_subject(&args.in, &s);
     }
     return status;

@@ -92,7 +92,7 @@ static void check_together(const struct cli_adapters *a, struct argp_state *stat
     }
 }
 
-static error_t parse_adapters(int key, char *arg, struct argp_state *state)
+static error_t parse_members(int key, char *arg, struct argp_state *state)
 {
     struct cli_adapters *a = state->input;
     switch (key) {
@@ -112,11 +112,24 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
     case KEY_SCALE:
         a->scale = cli_parse_scale(state, arg);
         return 0;
-    case KEY_FUSE:
-        a->fuse = true;
-        return 0;
     case KEY_STRICT:
         a->strict_base = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_adapters(int key, char *arg, struct argp_state *state)
+{
+    struct cli_adapters *a = state->input;
+    (void)arg;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = a;
+        return 0;
+    case KEY_FUSE:
+        a->fuse = true;
         return 0;
     case ARGP_KEY_END:
         check_together(a, state);
@@ -126,7 +139,7 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_option adapter_options[] = {
+static const struct argp_option member_options[] = {
     {NULL, 0, NULL, 0, "Adapters:", 2},
     {"adapter", 'a', "ADAPTER[=WEIGHT]", 0,
      "Graft this adapter on: a PEFT or MLX directory, a GGUF file, or NAME[@VERSION] as "
@@ -140,10 +153,17 @@ static const struct argp_option adapter_options[] = {
     {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 2},
     {"strict-base", KEY_STRICT, NULL, 0,
      "Refuse adapters that were made for another base, in place of a warning", 2},
+    {0},
+};
+const struct argp cli_members_argp = {.options = member_options, .parser = parse_members};
+
+static const struct argp_option adapter_options[] = {
     {"fuse", KEY_FUSE, NULL, 0, "Bake them into private copies of the weights", 2},
     {0},
 };
-const struct argp cli_adapters_argp = {.options = adapter_options, .parser = parse_adapters};
+static const struct argp_child adapter_children[] = {{&cli_members_argp, 0, NULL, 0}, {0}};
+const struct argp cli_adapters_argp = {
+    .options = adapter_options, .parser = parse_adapters, .children = adapter_children};
 
 /* ---- opening ---- */
 
@@ -340,11 +360,6 @@ int cli_fuse_members(graft_runtime *runtime, const struct cli_adapters *how,
         char *path = NULL, *name = mem_strndup(NULL, use->name, use->size);
         status = name != NULL ? cli_locate_adapter(runtime, name, how->scale, &path, &id)
                               : cli_fail_text("out of memory");
-        for (int k = 0; k < i && status == CLI_OK; k++) {
-            if (strcmp(members[k].path, path) == 0) {
-                status = cli_fail_text("%s is given twice: add the weights", name);
-            }
-        }
         members[i] = (graft_fuse_member){.path = path,
                                          .weight = use->weight,
                                          .scale = how->scale,
@@ -432,12 +447,19 @@ void cli_print_mix(const struct cli_session *s)
 {
     graft_mix *mix = graft_session_mix(s->session);
     size_t n = graft_mix_size(mix);
-    if (n == 0) {
+    const struct cli_adapters *fused = s->fused;
+    if (n == 0 || fused != NULL) {
         fputs("the base model", stdout);
+    }
+    for (int i = 0; fused != NULL && i < fused->n; i++) {
+        const struct cli_use *use = &fused->uses[i];
+        printf("%s%.*s=%g%s", i > 0 ? " + " : " with ", (int)use->size, use->name,
+               (double)use->weight, i + 1 == fused->n ? " fused into it" : "");
     }
     for (size_t i = 0; i < n; i++) {
         graft_member member = graft_mix_member(mix, i);
-        printf("%s%s=%g", i > 0 ? " + " : "", name_of(s, member.adapter), (double)member.weight);
+        printf("%s%s=%g", i > 0 || fused != NULL ? " + " : "", name_of(s, member.adapter),
+               (double)member.weight);
     }
     graft_mix_close(&mix);
 }

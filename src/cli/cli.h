@@ -53,6 +53,7 @@ struct cli_adapters {
     bool strict_base; /* --strict-base */
 };
 extern const struct argp cli_adapters_argp;
+extern const struct argp cli_members_argp; /* the same without --fuse */
 
 /* Options of every verb that opens a model: an argp child whose input is this. */
 struct cli_common {
@@ -115,7 +116,8 @@ struct cli_session {
     graft_session *session;
     struct cli_adapter *adapters; /* [n_adapters], all that were opened */
     size_t n_adapters;
-    graft_registry *registry; /* NULL until the first name is asked for */
+    const struct cli_adapters *fused; /* what is in the model's weights; NULL: nothing */
+    graft_registry *registry;         /* NULL until the first name is asked for */
 };
 int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
 int cli_open_model(const struct cli_common *common, struct cli_session *out);
@@ -126,8 +128,6 @@ void cli_close(struct cli_session *s);
  * model; other names are left to the library. Result is owned by the caller (free). NULL: not found,
  * the reason was printed. */
 char *cli_model_path(const char *name);
-/* Refuses to write over the file that is read: a quantised or fused model does not give its original back. */
-int cli_refuse_same(const char *in, const char *out);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; with `make` created when absent. NULL: none. */
 char *cli_home(bool make);
 /* For what changes the registry of the home. On failure says why. */
@@ -169,7 +169,7 @@ int cli_fuse_members(graft_runtime *runtime, const struct cli_adapters *how,
                      graft_fuse_member members[CLI_ADAPTERS]);
 void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS]);
 void cli_close_adapters(struct cli_session *s);
-/* The session's mix as "a=0.7 + b=0.3" on stdout. */
+/* The session's mix as "a=0.7 + b=0.3" on stdout, behind what is fused into the weights. */
 void cli_print_mix(const struct cli_session *s);
 /* Gives the session another mix, n 0: the base model, and prints how long that took. */
 int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft_kv_policy policy);

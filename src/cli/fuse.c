@@ -16,6 +16,7 @@ struct fuse_args {
     struct cli_common common;
     struct cli_output out;
     const char *format, *text;
+    bool rank_given;
     graft_fuse_options options;
 };
 
@@ -27,6 +28,9 @@ static void check_end(const struct fuse_args *a, struct argp_state *state)
     if (a->common.adapters.type != NULL) {
         argp_error(state,
                    "--adapter-type: the adapters' factors are not kept, so they have no type");
+    }
+    if (a->rank_given && a->options.sidecar == NULL) {
+        argp_error(state, "--sidecar-rank: there is no sidecar; give --sidecar");
     }
 }
 
@@ -59,6 +63,7 @@ static error_t parse_fuse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_RANK:
         a->options.sidecar_rank = (int)cli_parse_int(state, "--sidecar-rank", arg, 1, 4096);
+        a->rank_given = true;
         return 0;
     case KEY_TEXT:
         a->text = cli_parse_name(state, "--text", arg);
@@ -91,7 +96,7 @@ static const struct argp_option fuse_options[] = {
     {"kl-tokens", KEY_TOKENS, "N", 0, "... on so many of its tokens; 0: do not (default 512)", 3},
     {0},
 };
-static const struct argp_child fuse_children[] = {{&cli_adapters_argp, 0, NULL, 0},
+static const struct argp_child fuse_children[] = {{&cli_members_argp, 0, NULL, 0},
                                                   {&cli_output_argp, 0, NULL, 0},
                                                   {&cli_common_argp, 0, NULL, 0},
                                                   {0}};
@@ -188,12 +193,30 @@ static int fuse(struct fuse_args *a, graft_runtime *runtime, const char *path)
         return cli_fail_text("interrupted, nothing was written");
     }
     if (status != GRAFT_OK) {
-        cli_fail(&error); /* INVALID_ARGUMENT: no such type, or not in that format */
-        return status == GRAFT_INVALID_ARGUMENT ? CLI_USAGE : CLI_FAILED;
+        cli_fail(&error);
+        /* No such type, or not in that format; where a file is named, it is the file's fault. */
+        return status == GRAFT_INVALID_ARGUMENT && error.file[0] == '\0' ? CLI_USAGE : CLI_FAILED;
     }
     result = print_certificate(certificate, a->common.json);
     graft_free(runtime, certificate);
     return result;
+}
+
+/* The library sees to the model and the adapters; of a text it knows the words alone. */
+static int spare_text(const struct fuse_args *a)
+{
+    static const char *const ends[] = {"", ".fuse.json"};
+    graft_error error = {0};
+    graft_status status = GRAFT_OK;
+    for (size_t i = 0; a->text != NULL && i < ARRAY_LEN(ends) && status == GRAFT_OK; i++) {
+        struct buf path;
+        buf_init(&path, NULL, SIZE_MAX);
+        buf_printf(&path, "%s%s", a->out.path, ends[i]);
+        status = path.status == GRAFT_OK ? path_refuse_same(path.data, a->text, &error)
+                                         : error_set(&error, GRAFT_NO_MEMORY, "out of memory");
+        buf_free(&path);
+    }
+    return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }
 
 int verb_fuse(int argc, char **argv)
@@ -217,7 +240,7 @@ int verb_fuse(int argc, char **argv)
     }
     char *path = status == CLI_OK ? cli_model_path(args.common.model) : NULL;
     if (status == CLI_OK) {
-        status = path != NULL ? cli_refuse_same(path, args.out.path) : CLI_FAILED;
+        status = path != NULL ? spare_text(&args) : CLI_FAILED;
     }
     if (status == CLI_OK) {
         status = fuse(&args, runtime, path);

@@ -76,15 +76,6 @@ char *cli_model_path(const char *name)
     return mem_strdup(NULL, name);
 }
 
-int cli_refuse_same(const char *in, const char *out)
-{
-    struct stat a, b;
-    bool same = stat(in, &a) == 0 && stat(out, &b) == 0 && S_ISREG(a.st_mode) &&
-                a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-    return same ? cli_fail_text("%s is what is read: choose another name for what is written", out)
-                : CLI_OK;
-}
-
 int cli_open_model(const struct cli_common *common, struct cli_session *out)
 {
     *out = (struct cli_session){0};
@@ -99,6 +90,7 @@ int cli_open_model(const struct cli_common *common, struct cli_session *out)
     options.load = common->copy ? GRAFT_LOAD_COPY : GRAFT_LOAD_MAP;
     options.pack = common->pack;
     options.fuse = members;
+    out->fused = adapters->fuse ? adapters : NULL;
     options.n_fuse = adapters->fuse ? (size_t)adapters->n : 0;
     graft_error error = {0};
     if (path == NULL) {

@@ -74,7 +74,7 @@ int verb_quantize(int argc, char **argv)
     char *path = cli_model_path(args.common.model);
     graft_error error = {0};
     cli_progress_begin(&progress, "writing", args.common.quiet);
-    if (path == NULL || cli_refuse_same(path, args.out.path) != CLI_OK) {
+    if (path == NULL) {
         status = CLI_FAILED;
     } else if (graft_convert(runtime, path, args.out.path, &options, &error) != GRAFT_OK) {
         cli_progress_end(&progress);

@@ -201,6 +201,8 @@ size_t tensor_set_count(const struct tensor_set *set);
 /* By index, file by file (shards in order of their names). NULL, and NULL, when out of range. */
 const struct tensor_info *tensor_set_at(const struct tensor_set *set, size_t i);
 const char *tensor_set_file(const struct tensor_set *set, size_t i);
+/* IO when `out` is one of the files. */
+graft_status tensor_set_refuse(const struct tensor_set *set, const char *out, graft_error *error);
 void tensor_set_close(struct tensor_set *set); /* a zeroed one is allowed */
 
 #endif

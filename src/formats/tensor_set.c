@@ -480,3 +480,11 @@ void tensor_set_close(struct tensor_set *set)
     str_map_free(&set->index);
     *set = (struct tensor_set){0};
 }
+
+graft_status tensor_set_refuse(const struct tensor_set *set, const char *out, graft_error *error)
+{
+    graft_status status = GRAFT_OK;
+    for (size_t i = 0; i < set->n_maps && status == GRAFT_OK; i++)
+        status = path_refuse_same(out, set->maps[i].path, error);
+    return status;
+}

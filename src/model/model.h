@@ -125,6 +125,16 @@ graft_status model_open(graft_runtime *runtime, const char *path,
                         const struct model_options *options, struct model **out,
                         graft_error *error);
 void model_close(struct model **model);
+
+/* ---- its files (files.c) ---- */
+
+/* What a Hugging Face directory may hold beside weights and config.json; NULL-terminated. */
+extern const char *const MODEL_SIDE_FILES[];
+/* The path of a file beside the model's weights, there or not; NULL: no memory. */
+char *model_file_beside(const struct model *model, const char *name);
+/* IO when `out` is one of the files that the model is made of, under whatever name: what is read is not written over. */
+graft_status model_refuse_output(const struct model *model, const char *out, graft_error *error);
+
 /* What "auto" makes of a tensor of a model that is not packed: the bytes of its packed rows; 0: it stays as it
  * is. */
 size_t model_packed_bytes(const struct model *model, const struct tensor_info *tensor);

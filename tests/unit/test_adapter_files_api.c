@@ -184,6 +184,29 @@ static void a_comparison_that_is_cancelled_leaves_the_adapter(void **state)
                      GRAFT_INVALID_ARGUMENT);
 }
 
+static void what_is_read_is_not_written_over(void **state)
+{
+    (void)state;
+    graft_adapter_recipe recipe = graft_adapter_recipe_default();
+    graft_adapter_convert_options options = graft_adapter_convert_options_default();
+    graft_error error = {0};
+    assert_int_equal(graft_adapter_create(model, at("kept"), &recipe, &error), GRAFT_OK);
+    options.format = GRAFT_ADAPTER_GGUF;
+    static const char *const OUTS[] = {"kept/adapter_model.safetensors", "kept/adapter_config.json",
+                                       "kept/graft.json", "base/model.safetensors",
+                                       "base/config.json"};
+    for (size_t i = 0; i < ARRAY_LEN(OUTS); i++) {
+        assert_int_equal(graft_adapter_convert(model, at("kept"), at(OUTS[i]), &options, &error),
+                         GRAFT_IO);
+        assert_string_equal(error.file, at(OUTS[i]));
+        assert_int_equal(graft_adapter_quantize(model, at("kept"), at(OUTS[i]), NULL, NULL, &error),
+                         GRAFT_IO);
+        assert_string_equal(error.file, at(OUTS[i]));
+    }
+    assert_int_equal(
+        graft_adapter_convert(model, at("kept"), at("kept/new.gguf"), &options, &error), GRAFT_OK);
+}
+
 static void wrong_use_is_told_by_name(void **state)
 {
     (void)state;
@@ -218,6 +241,7 @@ int main(void)
         cmocka_unit_test(formats_follow_one_another),
         cmocka_unit_test(what_is_cancelled_leaves_nothing_behind),
         cmocka_unit_test(a_comparison_that_is_cancelled_leaves_the_adapter),
+        cmocka_unit_test(what_is_read_is_not_written_over),
         cmocka_unit_test(wrong_use_is_told_by_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

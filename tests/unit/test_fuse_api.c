@@ -6,7 +6,10 @@
 #include "conformance/conformance_support.h"
 #include "conformance/oracle_adapter.h"
 
+#include <errno.h>
 #include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define TINY GRAFT_SOURCE_DIR "/models/tiny"
 
@@ -164,12 +167,104 @@ static void options_that_make_no_sense_are_refused(void **state)
     assert_null(model);
 }
 
+/* ---- outputs ---- */
+
+static void what_is_read_is_not_written_over(void **state)
+{
+    (void)state;
+    graft_fuse_member m = member(1);
+    graft_fuse_options options = graft_fuse_options_default();
+    graft_convert_options convert = graft_convert_options_default();
+    graft_error error = {0};
+    char weights[800];
+    snprintf(weights, sizeof weights, "%s/adapter_model.safetensors", adapter_path);
+    options.kl_tokens = 0;
+    const char *const outs[] = {weights, at("tiny/model.safetensors"), at("tiny/config.json")};
+    for (size_t i = 0; i < ARRAY_LEN(outs); i++) {
+        assert_int_equal(graft_fuse(runtime, at("tiny"), &m, 1, outs[i], &options, NULL, &error),
+                         GRAFT_IO);
+        assert_string_equal(error.file, outs[i]);
+    }
+    for (size_t i = 1; i < ARRAY_LEN(outs); i++)
+        assert_int_equal(graft_convert(runtime, at("tiny"), outs[i], &convert, &error), GRAFT_IO);
+    graft_model *model = NULL;
+    graft_adapter *adapter = NULL;
+    assert_int_equal(graft_model_open(runtime, at("tiny"), NULL, &model, &error), GRAFT_OK);
+    assert_int_equal(graft_adapter_open(model, adapter_path, NULL, &adapter, &error), GRAFT_OK);
+    graft_adapter_close(&adapter);
+    graft_model_close(&model);
+}
+
+static void an_adapter_given_twice_is_found_by_its_content(void **state)
+{
+    (void)state;
+    char other[800];
+    snprintf(other, sizeof other, "%s/.", adapter_path);
+    graft_fuse_member twice[] = {member(1), {.path = other, .weight = 0.5f}};
+    graft_model_options options = graft_model_options_default();
+    graft_model *model = NULL;
+    graft_error error = {0};
+    options.fuse = twice;
+    options.n_fuse = 2;
+    refused(NULL, twice, 2);
+    assert_int_equal(graft_model_open(runtime, TINY, &options, &model, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_string_equal(error.file, other);
+    assert_null(model);
+}
+
+/* While texts are compared: puts a folder where the model is to go, or ends the work once the sidecar is there. */
+struct trouble {
+    bool cancel, had_sidecar;
+};
+static bool make_trouble(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    struct trouble *t = user;
+    (void)done;
+    (void)total;
+    if (strcmp(what, "comparing") != 0)
+        return true;
+    if (!t->cancel)
+        return mkdir(at("late.gguf"), 0755) == 0 || errno == EEXIST;
+    t->had_sidecar = path_exists(at("late-side"));
+    return !t->had_sidecar;
+}
+
+static void a_fuse_that_fails_late_leaves_nothing(void **state)
+{
+    (void)state;
+    graft_fuse_member m = member(0.05f);
+    for (int cancel = 0; cancel < 2; cancel++) {
+        struct trouble trouble = {.cancel = cancel};
+        graft_fuse_options options = graft_fuse_options_default();
+        graft_error error = {0};
+        char *certificate = NULL;
+        options.type = "q4_0";
+        options.sidecar = at("late-side");
+        options.progress = make_trouble;
+        options.progress_user = &trouble;
+        assert_int_equal(
+            graft_fuse(runtime, TINY, &m, 1, at("late.gguf"), &options, &certificate, &error),
+            cancel ? GRAFT_CANCELLED : GRAFT_IO);
+        assert_null(certificate);
+        assert_int_equal(trouble.had_sidecar, cancel);
+        assert_false(path_exists(at("late-side")));
+        assert_false(path_exists(at("late.gguf.fuse.json")));
+        if (!cancel)
+            assert_int_equal(rmdir(at("late.gguf")), 0);
+        assert_false(path_exists(at("late.gguf")));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_divergence_is_measured_on_a_text),
         cmocka_unit_test(a_model_opens_fused_and_says_what_it_takes),
         cmocka_unit_test(options_that_make_no_sense_are_refused),
+        cmocka_unit_test(what_is_read_is_not_written_over),
+        cmocka_unit_test(an_adapter_given_twice_is_found_by_its_content),
+        cmocka_unit_test(a_fuse_that_fails_late_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,7 +1,8 @@
 /* fuse.c: a fused model from the paths of a base and of adapters, with its certificate.
  *
  * The conversion does the work; before its output becomes visible the output is opened and compared with the
- * adapters beside the base. The certificate is put together from what the two found.
+ * adapters beside the base, and what belongs to it is written: the sidecar, and the certificate, which is put together
+ * from what the two found.
  */
 #include "adapter/fuse/fuse_internal.h"
 
@@ -20,10 +21,24 @@ struct fusion {
     bool measured;
     struct divergence divergence, with_sidecar;
     struct sidecar sidecar;
+    struct outputs outputs;
+    char *certificate;
     struct convert_fuse convert;
 };
 
 /* ---- the mix ------------------------------------------------------------------------------ */
+
+static graft_status refuse_twice(const struct mix_part *parts, size_t i,
+                                 const graft_fuse_member *members, graft_error *error)
+{
+    for (size_t k = 0; k < i; k++)
+        if (adapter_same(parts[k].adapter, parts[i].adapter)) {
+            error_set(error, GRAFT_INVALID_ARGUMENT, "it is given twice: add the weights");
+            error_at_file(error, members[i].path);
+            return GRAFT_INVALID_ARGUMENT;
+        }
+    return GRAFT_OK;
+}
 
 graft_status fuse_open_mix(const struct model *model, const graft_fuse_member *members,
                            size_t n_members, struct mix **out, graft_error *error)
@@ -37,6 +52,8 @@ graft_status fuse_open_mix(const struct model *model, const graft_fuse_member *m
                                             .strict_base = members[i].strict_base};
         parts[i].weight = members[i].weight;
         status = adapter_open(model, members[i].path, &how, &parts[i].adapter, error);
+        if (status == GRAFT_OK)
+            status = refuse_twice(parts, i, members, error);
     }
     if (status == GRAFT_OK)
         status = mix_make(model, parts, (int)n_members, out, error);
@@ -75,33 +92,14 @@ static graft_status take_text(struct fusion *f, graft_error *error)
     return status;
 }
 
-static graft_status compare(void *user, const char *path, graft_error *error)
+static graft_status compare(struct fusion *f, const struct model *fused,
+                            const struct delta_set *mix, struct divergence *out, graft_error *error)
 {
-    struct fusion *f = user;
-    struct model *fused = NULL;
-    graft_status status = take_text(f, error);
-    if (status != GRAFT_OK || f->tokens.count == 0)
-        return status;
-    status = model_open(f->runtime, path, NULL, &fused, error);
-    if (status == GRAFT_OK)
-        status = fuse_divergence(f->model, mix_deltas(f->mix), fused, NULL, f->tokens.ids,
-                                 f->tokens.count, f->options, &f->divergence, error);
-    f->measured = status == GRAFT_OK;
-    model_close(&fused);
-    return status;
+    return fuse_divergence(f->model, mix_deltas(f->mix), fused, mix, f->tokens.ids, f->tokens.count,
+                           f->options, out, error);
 }
 
 /* ---- the sidecar -------------------------------------------------------------------------- */
-
-/* Says no to a target that cannot be written before the work begins. */
-static graft_status begin_sidecar(struct fusion *f, graft_error *error)
-{
-    struct folder_writer trial;
-    graft_status status = folder_writer_open(&trial, f->options->sidecar, error);
-    folder_writer_abort(&trial);
-    return status == GRAFT_OK ? sidecar_open(&f->sidecar, f->model, f->options->sidecar_rank, error)
-                              : status;
-}
 
 static graft_status lost(void *user, const struct fuse_record *record, const float *values,
                          graft_error *error)
@@ -110,24 +108,18 @@ static graft_status lost(void *user, const struct fuse_record *record, const flo
     return sidecar_add(&f->sidecar, record, values, error);
 }
 
-/* The output is there: its sidecar, and how far the two are from the adapters. */
-static graft_status end_sidecar(struct fusion *f, graft_error *error)
+/* The sidecar of a fused model, and how far the two are from the adapters. */
+static graft_status add_sidecar(struct fusion *f, const struct model *fused, graft_error *error)
 {
     const graft_fuse_member member = {.path = f->options->sidecar, .weight = 1};
-    struct model *fused = NULL;
     struct mix *mix = NULL;
-    graft_status status = sidecar_write(&f->sidecar, f->options->sidecar, f->out, error);
+    graft_status status = outputs_add_sidecar(&f->outputs, &f->sidecar, error);
     if (status != GRAFT_OK || !f->measured)
         return status;
-    status = model_open(f->runtime, f->out, NULL, &fused, error);
+    status = fuse_open_mix(fused, &member, 1, &mix, error);
     if (status == GRAFT_OK)
-        status = fuse_open_mix(fused, &member, 1, &mix, error);
-    if (status == GRAFT_OK)
-        status =
-            fuse_divergence(f->model, mix_deltas(f->mix), fused, mix_deltas(mix), f->tokens.ids,
-                            f->tokens.count, f->options, &f->with_sidecar, error);
+        status = compare(f, fused, mix_deltas(mix), &f->with_sidecar, error);
     mix_release(&mix);
-    model_close(&fused);
     return status;
 }
 
@@ -200,37 +192,15 @@ static json_t *certify(const struct fusion *f)
     return json;
 }
 
-static graft_status write_beside(const struct fusion *f, const char *text, graft_error *error)
+static graft_status add_certificate(struct fusion *f, const char *at, graft_error *error)
 {
-    struct mem *mem = &f->runtime->mem;
-    struct buf path;
-    buf_init(&path, mem, SIZE_MAX);
-    if (f->options->format == GRAFT_FORMAT_GGUF)
-        buf_printf(&path, "%s.fuse.json", f->out);
-    else
-        buf_printf(&path, "%s/fuse.json", f->out);
-    graft_status status = path.status == GRAFT_OK
-                              ? file_write_atomic(mem, path.data, text, strlen(text), error)
-                              : error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
-    buf_free(&path);
-    return status;
-}
-
-static graft_status finish(const struct fusion *f, char **certificate, graft_error *error)
-{
-    struct mem *mem = &f->runtime->mem;
     json_t *json = certify(f);
     char *text = json ? json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    char *copy = text ? mem_strdup(mem, text) : NULL;
+    f->certificate = text ? mem_strdup(&f->runtime->mem, text) : NULL;
     free(text); /* jansson's */
     json_decref(json);
-    graft_status status = copy ? write_beside(f, copy, error)
-                               : error_set(error, GRAFT_NO_MEMORY, "no memory for a certificate");
-    if (status == GRAFT_OK && certificate)
-        *certificate = copy;
-    else
-        mem_free(mem, copy);
-    return status;
+    return f->certificate ? outputs_add_certificate(&f->outputs, at, f->certificate, error)
+                          : error_set(error, GRAFT_NO_MEMORY, "no memory for a certificate");
 }
 
 /* ---- all of it ---------------------------------------------------------------------------- */
@@ -246,6 +216,23 @@ static graft_status open_parts(struct fusion *f, const char *model_path, graft_e
                               : status;
 }
 
+/* The output is at `path`, and not yet where it belongs. */
+static graft_status written(void *user, const char *path, graft_error *error)
+{
+    struct fusion *f = user;
+    struct model *fused = NULL;
+    graft_status status = take_text(f, error);
+    f->measured = f->tokens.count > 0;
+    if (status == GRAFT_OK && f->measured)
+        status = model_open(f->runtime, path, NULL, &fused, error);
+    if (status == GRAFT_OK && f->measured)
+        status = compare(f, fused, NULL, &f->divergence, error);
+    if (status == GRAFT_OK && f->options->sidecar)
+        status = add_sidecar(f, fused, error);
+    model_close(&fused);
+    return status == GRAFT_OK ? add_certificate(f, path, error) : status;
+}
+
 graft_status fuse_write(graft_runtime *runtime, const char *model_path,
                         const graft_fuse_member *members, size_t n_members, const char *out_path,
                         const graft_fuse_options *options, char **certificate, graft_error *error)
@@ -254,7 +241,11 @@ graft_status fuse_write(graft_runtime *runtime, const char *model_path,
                        .options = options,
                        .members = members,
                        .n_members = n_members,
-                       .out = out_path};
+                       .out = out_path,
+                       .outputs = {.mem = &runtime->mem,
+                                   .out = out_path,
+                                   .sidecar = options->sidecar,
+                                   .folder = options->format != GRAFT_FORMAT_GGUF}};
     const graft_convert_options convert = {.struct_size = sizeof convert,
                                            .format = options->format,
                                            .type = options->type,
@@ -265,16 +256,19 @@ graft_status fuse_write(graft_runtime *runtime, const char *model_path,
                                       .fallback = options->fallback,
                                       .compensate = options->compensate,
                                       .lost = options->sidecar ? lost : NULL,
-                                      .written = compare,
+                                      .written = written,
                                       .user = &f};
+    if (status == GRAFT_OK)
+        status = outputs_open(&f.outputs, f.model, members, n_members, error);
     if (status == GRAFT_OK && options->sidecar)
-        status = begin_sidecar(&f, error);
+        status = sidecar_open(&f.sidecar, f.model, options->sidecar_rank, error);
     if (status == GRAFT_OK)
         status = model_convert_fused(f.model, out_path, &convert, &f.convert, error);
-    if (status == GRAFT_OK && options->sidecar)
-        status = end_sidecar(&f, error);
-    if (status == GRAFT_OK)
-        status = finish(&f, certificate, error);
+    outputs_close(&f.outputs, status == GRAFT_OK);
+    if (status == GRAFT_OK && certificate)
+        *certificate = f.certificate;
+    else
+        mem_free(&runtime->mem, f.certificate);
     mem_free(&runtime->mem, f.convert.records);
     sidecar_close(&f.sidecar);
     tokens_free(&f.tokens);

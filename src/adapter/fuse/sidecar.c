@@ -116,7 +116,7 @@ graft_status sidecar_write(const struct sidecar *s, const char *dir, const char 
                                         .rank = s->rank,
                                         .alpha = (double)s->rank};
     if (s->n == 0)
-        return error_set(error, GRAFT_INVALID_ARGUMENT,
+        return error_set(error, GRAFT_UNSUPPORTED,
                          "nothing was lost, so there is nothing for a sidecar");
     return adapter_write_factors(s->model, dir, &card, s->items, s->n, error);
 }

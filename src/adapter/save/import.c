@@ -188,6 +188,12 @@ void import_close(struct import *from)
     adapter_release(&from->adapter);
 }
 
+graft_status import_refuse_output(const struct import *from, const char *out, graft_error *error)
+{
+    graft_status status = model_refuse_output(from->model, out, error);
+    return status == GRAFT_OK ? source_refuse_output(&from->source, out, error) : status;
+}
+
 graft_status adapter_convert(const struct model *model, const char *in, const char *out,
                              const struct save_options *options, graft_error *error)
 {
@@ -195,6 +201,8 @@ graft_status adapter_convert(const struct model *model, const char *in, const ch
     struct import from = {.model = model};
     graft_status status = import_open(&from, in, &how, error);
     from.draft.progress = options->progress;
+    if (status == GRAFT_OK)
+        status = import_refuse_output(&from, out, error);
     if (status == GRAFT_OK)
         status = write_adapter(&from.draft, out, options, error);
     import_close(&from);

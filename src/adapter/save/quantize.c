@@ -109,6 +109,8 @@ graft_status adapter_quantize(const struct model *model, const char *in, const c
     before.draft.blocks = &type;
     before.draft.progress = options->progress;
     if (status == GRAFT_OK)
+        status = import_refuse_output(&before, out, error);
+    if (status == GRAFT_OK)
         status = write_adapter(&before.draft, out, &peft, error);
     if (status == GRAFT_OK)
         status = import_open(&after, out, NULL, error);

@@ -126,6 +126,8 @@ struct import {
 graft_status import_open(struct import *from, const char *path,
                          const struct adapter_options *options, graft_error *error);
 void import_close(struct import *from);
+/* IO when `out` is a file of the adapter or of the model. */
+graft_status import_refuse_output(const struct import *from, const char *out, graft_error *error);
 
 /* ---- cards -------------------------------------------------------------------------------- */
 

@@ -218,7 +218,7 @@ static graft_status read_back(const struct conversion *c, const json_t *json, gr
 
 static graft_status read_source(const struct conversion *c, json_t **json, graft_error *error)
 {
-    char *path = conversion_source(c, "config.json");
+    char *path = model_file_beside(c->model, "config.json");
     graft_status status = path ? json_read(&c->runtime->mem, path, CONFIG_LIMIT, json, error)
                                : error_set(error, GRAFT_NO_MEMORY, "out of memory");
     mem_free(&c->runtime->mem, path);

@@ -1,19 +1,6 @@
 /* convert.c: opens the source, chooses the recipe, and hands over to the writer of the container. */
 #include "convert_internal.h"
 
-char *conversion_source(const struct conversion *c, const char *name)
-{
-    struct mem *mem = &c->runtime->mem;
-    const char *path = c->model->path;
-    if (path_is_dir(path))
-        return path_join(mem, path, name);
-    size_t length = (size_t)(path_base(path) - path); /* a .safetensors in its directory */
-    char *dir = length ? mem_strndup(mem, path, length) : mem_strdup(mem, ".");
-    char *joined = dir ? path_join(mem, dir, name) : NULL;
-    mem_free(mem, dir);
-    return joined;
-}
-
 graft_status conversion_written(const struct conversion *c, const char *path, graft_error *error)
 {
     const struct convert_fuse *fuse = c->fuse;
@@ -41,9 +28,9 @@ static graft_status check(const struct conversion *c, graft_error *error)
 
 static graft_status convert(struct conversion *c, graft_error *error)
 {
-    graft_status status = GRAFT_OK;
+    graft_status status = model_refuse_output(c->model, c->out, error);
     c->config = c->model->config;
-    if (c->naming == NAMING_GGUF)
+    if (status == GRAFT_OK && c->naming == NAMING_GGUF)
         status = gguf_check_expressible(c, error);
     if (status == GRAFT_OK && c->fuse)
         status = fused_config(c, error);

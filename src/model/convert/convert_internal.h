@@ -54,9 +54,6 @@ struct conversion {
     uint64_t bytes_done, bytes_total; /* for progress */
 };
 
-/* The path of a file beside the source's weights; NULL: no memory. */
-char *conversion_source(const struct conversion *c, const char *name);
-
 /* All of the output is at `path`, and not yet where it belongs. */
 graft_status conversion_written(const struct conversion *c, const char *path, graft_error *error);
 

@@ -234,8 +234,8 @@ graft_status convert_to_gguf(struct conversion *c, graft_error *error)
         if (status == GRAFT_OK)
             status = gguf_write_tensor(&file, "", 0, error); /* pads */
     }
-    if (status == GRAFT_OK && fflush(file.file) != 0)
-        status = error_set(error, GRAFT_IO, "%s: cannot be written", file.temporary);
+    if (status == GRAFT_OK)
+        status = file_writer_settle(&file, error);
     if (status == GRAFT_OK)
         status = conversion_written(c, file.temporary, error);
     if (status == GRAFT_OK)

@@ -7,11 +7,6 @@
 
 #include <errno.h>
 
-/* What a directory may hold beside weights and config.json; copied where the source has it. */
-static const char *const SIDE_FILES[] = {
-    "tokenizer.json",  "tokenizer_config.json",   "vocab.json",
-    "merges.txt",      "special_tokens_map.json", "added_tokens.json",
-    "tokenizer.model", "chat_template.jinja",     "generation_config.json"};
 enum { MAX_SIDE_FILE = 256 << 20 };
 
 static graft_status write_in(struct conversion *c, const char *dir, const char *name,
@@ -42,7 +37,7 @@ static graft_status copy_side_file(struct conversion *c, const char *dir, const 
                                    graft_error *error)
 {
     struct mem *mem = &c->runtime->mem;
-    char *from = conversion_source(c, name), *bytes = NULL;
+    char *from = model_file_beside(c->model, name), *bytes = NULL;
     size_t size;
     graft_status status = from ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
     if (from && path_exists(from)) {
@@ -97,8 +92,8 @@ static graft_status write_side_files(struct conversion *c, const char *dir, graf
         return status;
     if (c->model->tensors.gguf)
         return write_tokenizer(c, dir, error);
-    for (size_t i = 0; i < ARRAY_LEN(SIDE_FILES) && status == GRAFT_OK; i++)
-        status = copy_side_file(c, dir, SIDE_FILES[i], error);
+    for (size_t i = 0; MODEL_SIDE_FILES[i] && status == GRAFT_OK; i++)
+        status = copy_side_file(c, dir, MODEL_SIDE_FILES[i], error);
     return status;
 }
 
