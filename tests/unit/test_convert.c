@@ -293,7 +293,9 @@ static void output_places_are_checked(void **state)
     graft_convert_options options = {.format = GRAFT_FORMAT_HF, .type = "f32"};
     write_model("llama", "hf", GRAFT_TYPE_F32);
     refuse("hf", "hf", "f32", GRAFT_IO, "not an empty directory");
-    refuse("hf", "hf/config.json", "f32", GRAFT_IO, "not an empty directory");
+    refuse("hf", "hf/config.json", "f32", GRAFT_IO, "is what is read");
+    write_file(test_dir, "plain", "x", 1);
+    refuse("hf", "plain", "f32", GRAFT_IO, "not an empty directory");
     refuse("hf", "no/such/folder", "f32", GRAFT_NOT_FOUND, "");
     refuse("hf", "no/such/folder.gguf", "f32", GRAFT_NOT_FOUND, "");
     memset(path, 'x', sizeof(path));
