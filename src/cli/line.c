@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -27,6 +29,26 @@ static char *show_prompt(EditLine *editor)
     return (char *)r->prompt;
 }
 
+/* Until there is something to read, or Ctrl-C came: false then. The signal is only let in while this waits, so that
+ * it cannot come between the look at it and the waiting, and be noticed with the next key. (Workers block it.) */
+static bool await_input(void)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t interrupt, before;
+    int ready = -1;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    while (ready < 0 && !cli_interrupted()) {
+        ready = ppoll(&input, 1, NULL, &before);
+        if (ready < 0 && errno != EINTR) { /* EINTR: Ctrl-C, or a resized window */
+            break;
+        }
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return !cli_interrupted();
+}
+
 /* One character; -1 on Ctrl-C, 0 at the end of the input. */
 static int read_character(EditLine *editor, wchar_t *out)
 {
@@ -34,10 +56,7 @@ static int read_character(EditLine *editor, wchar_t *out)
     mbstate_t state = {0};
     for (;;) {
         char byte;
-        ssize_t n = read(STDIN_FILENO, &byte, 1);
-        if (n < 0 && errno == EINTR && !cli_interrupted()) {
-            continue; /* a resized window */
-        }
+        ssize_t n = await_input() ? read(STDIN_FILENO, &byte, 1) : -1;
         if (n <= 0) {
             return (int)n;
         }
