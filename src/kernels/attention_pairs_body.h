@@ -6,6 +6,8 @@
  * what is left to add at the end are neighbours, for four keys at once. The queries are laid out to match once:
  * vector j of a chunk of VF elements has elements 2 j and 2 j + 1 of each eight, four times over.
  */
+#include "kernels/decode_tiles.h"
+
 enum {
     PAIR_GROUPS = 2, /* fours of keys that share the loads of queries */
     PAIR_KEYS = 4 * PAIR_GROUPS,
@@ -13,19 +15,6 @@ enum {
     PAIR_SUMS = (PAIR_QUERIES * PAIR_GROUPS + 3) / 4 * 4
 };
 _Static_assert(SCORE_KEYS % PAIR_KEYS == 0, "whole tiles");
-
-/* The same, of which the compiler knows nothing: it would give every address that it can foresee a register. */
-ALWAYS_INLINE size_t opaque_size(size_t n)
-{
-    __asm__("" : "+r"(n));
-    return n;
-}
-
-ALWAYS_INLINE const uint8_t *opaque_bytes(const uint8_t *p)
-{
-    __asm__("" : "+r"(p));
-    return p;
-}
 
 /* One load into a register: the compiler would make it part of both products that use it, and loads are what
  * bounds them. */
@@ -65,7 +54,7 @@ static void pair_queries(const struct attention_state *s)
 ALWAYS_INLINE void pair_sums(const float *q, const struct kv_rows *keys, int64_t d_head,
                              int queries, vf sum[PAIR_SUMS])
 {
-    const size_t stride = opaque_size(keys->stride), three = opaque_size(3 * stride);
+    const size_t stride = keys->stride;
     const uint8_t *at[PAIR_GROUPS];
     TIMES(g, PAIR_GROUPS)
     {
@@ -79,11 +68,11 @@ ALWAYS_INLINE void pair_sums(const float *q, const struct kv_rows *keys, int64_t
         vh key[PAIR_GROUPS][4];
         TIMES(g, PAIR_GROUPS)
         {
-            at[g] = opaque_bytes(at[g]);
+            at[g] = one_pointer(at[g]);
             key[g][0] = vh_load(at[g]);
             key[g][1] = vh_load(at[g] + stride);
             key[g][2] = vh_load(at[g] + 2 * stride);
-            key[g][3] = vh_load(at[g] + three);
+            key[g][3] = vh_load(at[g] + 3 * stride);
             vh_pairs_of_four(key[g]);
             at[g] += 2 * VF;
         }

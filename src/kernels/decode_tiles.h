@@ -1,5 +1,5 @@
-/* decode_tiles.h: what the tiles of quantised decode products of every tier need. Included after a tier's
- * ..._vec.h.
+/* decode_tiles.h: what the tiles of quantised decode products, and of scores, of every tier need. Included after
+ * a tier's ..._vec.h.
  */
 #ifndef GRAFT_KERNELS_DECODE_TILES_H
 #define GRAFT_KERNELS_DECODE_TILES_H

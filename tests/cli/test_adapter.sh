@@ -1,22 +1,10 @@
 #!/bin/sh
 # test_adapter.sh: `graft adapter` as somebody types it: new adapters, other formats, and what is refused with which
 # status. GRAFT and SOURCE are set by ctest.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/adapter_lib.sh"
 
 nowhere=/nonexistent/model
 tiny=$SOURCE/models/tiny
-wrong() { # PATTERN WORDS...: status 2, and nothing was opened
-    pattern=$1
-    shift
-    run adapter "$@"
-    refused "graft adapter $*" 2 "$pattern"
-}
-failed() {
-    pattern=$1
-    shift
-    run adapter "$@"
-    refused "graft adapter $*" 1 "$pattern"
-}
 
 # ---- every verb explains itself
 run adapter

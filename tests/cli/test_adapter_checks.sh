@@ -1,26 +1,11 @@
 #!/bin/sh
 # test_adapter_checks.sh: what `graft adapter` checks before it believes: scales, the files of what is registered, bases,
 # cards, homes that can only be read. GRAFT, SOURCE and MODELS (a program that writes adapters) are set by ctest.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/adapter_lib.sh"
 
 tiny=$SOURCE/models/tiny
 GRAFT_HOME=$scratch/home
 export GRAFT_HOME
-
-says() { check "$1" out_has "$2"; }
-failed() { # PATTERN WORDS...
-    pattern=$1
-    shift
-    run adapter "$@"
-    refused "graft adapter $*" 1 "$pattern"
-    check "... in one line" err_lines 1
-}
-wrong() { # PATTERN WORDS...
-    pattern=$1
-    shift
-    run adapter "$@"
-    refused "graft adapter $*" 2 "$pattern"
-}
 
 if [ ! -f "$tiny/model.safetensors" ] || [ ! -x "${MODELS:-}" ]; then
     skip "models/tiny or what writes adapters is not there"

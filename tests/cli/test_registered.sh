@@ -1,28 +1,13 @@
 #!/bin/sh
 # test_registered.sh: adapters by name: what `graft adapter` changes, what -a and a chat make of it. GRAFT, SOURCE and
 # MODELS (a program that writes adapters) are set by ctest.
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/adapter_lib.sh"
 
 tiny=$SOURCE/models/tiny
 GRAFT_HOME=$scratch/home
 export GRAFT_HOME
 
-# A few words about the last output.
-says() { check "$1" out_has "$2"; }
 slot() { check "$1 is $2" out_has "$1 *$2"; }
-wrong() { # PATTERN WORDS...
-    pattern=$1
-    shift
-    run adapter "$@"
-    refused "graft adapter $*" 2 "$pattern"
-}
-failed() { # PATTERN WORDS...
-    pattern=$1
-    shift
-    run adapter "$@"
-    refused "graft adapter $*" 1 "$pattern"
-    check "... in one line" err_lines 1
-}
 
 # ---- wrong use: nothing is opened, not even the home
 run adapter
