@@ -28,9 +28,9 @@ typedef struct graft_bench_options {
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
     /* Of random weights: "q8_0" (default), any other of graft_convert, "mlx4" or "mlx8" (group 64). */
     const char *type;
-    /* Samples of each case, at most 64; 0 (default): 9, but no more than 3 of what takes long. */
+    /* Samples of each case, at most 256; 0 (default): what some seconds for each case hold, 3 at least. */
     int samples;
-    /* decode: tokens in a sample, default 16. prefill, linear and attention: rows of the prompt, at most
+    /* decode: tokens in a sample, default 4. prefill, linear and attention: rows of the prompt, at most
      * 4096, default 512. 0: the default. */
     int tokens;
     /* decode and attention: tokens before those that are timed; n 0 (default): 128 and 4096. */
@@ -66,7 +66,7 @@ typedef struct graft_bench_result {
     const char *subject; /* what was run: "qwen2.5-0.5b q8_0 (random weights, head Q8_0)" */
     const char *unit;    /* "tokens/s" */
     double value;        /* median of the samples */
-    double spread;       /* (largest − smallest) / median of the samples */
+    double spread;       /* of the samples: (third quartile − first) / median */
     int samples;
     double seconds;       /* of one sample, median */
     const char *clock;    /* "wall", or "processor": the time that the busiest thread was running */

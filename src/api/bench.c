@@ -5,7 +5,7 @@
 enum {
     ROWS_LIMIT = 64,
     TOKENS_LIMIT = 4096,
-    SAMPLES_LIMIT = 64,
+    SAMPLES_LIMIT = 256,
     CONTEXT_LIMIT = 1 << 20,
     RANK_LIMIT = 1024
 };
@@ -63,7 +63,7 @@ static graft_status check(const graft_bench_options *o, graft_error *error)
 static void fill_defaults(graft_bench_options *o)
 {
     if (o->tokens == 0) {
-        o->tokens = strcmp(o->bench, "decode") == 0 ? 16 : 512;
+        o->tokens = strcmp(o->bench, "decode") == 0 ? 4 : 512;
     }
     if (o->pack == NULL) {
         o->pack = "auto";

@@ -19,7 +19,8 @@ graft_status bench_write(graft_runtime *runtime, const graft_bench_options *opti
 const char *bench_shapes(void);
 
 /* Figures of n samples, at least one; each sorts them, the least first. A percentile is one of the samples, the
- * median of an even number the mean of two; spread: (most - least) / median. */
+ * median of an even number the mean of two; spread: how far apart the quartiles lie, which half of the samples are
+ * between, over the median. */
 double samples_median(double *values, int n);
 double samples_percentile(double *values, int n, int percent);
 double samples_spread(double *values, int n);

@@ -13,7 +13,7 @@
 #include "model/model.h"
 
 struct bench;
-enum { SAMPLES_MAX = 64, SUBJECT_SIZE = 320, CASE_NAME_SIZE = 64 };
+enum { SAMPLES_MAX = 256, SUBJECT_SIZE = 320, CASE_NAME_SIZE = 64 };
 
 /* ---- limits of the machine (limits.c, peak.c) --------------------------------------------- */
 

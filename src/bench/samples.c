@@ -24,8 +24,17 @@ double samples_percentile(double *values, int n, int percent)
     return values[(n - 1) * percent / 100];
 }
 
+/* Of values in order; between two of them in proportion. */
+static double quantile(const double *values, int n, double share)
+{
+    double at = share * (n - 1);
+    int below = (int)at, above = below + 1 < n ? below + 1 : below;
+    return values[below] + (at - below) * (values[above] - values[below]);
+}
+
 double samples_spread(double *values, int n)
 {
-    double middle = samples_median(values, n), range = values[n - 1] - values[0];
+    double middle = samples_median(values, n);
+    double range = quantile(values, n, 0.75) - quantile(values, n, 0.25);
     return range > 0 ? range / middle : 0;
 }

@@ -93,7 +93,7 @@ static error_t parse_bench(int key, char *arg, struct argp_state *state)
         o->n_rows = parse_list(state, "--rows", arg, 64, o->rows);
         return 0;
     case KEY_SAMPLES:
-        o->samples = (int)cli_parse_int(state, "--samples", arg, 1, 64);
+        o->samples = (int)cli_parse_int(state, "--samples", arg, 1, 256);
         return 0;
     case KEY_RANK:
         o->rank = (int)cli_parse_int(state, "--rank", arg, 1, 1024);
@@ -136,7 +136,8 @@ static const struct argp_option bench_options[] = {
     {"context", KEY_CONTEXT, "N,...", 0, "decode, attention: tokens before; default 128,4096", 1},
     {"rows", KEY_ROWS, "N,...", 0, "decode, linear: sequences stepped together, 1 to 64; default 1",
      1},
-    {"samples", KEY_SAMPLES, "N", 0, "Samples of each case; default 9, 3 of what takes long", 1},
+    {"samples", KEY_SAMPLES, "N", 0,
+     "Samples of each case; default as many as a few seconds hold, at most 256", 1},
     {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "Keys are kept as f16 (default), f32 or q8", 1},
     {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values likewise", 1},
     {"rank", KEY_RANK, "R", 0, "adapters, swap: of the random adapters; default 16", 1},
@@ -227,7 +228,7 @@ static void print_row(struct report *p, const graft_bench_result *r)
         if (r->samples > 1) {
             printf("medians of %d samples, ", r->samples);
         }
-        printf("%s time; spread is (most - least) / median\n\n", r->clock);
+        printf("%s time; spread, of ratios in brackets: between the quartiles\n\n", r->clock);
         printf("  %-34s %20s  %7s\n", "case", "", "spread");
     }
     printf("  %-34s %10.4g %-9s  %5.0f %%", r->name, r->value, r->unit, r->spread * 100);
@@ -235,7 +236,7 @@ static void print_row(struct report *p, const graft_bench_result *r)
         printf("  %4.2f of %s", r->limit_share, r->limit);
     }
     if (r->baseline != NULL) {
-        printf("  %4.2f x %s", r->ratio, r->baseline);
+        printf("  %5.3f (%.0f %%) x %s", r->ratio, 100 * r->ratio_spread, r->baseline);
     }
     putchar('\n');
 }

@@ -4,9 +4,11 @@
  *
  * Each output is DECODE_CHAINS vectors of partial sums over K, taken in turn, so that one multiply-add
  * need not wait for the one before; then their sum, whatever the tile. The rows of a tile share the loads
- * of x. For a single token they are far apart, as streams are (decode_tiles.h). Several tokens take tiles
- * of neighbouring rows and of tokens; meanwhile the rows that come next are asked for.
+ * of x. For a single token they are far apart, as streams are (decode_tiles.h), and asked for as those. Several
+ * tokens take tiles of neighbouring rows and of tokens; meanwhile the rows that come next are asked for.
  */
+#include "kernels/decode_tiles.h"
+
 #define BODY(name) KERNEL_CAT(TIER, name)
 
 #ifndef DECODE_CHAINS
@@ -38,7 +40,7 @@ struct float_tile {
     float *y;
     size_t row_pitch; /* from one row of the tile to the next */
     int64_t n, y_stride, y_pitch;
-    size_t ahead; /* from the weights in hand to those to ask for; 0: none */
+    size_t ahead; /* from the weights in hand to those to ask for; 0: none is left to ask for */
 };
 
 ALWAYS_INLINE void float_step(graft_type type, const struct float_tile *p, int64_t k, int64_t n,
@@ -85,7 +87,7 @@ ALWAYS_INLINE void float_tile(graft_type type, const struct float_tile *p, int r
  * smaller. */
 ALWAYS_INLINE void float_rows(graft_type type, struct float_tile p, int n_tok, int rows)
 {
-    p.ahead = n_tok == 1 ? 0 : (size_t)rows * p.row_pitch;
+    p.ahead = n_tok == 1 ? STREAM_AHEAD : (size_t)rows * p.row_pitch;
     for (int left = n_tok, taken; left; left -= taken) {
         if (left >= DECODE_TOKENS && left != DECODE_TOKENS + 1) {
             taken = DECODE_TOKENS;

@@ -71,6 +71,7 @@ ALWAYS_INLINE void add_step(graft_type type, const struct matrix *w, int64_t o, 
                             int blocks, __m128 sum[DECODE_FEW])
 {
     const __m128i exists = _mm_cmpgt_epi32(_mm_set1_epi32(blocks), _mm_setr_epi32(0, 1, 2, 3));
+    stream_ahead(p, blocks * block32_bytes(type));
     struct factors f = load_factors(type, w, o, first, p, blocks);
     __m256i part[DECODE_FEW][4];
     TIMES(i, 4)

@@ -77,8 +77,11 @@ ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const st
     for (int s = 0; s < streams; s++)
         TIMES(t, tokens) sum[s][t] = _mm_setzero_ps();
     for (int64_t b = 0; b < n_block; b++, p += bytes)
-        for (int s = 0; s < streams; s++)
-            add_block(type, p + (size_t)s * p_apart, x + b, n_block, tokens, sum[s]);
+        for (int s = 0; s < streams; s++) {
+            const uint8_t *at = p + (size_t)s * p_apart;
+            stream_ahead(at, bytes);
+            add_block(type, at, x + b, n_block, tokens, sum[s]);
+        }
     for (int s = 0; s < streams; s++)
         TIMES(t, tokens) y[t * y_stride + o + s * apart] = _mm_cvtss_f32(sum[s][t]);
 }

@@ -127,6 +127,7 @@ ALWAYS_INLINE void few_step(graft_type type, const struct step *s, const struct 
                             int64_t x_step, int tokens, __m128 sum[DECODE_FEW])
 {
     __m512i dot[DECODE_FEW];
+    stream_ahead(s->p, s->blocks * block32_bytes(type));
     struct factors f = open_step(type, s, x, x_step, tokens, dot);
     TIMES(t, tokens) sum[t] = add_step(type, &f, dot[t], x + t * x_step, s->blocks, sum[t]);
 }

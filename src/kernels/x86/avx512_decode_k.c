@@ -94,6 +94,7 @@ ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const st
         for (int s = 0; s < streams; s++) {
             const uint8_t *at = p + (size_t)s * p_apart;
             __m512i q[4], scales[2];
+            stream_ahead(at, bytes);
             codes_of_block(type, at, q);
             struct factors256 f = factors_of_block(type, at);
             TIMES(i, 2) scales[i] = scales_of_two(type, 2 * i, f.scales);
