@@ -63,7 +63,7 @@ ALWAYS_INLINE vf load_factors(graft_type type, const uint8_t *row, int64_t k, vf
 /* ---- down --------------------------------------------------------------------------------- */
 
 /* Factors are read once, and each slice of them begins anywhere in memory: so many bytes are asked for at its
- * beginning, and as many are kept ahead of what is read, but where it is read as fast as memory gives it anyway. */
+ * beginning, and as many are kept ahead of what is read. */
 enum { LOWRANK_AHEAD = 4096 };
 
 /* What lies from `at` to `end`, `bytes` of it at most. */
@@ -288,7 +288,7 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
     for (int64_t r = 0; r < p->n; r++) {
         const uint8_t *row = p->b.data + (size_t)r * p->b.pitch;
         vf w[LOWRANK_TILE / VF], scale = v_zero();
-        if (vectors == LOWRANK_TILE / VF && (type == GRAFT_TYPE_Q8_0 || type == GRAFT_TYPE_Q4_0))
+        if (vectors == LOWRANK_TILE / VF)
             ask_for_more(row + LOWRANK_AHEAD, factor_bytes(type, LOWRANK_TILE), p->end);
         TIMES(v, vectors)
         {
