@@ -26,10 +26,10 @@ static void check_groups(const struct matrix *exact, const struct matrix *coded,
         fuse_rt.kernels->dequantize[exact->type](exact, o, 0, exact->n_in, x);
         fuse_rt.kernels->dequantize[coded->type](coded, o, 0, coded->n_in, y);
         for (int64_t g = 0; g < exact->n_in; g += 64) {
-            double low = INFINITY, high = -INFINITY;
-            for (int i = 0; i < 64; i++) {
-                low = fmin(low, (double)x[g + i]);
-                high = fmax(high, (double)x[g + i]);
+            double low = (double)x[g], high = low;
+            for (int i = 1; i < 64; i++) {
+                low = (double)x[g + i] < low ? (double)x[g + i] : low;
+                high = (double)x[g + i] > high ? (double)x[g + i] : high;
             }
             double step = (high - low) / levels, slack = 0.0006 * (high - low) + 0.0006 * fabs(low);
             for (int i = 0; i < 64; i++)
