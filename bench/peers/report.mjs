@@ -45,7 +45,8 @@ function adaptersAlone() {
     return table(["file", "factors", "case", "value", "spread", "compared"], results.adapters.flatMap(({shape, file,
         graft}) => graft.flatMap(({type, lines}) => lines.filter((one) => !/^(decode|prefill), (base|adapter)$/
         .test(one.case)).map((one) => [`${shape} ${file}`, type, one.case, `${number(one.value)} ${one.unit}`,
-        percent(one.spread), one.ratio ? `${one.ratio.toFixed(3)} × ${one.baseline_case}` : ""]))));
+        percent(one.ratio_spread ?? one.share_spread), one.ratio ? `${one.ratio.toFixed(3)} × ${one.baseline_case}`
+            : `${(one.limit_share ?? 0).toFixed(2)} of ${one.limit}`]))));
 }
 
 function alone() {
@@ -117,11 +118,14 @@ median of the ratios of neighbours; \`bench/peers/peer.mjs\`, likewise).
 
 ${withAdapter()}
 
-And what else \`graft bench adapters\` measures:
+And what else \`graft bench adapters\` measures. Here and above the spread is that of what is compared, between the
+quartiles of its samples (\`docs/bench.md\`):
 
 ${adaptersAlone()}
 
 ## graft alone
+
+The spread is that of the value, between the quartiles of its samples.
 
 ${alone()}
 
