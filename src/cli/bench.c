@@ -132,7 +132,7 @@ static const struct argp_option bench_options[] = {
     {"type", KEY_TYPE, "T", 0,
      "Type of random weights: q8_0 (default), any other of quantize, mlx4 or mlx8", 1},
     {"tokens", 'n', "N", 0,
-     "decode: tokens in a sample, default 16; else: rows of the prompt, default 512", 1},
+     "decode: tokens in a sample, default 4; else: rows of the prompt, default 512", 1},
     {"context", KEY_CONTEXT, "N,...", 0, "decode, attention: tokens before; default 128,4096", 1},
     {"rows", KEY_ROWS, "N,...", 0, "decode, linear: sequences stepped together, 1 to 64; default 1",
      1},
