@@ -193,6 +193,54 @@ struct transposed_args {
 };
 int64_t transposed_grain(const struct matrix *w);
 
+/* ---- training ----------------------------------------------------------------------------- */
+
+/* g[r * g_stride + i] += Σ_t u[t * u_stride + r] · x[t * x_stride + i] for r < rank, i in [i_begin, i_end), in the
+ * order of tokens: the gradient of a weight or of a factor, from what goes into it (x) and what the loss says of what
+ * comes out (u), or the other way round. Outputs may be split by r and by i. A product is at least as exact as
+ * `format`, which is kernels_delta_format of the weight beside which it stands; sums are floats. */
+struct outer_args {
+    const float *u; /* [n_tok, rank] */
+    const float *x; /* [n_tok, n_in], indexed by absolute i */
+    float *g;       /* [rank, n_in], likewise */
+    int64_t u_stride, x_stride, g_stride, rank;
+    int64_t i_begin, i_end; /* i_begin: a multiple of 16 */
+    int n_tok;
+    enum panel_format format;
+    void *scratch; /* prefill_scratch_bytes */
+};
+
+/* Attention of one example, whose tokens stand at positions 0..n_tok − 1, for the n_group query heads that share one
+ * KV head, in floats. A token sees those from its position − window + 1 (window 0: from 0) to itself. */
+struct self_attention_args {
+    const float *q;     /* [n_tok, n_group, d_head], tokens q_stride floats apart */
+    const float *k, *v; /* [n_tok, d_head], tokens kv_stride apart */
+    float *out;         /* [n_tok, n_group, d_head], tokens out_stride apart; backward reads it */
+    float *lse; /* [n_tok, n_group], tokens lse_stride apart: log Σ exp(q · k · scale); likewise */
+    const float *dout; /* backward only: as out */
+    float *dq;         /* backward only, written: as q, which it is not */
+    float *dk, *dv;    /* backward only, written: as k and v, which they are not */
+    int64_t q_stride, kv_stride, out_stride, lse_stride, window;
+    int n_tok, n_group, d_head;
+    float scale;    /* positive */
+    float *scratch; /* self_attention_scratch_floats */
+};
+int64_t self_attention_scratch_floats(int n_tok, int n_group, int d_head);
+
+/* One step of AdamW on n values:
+ *   p −= decay · p;  m = beta1 · m + (1 − beta1) · g';  v = beta2 · v + (1 − beta2) · g'²  with g' = scale · g
+ *   p −= lr · (m · correct1) / (sqrt(v · correct2) + eps) */
+struct adamw_args {
+    float *p, *m, *v;
+    const float *g;
+    int64_t n;
+    double beta1, beta2; /* 1 − beta of a float would be off by 1e-5 */
+    float lr, eps;
+    float decay;              /* lr · weight decay */
+    float correct1, correct2; /* 1 / (1 − beta^k) */
+    float scale;              /* of the gradient: clipping */
+};
+
 /* The dispatch table of a tier. */
 struct kernels {
     const char *tier;
@@ -256,6 +304,29 @@ struct kernels {
     void (*attention_join)(const struct attention_args *total, const struct attention_args *part);
     /* out /= l; a row that saw nothing stays 0. */
     void (*attention_finish)(const struct attention_args *args);
+
+    /* Training. The backwards of rope is rope with −sin. */
+    void (*outer)(const struct outer_args *args);
+    /* dx[i] += what a loss says of x, from what it says of out = rmsnorm(x) · weight (dy); dweight[i] += dy[i] · x[i] /
+     * sqrt(mean(x²) + eps), where it is wanted (else NULL). dx may not be dy. */
+    void (*rmsnorm_backward)(const float *x, const float *weight, const float *dy, int64_t n,
+                             float eps, float *dx, float *dweight);
+    /* out = silu(gate) · up: dgate[i] and dup[i], written, from dout[i]. Each may be dout, gate or up. */
+    void (*silu_mul_backward)(const float *gate, const float *up, const float *dout, int64_t n,
+                              float *dgate, float *dup);
+    /* out and lse */
+    void (*self_attention)(const struct self_attention_args *args);
+    /* dq, dk and dv; the weights of the softmax are computed again from lse */
+    void (*self_attention_backward)(const struct self_attention_args *args);
+    /* x[i] *= s */
+    void (*scale)(float *x, float s, int64_t n);
+    /* To nearest even, denormals kept, NaN stays NaN: the bits of f32_to_bf16; and back. */
+    void (*bf16_store)(const float *x, int64_t n, uint16_t *out);
+    void (*bf16_load)(const uint16_t *in, int64_t n, float *x);
+    /* Σ x[i]² in doubles, in an order that depends on the tier alone. */
+    double (*sum_squares)(const float *x, int64_t n);
+    /* Bits do not depend on how n is split. */
+    void (*adamw)(const struct adamw_args *args);
 };
 
 /* The format that a tier's products through panels take for a weight type. */

@@ -105,6 +105,7 @@ double kernel_log(double x);
                                int n_tok, int64_t o_begin, int64_t o_end, float *y,                \
                                int64_t y_stride, void *scratch);                                   \
     void tier##_linear_transposed(const struct kernels *k, const struct transposed_args *args);    \
+    void tier##_outer(const struct outer_args *args);                                              \
     extern const struct kernels tier##_kernels;
 
 /* The same of a tier whose matrix unit takes bf16: low-rank products of prefill rows too. */
@@ -138,7 +139,18 @@ double kernel_log(double x);
     void tier##_attention_prefill(const struct attention_args *args);                              \
     void tier##_attention_join(const struct attention_args *total,                                 \
                                const struct attention_args *part);                                 \
-    void tier##_attention_finish(const struct attention_args *args);
+    void tier##_attention_finish(const struct attention_args *args);                               \
+    void tier##_rmsnorm_backward(const float *x, const float *weight, const float *dy, int64_t n,  \
+                                 float eps, float *dx, float *dweight);                            \
+    void tier##_silu_mul_backward(const float *gate, const float *up, const float *dout,           \
+                                  int64_t n, float *dgate, float *dup);                            \
+    void tier##_self_attention(const struct self_attention_args *args);                            \
+    void tier##_self_attention_backward(const struct self_attention_args *args);                   \
+    void tier##_scale(float *x, float s, int64_t n);                                               \
+    void tier##_bf16_store(const float *x, int64_t n, uint16_t *out);                              \
+    void tier##_bf16_load(const uint16_t *in, int64_t n, float *x);                                \
+    double tier##_sum_squares(const float *x, int64_t n);                                          \
+    void tier##_adamw(const struct adamw_args *args);
 
 #define SCALAR_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(scalar, name)
 KERNEL_TYPES(SCALAR_PROTO_TYPE)
@@ -156,7 +168,7 @@ KERNEL_PROTO_ENTRIES(scalar)
     .lowrank_down[role] = tier_##_lowrank_down, .lowrank_up[role] = tier_##_lowrank_up
 #define KERNEL_TABLE_PANELS(tier_)                                                                 \
     .tier = #tier_, .linear_prefill = tier_##_linear_prefill,                                      \
-    .linear_transposed = tier_##_linear_transposed
+    .linear_transposed = tier_##_linear_transposed, .outer = scalar_outer
 #define KERNEL_TABLE_BF16(tier_)                                                                   \
     KERNEL_TABLE_PANELS(tier_), KERNEL_TABLE_LOWRANK(tier_, ROLE_PREFILL)
 #define KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                                               \
@@ -175,7 +187,14 @@ KERNEL_PROTO_ENTRIES(scalar)
                 [KV_Q8] = tier_##_kv_load_q8},                                                     \
     .attention =                                                                                   \
         {[ROLE_DECODE] = tier_##_attention_decode, [ROLE_PREFILL] = tier_##_attention_prefill},    \
-    .attention_join = tier_##_attention_join, .attention_finish = tier_##_attention_finish
+    .attention_join = tier_##_attention_join, .attention_finish = tier_##_attention_finish,        \
+    KERNEL_TABLE_TRAINING(scalar)
+#define KERNEL_TABLE_TRAINING(tier_)                                                               \
+    .rmsnorm_backward = tier_##_rmsnorm_backward, .silu_mul_backward = tier_##_silu_mul_backward,  \
+    .self_attention = tier_##_self_attention,                                                      \
+    .self_attention_backward = tier_##_self_attention_backward, .scale = tier_##_scale,            \
+    .bf16_store = tier_##_bf16_store, .bf16_load = tier_##_bf16_load,                              \
+    .sum_squares = tier_##_sum_squares, .adamw = tier_##_adamw
 
 #if defined(__x86_64__)
 #define AVX2_PROTO_TYPE(TYPE, name) KERNEL_PROTO_TYPE(avx2, name)

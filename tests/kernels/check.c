@@ -116,5 +116,7 @@ int main(int argc, char **argv)
            run("transposed", check_transposed_tests) + run("split", check_split_tests) +
            run("bf16", check_bf16_tests) + run("threads", check_threads_tests) +
            run("lowrank", check_lowrank_tests) + run("attention", check_attention_tests) +
+           run("training", check_training_tests) +
+           run("self attention", check_self_attention_tests) +
            run("quantize", check_quantize_tests);
 }

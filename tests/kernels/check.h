@@ -90,6 +90,8 @@ extern const struct CMUnitTest check_bf16_tests[];
 extern const struct CMUnitTest check_threads_tests[];
 extern const struct CMUnitTest check_ops_tests[];
 extern const struct CMUnitTest check_attention_tests[];
+extern const struct CMUnitTest check_training_tests[];
+extern const struct CMUnitTest check_self_attention_tests[];
 extern const struct CMUnitTest check_quantize_tests[];
 extern const struct CMUnitTest check_tier_tests[];
 
