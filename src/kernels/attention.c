@@ -81,10 +81,15 @@ void attention_run_tile(const struct kernels *k, enum role role, const struct at
     k->attention_finish(&whole);
 }
 
-/* A weight for each token. */
+/* Forward: pointers to blocks, keys and values, m and l of a tile, and what attention takes for that. Backward: keys
+ * with their rows padded, five such tiles of queries, weights and what the loss says of them, two numbers for each
+ * query. */
 int64_t self_attention_scratch_floats(int n_tok, int n_group, int d_head)
 {
-    (void)n_group;
-    (void)d_head;
-    return n_tok;
+    int64_t pitch = blocks_of(d_head, Q8_BLOCK) * Q8_BLOCK, room = 16;
+    int64_t pointers = 2 * blocks_of(n_tok, KV_BLOCK) * (int64_t)(sizeof(void *) / sizeof(float));
+    int64_t forward = pointers + 2 * (int64_t)n_tok * d_head + 2 * tile_queries(n_group) +
+                      attention_scratch_floats(n_group, d_head);
+    int64_t backward = n_tok * pitch + ATTENTION_QUERIES * (5 * pitch + 2 * KV_BLOCK + 2);
+    return (forward > backward ? forward : backward) + room;
 }

@@ -168,7 +168,7 @@ KERNEL_PROTO_ENTRIES(scalar)
     .lowrank_down[role] = tier_##_lowrank_down, .lowrank_up[role] = tier_##_lowrank_up
 #define KERNEL_TABLE_PANELS(tier_)                                                                 \
     .tier = #tier_, .linear_prefill = tier_##_linear_prefill,                                      \
-    .linear_transposed = tier_##_linear_transposed, .outer = scalar_outer
+    .linear_transposed = tier_##_linear_transposed, .outer = tier_##_outer
 #define KERNEL_TABLE_BF16(tier_)                                                                   \
     KERNEL_TABLE_PANELS(tier_), KERNEL_TABLE_LOWRANK(tier_, ROLE_PREFILL)
 #define KERNEL_TABLE_REST(tier_, DEQUANTIZE, DECODE)                                               \
@@ -188,7 +188,7 @@ KERNEL_PROTO_ENTRIES(scalar)
     .attention =                                                                                   \
         {[ROLE_DECODE] = tier_##_attention_decode, [ROLE_PREFILL] = tier_##_attention_prefill},    \
     .attention_join = tier_##_attention_join, .attention_finish = tier_##_attention_finish,        \
-    KERNEL_TABLE_TRAINING(scalar)
+    KERNEL_TABLE_TRAINING(tier_)
 #define KERNEL_TABLE_TRAINING(tier_)                                                               \
     .rmsnorm_backward = tier_##_rmsnorm_backward, .silu_mul_backward = tier_##_silu_mul_backward,  \
     .self_attention = tier_##_self_attention,                                                      \

@@ -78,6 +78,8 @@ static void multiply_panel(const struct prefill_tile *p)
     int t = 0;
     for (; t + PREFILL_TOKENS <= p->n_tok; t += PREFILL_TOKENS)
         multiply_tile(p, t, PREFILL_TOKENS);
+    for (; t + 4 <= p->n_tok; t += 4)
+        multiply_tile(p, t, 4);
     for (; t + 2 <= p->n_tok; t += 2)
         multiply_tile(p, t, 2);
     if (t < p->n_tok)

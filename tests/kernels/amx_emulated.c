@@ -45,6 +45,27 @@ static void bf16_pairs(const uint16_t *a, const uint16_t *b, uint16_t *out)
     }
 }
 
+static void bf16_columns(const float *x, int64_t x_stride, int64_t n_row, int64_t n, int64_t pitch,
+                         uint16_t *large, uint16_t *small)
+{
+    uint16_t unused;
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < 16; i++) {
+            const float value = i < n_row ? x[i * x_stride + j] : 0;
+            bf16_split(&value, 1, large + j * pitch + i, small ? small + j * pitch + i : &unused);
+        }
+}
+
+static void bf16_round_pairs(const float *a, const float *b, int64_t n, int64_t pitch,
+                             uint16_t *out)
+{
+    for (int64_t j = 0; j < n; j += BF16_OUTPUTS, out += pitch)
+        for (int64_t i = 0; i < BF16_OUTPUTS; i++) {
+            out[2 * i] = j + i < n ? f32_to_bf16(a[j + i]) : 0;
+            out[2 * i + 1] = j + i < n && b ? f32_to_bf16(b[j + i]) : 0;
+        }
+}
+
 KERNEL_PROTO_BF16(amx_emulated)
 #include "kernels/x86/amx_prefill.c"
 

@@ -1,5 +1,5 @@
 /* check.c: the kernel check. Without arguments it runs every test; `--tiers` says which tiers it can
- * run here, and `--bench [--threads N] [--tier T] [TYPE | attention]` times them (check_bench.c).
+ * run here, and `--bench [--threads N] [--tier T] [TYPE | attention | training]` times them (check_bench.c).
  */
 #include "kernels/check.h"
 

@@ -102,7 +102,7 @@ uint64_t check_read_memory(const uint8_t *p, size_t bytes);
 double check_multiply(const char *tier, bool matrix, int64_t rounds, float *out);
 
 /* Times products and attention of a tier (NULL: all but scalar) on 1 to `threads` threads, beside the limits
- * of the machine; only what has `filter` in its type or in "attention". Returns an exit status. */
+ * of the machine; only what has `filter` in its type, in "attention" or in "training". Returns an exit status. */
 int check_bench(int threads, const char *tier, const char *filter);
 
 /* The AMX kernels on the C emulation of tiles, everything else from the scalar tier. */

@@ -1,4 +1,4 @@
-/* check_bench.c: times the products and attention of every tier beside the limits of the machine.
+/* check_bench.c: times the products, attention and training (check_bench_training.c) of every tier beside the limits of the machine.
  *
  * The limits (reading memory, multiply-adds) are measured in the same run, between the samples of
  * each case, and what is printed is the median of the samples and of their share of the limit at
@@ -6,24 +6,14 @@
  * shared with others does not count what they took. A case is printed only after eight of its rows
  * agree with the scalar tier. The scalar tier itself is timed only when asked for by name.
  */
-#include "kernels/check.h"
+#include "kernels/check_bench.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <time.h>
 
-enum { SAMPLES = 9, N_IN = 2048, BATCH = 16, PREFILL_N_TOK = 512, PREFILL_N_OUT = 2048 };
-static const size_t DECODE_BYTES = (size_t)192 << 20; /* far more than any cache */
-static const size_t SCRATCH_BYTES = (size_t)4 << 20;  /* per worker, enough for each product */
-
-struct bench {
-    struct pool *pool;
-    int threads;
-    uint8_t *memory; /* [DECODE_BYTES], read for the limit and holding the weights */
-    float *x, *y;
-    void *acts;
-    uint8_t *scratch; /* per worker */
-};
+enum { N_IN = 2048, BATCH = 16, PREFILL_N_TOK = 512, PREFILL_N_OUT = 2048 };
+_Static_assert((int)PREFILL_N_TOK *(int)N_IN == (int)BENCH_X, "x holds the rows of a prefill");
 
 /* ---- limits ------------------------------------------------------------------------------- */
 
@@ -48,8 +38,7 @@ static void timed_slice(void *context, int worker, int n_workers)
     t->seconds[worker] = thread_seconds() - start;
 }
 
-/* Runs the work on all workers: processor seconds of the one that took longest. */
-static double run_seconds(const struct bench *b, pool_work work, void *context)
+double bench_seconds(const struct bench *b, pool_work work, void *context)
 {
     struct timed t = {.work = work, .context = context};
     double longest = 0;
@@ -72,7 +61,7 @@ static void read_slice(void *context, int worker, int n_workers)
 {
     struct limit_work *w = context;
     int64_t begin, end;
-    pool_split((int64_t)DECODE_BYTES, 4096, worker, n_workers, &begin, &end);
+    pool_split((int64_t)BENCH_MEMORY, 4096, worker, n_workers, &begin, &end);
     w->sink ^= check_read_memory(w->b->memory + begin, (size_t)(end - begin));
 }
 
@@ -89,13 +78,13 @@ static void multiply_slice(void *context, int worker, int n_workers)
 static double read_bandwidth(const struct bench *b, const char *tier, bool matrix) /* bytes/s */
 {
     struct limit_work w = {.b = b, .tier = tier, .matrix = matrix};
-    return (double)DECODE_BYTES / run_seconds(b, read_slice, &w);
+    return (double)BENCH_MEMORY / bench_seconds(b, read_slice, &w);
 }
 
-static double multiply_peak(const struct bench *b, const char *tier, bool matrix) /* flop/s */
+double bench_peak(const struct bench *b, const char *tier, bool matrix)
 {
     struct limit_work w = {.b = b, .rounds = 2000000, .tier = tier, .matrix = matrix};
-    double seconds = run_seconds(b, multiply_slice, &w);
+    double seconds = bench_seconds(b, multiply_slice, &w);
     return w.operations / seconds;
 }
 
@@ -117,7 +106,7 @@ static void transposed_slice(const struct bench_case *c, int worker, int n_worke
                                 .n_tok = c->n_tok,
                                 .dx = c->b->y,
                                 .dx_stride = c->w.n_in,
-                                .scratch = c->b->scratch + (size_t)worker * SCRATCH_BYTES};
+                                .scratch = c->b->scratch + (size_t)worker * BENCH_SCRATCH};
     pool_split(c->w.n_in, transposed_grain(&c->w), worker, n_workers, &a.i_begin, &a.i_end);
     c->k->linear_transposed(c->k, &a);
 }
@@ -131,7 +120,7 @@ static void product_slice(void *context, int worker, int n_workers)
         return;
     }
     pool_split(c->w.n_out, 16, worker, n_workers, &begin, &end);
-    void *scratch = c->b->scratch + (size_t)worker * SCRATCH_BYTES;
+    void *scratch = c->b->scratch + (size_t)worker * BENCH_SCRATCH;
     if (c->role == ROLE_DECODE)
         c->k->linear_decode[c->w.type](&c->w, c->b->acts, c->n_tok, begin, end, c->b->y, stride,
                                        scratch);
@@ -141,14 +130,13 @@ static void product_slice(void *context, int worker, int n_workers)
 
 static double product_seconds(const struct bench_case *c)
 {
-    return run_seconds(c->b, product_slice, (void *)c);
+    return bench_seconds(c->b, product_slice, (void *)c);
 }
 
-/* Within a part of the largest, since sums of random sign may cancel. */
-static bool is_near(const float *got, const float *want, int n, float bound)
+bool bench_is_near(const float *got, const float *want, int64_t n, float bound)
 {
     float largest = 0, off = 0;
-    for (int i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         largest = fmaxf(largest, fabsf(want[i]));
         off = fabsf(want[i] - got[i]) <= off ? off : fabsf(want[i] - got[i]); /* NaN stays */
     }
@@ -176,7 +164,7 @@ static bool transposed_is_right(const struct bench_case *c)
                                       .dx_stride = COLUMNS,
                                       .scratch = c->b->scratch};
     scalar_kernels.linear_transposed(&scalar_kernels, &a);
-    return is_near(c->b->y + t * c->w.n_in, want, COLUMNS, bound_of(c));
+    return bench_is_near(c->b->y + t * c->w.n_in, want, COLUMNS, bound_of(c));
 }
 
 /* Eight outputs of the last token agree with the scalar tier. */
@@ -201,7 +189,7 @@ static bool product_is_right(const struct bench_case *c)
         scalar_kernels.linear_prefill(&scalar_kernels, &w, c->b->x + (size_t)t * N_IN, 1, 0, ROWS,
                                       want, ROWS, c->b->scratch);
     }
-    return is_near(c->b->y + t * c->w.n_out + o, want, ROWS, bound_of(c));
+    return bench_is_near(c->b->y + t * c->w.n_out + o, want, ROWS, bound_of(c));
 }
 
 /* ---- weights ------------------------------------------------------------------------------ */
@@ -245,7 +233,7 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double median(double *v, int n)
+double bench_median(double *v, int n)
 {
     qsort(v, (size_t)n, sizeof *v, ascending);
     return v[n / 2];
@@ -261,21 +249,21 @@ typedef double (*bench_limit)(const struct bench *b, const char *tier, bool matr
 /* `work` (bytes or flops) per run, next to a limit sampled before each. */
 static bool measure(const struct bench_case *c, double work, bench_limit limit, struct result *out)
 {
-    double rates[SAMPLES], shares[SAMPLES], matrix_shares[SAMPLES];
+    double rates[BENCH_SAMPLES], shares[BENCH_SAMPLES], matrix_shares[BENCH_SAMPLES];
     product_seconds(c);
     if (!product_is_right(c))
         return false;
-    for (int i = 0; i < SAMPLES; i++) {
+    for (int i = 0; i < BENCH_SAMPLES; i++) {
         double before = limit(c->b, c->k->tier, false), matrix = limit(c->b, c->k->tier, true);
         rates[i] = work / product_seconds(c);
         shares[i] = rates[i] / before;
         matrix_shares[i] = rates[i] / matrix;
     }
-    out->rate = median(rates, SAMPLES);
-    out->matrix_share = median(matrix_shares, SAMPLES);
-    out->share = median(shares, SAMPLES);
+    out->rate = bench_median(rates, BENCH_SAMPLES);
+    out->matrix_share = bench_median(matrix_shares, BENCH_SAMPLES);
+    out->share = bench_median(shares, BENCH_SAMPLES);
     out->low = shares[0];
-    out->high = shares[SAMPLES - 1];
+    out->high = shares[BENCH_SAMPLES - 1];
     return true;
 }
 
@@ -284,24 +272,24 @@ static bool measure(const struct bench_case *c, double work, bench_limit limit, 
 static double batch_speedup(const struct bench_case *one, int64_t n_out)
 {
     struct bench_case many = *one;
-    double ratios[SAMPLES];
+    double ratios[BENCH_SAMPLES];
     many.n_tok = BATCH;
     many.w.n_out = n_out;
     product_seconds(&many);
     if (!product_is_right(&many))
         return -1;
-    for (int i = 0; i < SAMPLES; i++) {
+    for (int i = 0; i < BENCH_SAMPLES; i++) {
         double seconds = product_seconds(one) / (double)one->w.n_out;
         ratios[i] = BATCH * seconds / (product_seconds(&many) / (double)n_out);
     }
-    return median(ratios, SAMPLES);
+    return bench_median(ratios, BENCH_SAMPLES);
 }
 
 static bool bench_type(const struct bench *b, const struct kernels *k, graft_type type)
 {
     bool slow = strcmp(k->tier, "scalar") == 0; /* its speed is no concern: keep it short */
     size_t row = weight_row_bytes(type);
-    int64_t n_out = (int64_t)((slow ? DECODE_BYTES / 64 : DECODE_BYTES) / row) / 64 * 64;
+    int64_t n_out = (int64_t)((slow ? BENCH_MEMORY / 64 : BENCH_MEMORY) / row) / 64 * 64;
     struct bench_case c = {.b = b, .k = k, .role = ROLE_DECODE, .n_tok = 1};
     struct result one, prefill, transposed;
     double bytes = (double)n_out * (double)row;
@@ -314,10 +302,10 @@ static bool bench_type(const struct bench *b, const struct kernels *k, graft_typ
     c.role = ROLE_PREFILL;
     c.n_tok = slow ? 8 : PREFILL_N_TOK;
     c.w = bench_weights(b, type, slow ? 64 : PREFILL_N_OUT);
-    if (!measure(&c, 2.0 * (double)c.w.n_out * N_IN * c.n_tok, multiply_peak, &prefill))
+    if (!measure(&c, 2.0 * (double)c.w.n_out * N_IN * c.n_tok, bench_peak, &prefill))
         return false;
     c.transposed = true;
-    if (!measure(&c, 2.0 * (double)c.w.n_out * N_IN * c.n_tok, multiply_peak, &transposed))
+    if (!measure(&c, 2.0 * (double)c.w.n_out * N_IN * c.n_tok, bench_peak, &transposed))
         return false;
     printf("%-10s %-5s %2d %6.2f  %4.2f (%4.2f..%4.2f) %6.2f %8.1f  %4.2f (%4.2f..%4.2f)  %4.2f   "
            "%4.2f\n",
@@ -367,7 +355,7 @@ static void attend(const struct attention_case *c, const struct kernels *k, int 
         .v_type = c->type,
         .k_blocks = keys,
         .v_blocks = values,
-        .scratch = (float *)(void *)(c->b->scratch + (size_t)worker * SCRATCH_BYTES)};
+        .scratch = (float *)(void *)(c->b->scratch + (size_t)worker * BENCH_SCRATCH)};
     attention_run_tile(k, c->role, &a);
 }
 
@@ -414,22 +402,22 @@ static bool bench_attention(const struct attention_case *c)
 {
     static const char *const names[] = {"f32", "f16", "q8"};
     bool decode = c->role == ROLE_DECODE;
-    double n = c->positions, rates[SAMPLES], shares[SAMPLES];
+    double n = c->positions, rates[BENCH_SAMPLES], shares[BENCH_SAMPLES];
     double work =
         c->n_kv * n *
         (decode ? 2 * (double)kv_head_bytes(c->type, D_HEAD) : 2.0 * (n + 1) * c->n_group * D_HEAD);
     fill_cache(c);
-    run_seconds(c->b, attention_slice, (void *)c);
-    for (int i = 0; i < SAMPLES; i++) {
-        double limit = (decode ? read_bandwidth : multiply_peak)(c->b, c->k->tier, false);
-        rates[i] = work / run_seconds(c->b, attention_slice, (void *)c);
+    bench_seconds(c->b, attention_slice, (void *)c);
+    for (int i = 0; i < BENCH_SAMPLES; i++) {
+        double limit = (decode ? read_bandwidth : bench_peak)(c->b, c->k->tier, false);
+        rates[i] = work / bench_seconds(c->b, attention_slice, (void *)c);
         shares[i] = rates[i] / limit;
     }
-    double rate = median(rates, SAMPLES), share = median(shares, SAMPLES);
+    double rate = bench_median(rates, BENCH_SAMPLES), share = bench_median(shares, BENCH_SAMPLES);
     printf("%-10s attention %-3s %d heads share  %2d  %s %4d  %6.1f %s  %4.2f (%4.2f..%4.2f)\n",
            c->k->tier, names[c->type], c->n_group, c->b->threads,
            decode ? "decode at" : "prefill of", c->positions, rate / 1e9,
-           decode ? "GB/s" : "GFLOP/s", share, shares[0], shares[SAMPLES - 1]);
+           decode ? "GB/s" : "GFLOP/s", share, shares[0], shares[BENCH_SAMPLES - 1]);
     fflush(stdout);
     return attention_is_right(c);
 }
@@ -458,19 +446,19 @@ static bool bench_attentions(const struct bench *b, const struct kernels *k)
 static bool bench_open(struct bench *b, int threads)
 {
     *b = (struct bench){.threads = threads};
-    if (decode_scratch_bytes(N_IN) > SCRATCH_BYTES || prefill_scratch_bytes(N_IN) > SCRATCH_BYTES)
+    if (decode_scratch_bytes(N_IN) > BENCH_SCRATCH || prefill_scratch_bytes(N_IN) > BENCH_SCRATCH)
         return false;
     if (pool_open(&b->pool, NULL, threads, NULL) != GRAFT_OK)
         return false;
-    b->memory = mem_alloc(NULL, DECODE_BYTES + 4096);
-    b->x = mem_alloc(NULL, (size_t)PREFILL_N_TOK * N_IN * sizeof(float));
-    b->y = mem_alloc(NULL, (size_t)64 << 20);
+    b->memory = mem_alloc(NULL, BENCH_MEMORY + 4096);
+    b->x = mem_alloc(NULL, BENCH_X * sizeof(float));
+    b->y = mem_alloc(NULL, BENCH_Y * sizeof(float));
     b->acts = mem_alloc(NULL, BATCH * act_row_bytes(ACT_F32, N_IN));
-    b->scratch = mem_alloc(NULL, (size_t)threads * SCRATCH_BYTES);
+    b->scratch = mem_alloc(NULL, (size_t)threads * BENCH_SCRATCH);
     if (!b->memory || !b->x || !b->y || !b->acts || !b->scratch)
         return false;
-    memset(b->memory, 1, DECODE_BYTES + 4096);
-    check_fill_uniform(b->x, (int64_t)PREFILL_N_TOK * N_IN);
+    memset(b->memory, 1, BENCH_MEMORY + 4096);
+    check_fill_uniform(b->x, BENCH_X);
     return true;
 }
 
@@ -521,14 +509,16 @@ int check_bench(int threads, const char *tier, const char *filter)
         const char *best = kernels_find(NULL)->tier;
         printf("\n%d thread%s: reading %.1f GB/s, GFLOP/s: %.0f in floats, %.0f by matrix unit\n",
                n, n > 1 ? "s" : "", read_bandwidth(&b, best, false) / 1e9,
-               multiply_peak(&b, best, false) / 1e9, multiply_peak(&b, best, true) / 1e9);
-        if (strcmp(filter, "attention") != 0)
+               bench_peak(&b, best, false) / 1e9, bench_peak(&b, best, true) / 1e9);
+        if (strcmp(filter, "attention") != 0 && strcmp(filter, "training") != 0)
             print_heading();
         FOR_EACH_TIER(k)
         if (tier ? strcmp(k->tier, tier) == 0 : k != &scalar_kernels || !kernels_tier(1)) {
             failed |= !bench_tier(&b, k, filter);
             if (!failed && k != &scalar_kernels && strstr("attention", filter))
                 failed |= !bench_attentions(&b, k);
+            if (!failed && k != &scalar_kernels && strstr("training", filter))
+                failed |= !bench_training(&b, k);
         }
         bench_close(&b);
     }

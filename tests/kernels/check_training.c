@@ -125,9 +125,7 @@ static void outer_products_are_right_and_independent_of_splits(void **state)
         struct outer_case c = outer_make(shapes[s].rank, shapes[s].n_in, shapes[s].n_tok);
         FOR_EACH_PANEL_TIER(k)
         {
-            const bool floats = k->outer == scalar_kernels.outer;
-            const enum panel_format formats[] = {PANEL_F32, floats ? PANEL_F32 : k->float_deltas,
-                                                 floats ? PANEL_F32 : k->quantised_panels};
+            const enum panel_format formats[] = {PANEL_F32, k->float_deltas, k->quantised_panels};
             for (size_t f = 0; f < ARRAY_LEN(formats); f++) {
                 struct padded g = outer_start(&c);
                 outer_run(k, &c, formats[f], 0, c.rank, 0, c.n_in, g.data);
@@ -148,8 +146,8 @@ static void outer_products_go_through_every_chunk(void **state)
     FOR_EACH_PANEL_TIER(k)
     {
         struct padded g = outer_start(&c);
-        outer_run(k, &c, PANEL_F32, 0, c.rank, 0, c.n_in, g.data);
-        check_outer_values(k, &c, PANEL_F32, &g);
+        outer_run(k, &c, k->quantised_panels, 0, c.rank, 0, c.n_in, g.data);
+        check_outer_values(k, &c, k->quantised_panels, &g);
         padded_free(&g);
     }
     outer_free(&c);

@@ -21,7 +21,7 @@ const struct kernels dotprod_kernels = {
     .tier = "dotprod",
     .linear_prefill = neon_linear_prefill,
     .linear_transposed = neon_linear_transposed,
-    .outer = scalar_outer,
+    .outer = neon_outer,
     KERNEL_TABLE_REST(neon, NEON_DEQUANTIZE, DOTPROD_DECODE),
     KERNEL_TABLE_LOWRANK(neon, ROLE_PREFILL),
 };
@@ -29,7 +29,7 @@ const struct kernels i8mm_kernels = {
     .tier = "i8mm",
     .linear_prefill = neon_linear_prefill,
     .linear_transposed = neon_linear_transposed,
-    .outer = scalar_outer,
+    .outer = neon_outer,
     KERNEL_TABLE_REST(neon, NEON_DEQUANTIZE, I8MM_DECODE),
     KERNEL_TABLE_LOWRANK(neon, ROLE_PREFILL),
 };

@@ -1,5 +1,5 @@
 /* neon_float.c: the products in floats of the aarch64 tiers: decode of unquantised weights, prefill,
- * low-rank factors.
+ * outer products, low-rank factors.
  */
 #include "neon_vec.h"
 
@@ -16,6 +16,8 @@
 #define PREFILL_TOKENS 6
 #define PREFILL_VECTORS 4
 #include "kernels/prefill_body.h"
+
+#include "kernels/outer_body.h"
 
 /* 2 chains of 4 · 2 sums of A·x; 6 · 4 sums of B, 4 vectors of B and one of u. */
 #define LOWRANK_DOWN_RANKS 4

@@ -107,6 +107,11 @@ ALWAYS_INLINE vf v_div(vf a, vf b)
     return vdivq_f32(a, b);
 }
 
+ALWAYS_INLINE vf v_sqrt(vf a)
+{
+    return vsqrtq_f32(a);
+}
+
 /* Of a number and a NaN the number, as elsewhere one of the two is lost. */
 ALWAYS_INLINE vf v_max(vf a, vf b)
 {
@@ -153,6 +158,16 @@ ALWAYS_INLINE vf v_load_q4(const uint8_t *p, bool high, vf scale)
 ALWAYS_INLINE void v_store_f16(uint8_t *p, vf v)
 {
     vst1_u8(p, vreinterpret_u8_f16(vcvt_f16_f32(v)));
+}
+
+/* To nearest even: the bits of f32_to_bf16. */
+ALWAYS_INLINE void v_store_bf16(uint16_t *p, vf v)
+{
+    uint32x4_t bits = vreinterpretq_u32_f32(v), high = vshrq_n_u32(bits, 16);
+    uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
+    uint32x4_t even = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7FFF)), odd);
+    uint32x4_t quiet = vorrq_u32(high, vdupq_n_u32(0x40));
+    vst1_u16(p, vmovn_u32(vbslq_u32(vceqq_f32(v, v), vshrq_n_u32(even, 16), quiet)));
 }
 
 /* (0 + 1) + (2 + 3) */

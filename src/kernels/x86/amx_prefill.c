@@ -19,6 +19,8 @@
 #define bf16_split avx512bf16_split
 #define bf16_turn avx512bf16_turn
 #define bf16_pairs avx512bf16_pairs
+#define bf16_columns avx512bf16_columns
+#define bf16_round_pairs avx512bf16_round_pairs
 #define BF16_FLOATS(name) KERNEL_CAT(avx512, name)
 #endif
 
@@ -125,3 +127,6 @@ static void bf16_multiply(const struct bf16_tile *p)
 
 #define BF16_K BF16_STEP /* A tile is as wide. */
 #include "kernels/lowrank_bf16_body.h"
+
+#define OUTER_FORMAT PANEL_SPLIT
+#include "kernels/outer_bf16_body.h"

@@ -15,6 +15,8 @@
 #define PREFILL_VECTORS 2
 #include "kernels/prefill_body.h"
 
+#include "kernels/outer_body.h"
+
 /* 2 chains of 2 · 3 sums of A·x, 3 vectors of x and one of A; 6 · 2 sums of B, 2 vectors of B, one of u. */
 #define LOWRANK_DOWN_RANKS 2
 #define LOWRANK_DOWN_TOKENS 3

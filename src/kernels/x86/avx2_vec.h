@@ -98,6 +98,11 @@ ALWAYS_INLINE vf v_div(vf a, vf b)
     return _mm256_div_ps(a, b);
 }
 
+ALWAYS_INLINE vf v_sqrt(vf a)
+{
+    return _mm256_sqrt_ps(a);
+}
+
 ALWAYS_INLINE vf v_max(vf a, vf b)
 {
     return _mm256_max_ps(a, b);
@@ -142,6 +147,19 @@ ALWAYS_INLINE vf v_load_q4(const uint8_t *p, bool high, vf scale)
 ALWAYS_INLINE void v_store_f16(uint8_t *p, vf v)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* To nearest even: the bits of f32_to_bf16. */
+ALWAYS_INLINE void v_store_bf16(uint16_t *p, vf v)
+{
+    __m256i bits = _mm256_castps_si256(v), high = _mm256_srli_epi32(bits, 16);
+    __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    __m256i even = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+    __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    __m256i rounded = _mm256_blendv_epi8(_mm256_srli_epi32(even, 16), quiet, nan);
+    __m256i halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0x08);
+    _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(halves));
 }
 
 ALWAYS_INLINE float v_sum(vf v)

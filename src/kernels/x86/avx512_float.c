@@ -15,6 +15,8 @@
 #define PREFILL_VECTORS 2
 #include "kernels/prefill_body.h"
 
+#include "kernels/outer_body.h"
+
 /* 2 chains of 4 · 2 sums of A·x; 6 · 4 sums of B, 4 vectors of B and one of u. */
 #define LOWRANK_DOWN_RANKS 4
 #define LOWRANK_DOWN_TOKENS 2

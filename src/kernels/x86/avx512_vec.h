@@ -98,6 +98,11 @@ ALWAYS_INLINE vf v_div(vf a, vf b)
     return _mm512_div_ps(a, b);
 }
 
+ALWAYS_INLINE vf v_sqrt(vf a)
+{
+    return _mm512_sqrt_ps(a);
+}
+
 ALWAYS_INLINE vf v_max(vf a, vf b)
 {
     return _mm512_max_ps(a, b);
@@ -143,6 +148,18 @@ ALWAYS_INLINE vf v_load_q4(const uint8_t *p, bool high, vf scale)
 ALWAYS_INLINE void v_store_f16(uint8_t *p, vf v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* To nearest even: the bits of f32_to_bf16. */
+ALWAYS_INLINE void v_store_bf16(uint16_t *p, vf v)
+{
+    __m512i bits = _mm512_castps_si512(v), high = _mm512_srli_epi32(bits, 16);
+    __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    __m512i even = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    __m512i quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    __m512i rounded = _mm512_mask_mov_epi32(_mm512_srli_epi32(even, 16), nan, quiet);
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(rounded));
 }
 
 /* Lanes i, i + 4, i + 8 and i + 12 added. */

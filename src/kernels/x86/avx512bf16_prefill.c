@@ -82,6 +82,8 @@ static void bf16_multiply(const struct bf16_tile *p)
 #define bf16_split avx512bf16_split
 #define bf16_turn avx512bf16_turn
 #define bf16_pairs avx512bf16_pairs
+#define bf16_columns avx512bf16_columns
+#define bf16_round_pairs avx512bf16_round_pairs
 #define bf16_begin() ((void)0)
 #define bf16_end() ((void)0)
 #define BF16_ROWS 1
@@ -90,3 +92,7 @@ static void bf16_multiply(const struct bf16_tile *p)
 
 #define BF16_K 2 /* vdpbf16ps takes a pair. */
 #include "kernels/lowrank_bf16_body.h"
+
+/* Three products of pairs take longer than one of floats. */
+#define OUTER_FORMAT PANEL_BF16
+#include "kernels/outer_bf16_body.h"

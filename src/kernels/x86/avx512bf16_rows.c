@@ -437,3 +437,51 @@ void avx512bf16_pairs(const uint16_t *a, const uint16_t *b, uint16_t *out)
     _mm512_storeu_si512(out, _mm512_permutex2var_epi16(va, low, vb));
     _mm512_storeu_si512(out + 32, _mm512_permutex2var_epi16(va, high, vb));
 }
+
+/* ---- floats for outer products ------------------------------------------------------------ */
+
+void avx512bf16_columns(const float *x, int64_t x_stride, int64_t n_row, int64_t n, int64_t pitch,
+                        uint16_t *large, uint16_t *small)
+{
+    for (int64_t j = 0; j < n; j += 16) {
+        vf r[16];
+        TIMES(i, 16)
+        {
+            r[i] = v_zero();
+            if (i < n_row)
+                r[i] = v_load_some(x + i * x_stride + j, n - j);
+        }
+        v_transpose(r);
+        TIMES(i, 16)
+        {
+            if (j + i < n) {
+                __m256i first = (__m256i)_mm512_cvtneps_pbh(r[i]);
+                vf back = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(first), 16));
+                _mm256_storeu_si256((__m256i *)(large + (j + i) * pitch), first);
+                if (small)
+                    _mm256_storeu_si256((__m256i *)(small + (j + i) * pitch),
+                                        (__m256i)_mm512_cvtneps_pbh(v_sub(r[i], back)));
+            }
+        }
+    }
+}
+
+void avx512bf16_round_pairs(const float *a, const float *b, int64_t n, int64_t pitch, uint16_t *out)
+{
+    const __m512i turn =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (int64_t j = 0; j < n; j += BF16_OUTPUTS, out += pitch) {
+        TIMES(h, 2)
+        {
+            int64_t left = n - j - 16 * h;
+            vf first = v_zero(), second = v_zero();
+            if (left > 0)
+                first = v_load_some(a + j + 16 * h, left);
+            if (left > 0 && b)
+                second = v_load_some(b + j + 16 * h, left);
+            _mm512_storeu_si512(out + 32 * h,
+                                _mm512_permutexvar_epi16(turn, round_32(first, second)));
+        }
+    }
+}
