@@ -184,6 +184,8 @@ void group_run(struct pass *pass, const struct linear_group *group);
 /* The deltas of a group, in the order in which a group calls these (seam.c). Before the region: lists them
  * and cuts A x into items. */
 void seam_begin(struct pass *pass);
+/* First of all in a share, where rows are few: asks memory for what the worker is likely to take. */
+void seam_ask(const struct pass *pass, int worker, int n_workers);
 /* At the start of a share: computes items of A x until none is left. */
 void seam_down(struct pass *pass, const struct linear_input *in, void *scratch);
 /* y[:, begin..end) of a linear ⊙= 1 + Σ w (gain − 1), on W x alone. */

@@ -166,6 +166,8 @@ static void group_work(void *context, int worker, int n_workers)
     struct worker *w = &p->ws->workers[worker];
     struct linear_input in = p->input;
     if (g->rows->n <= FEW_ROWS) {
+        if (p->n_delta_items)
+            seam_ask(p, worker, n_workers);
         in = group_input(p, w->few_x, w->few_act);
         prepare_rows(p, &in, w->few_x, 0, g->rows->n);
     }

@@ -105,6 +105,51 @@ void seam_begin(struct pass *p)
     atomic_store_explicit(&p->delta_items_done, 0, memory_order_relaxed);
 }
 
+/* ---- ahead -------------------------------------------------------------------------------- */
+
+/* Factors begin anywhere in memory, and what they take beside a single row is little: waiting for their first
+ * lines would be a third of it. */
+enum { AHEAD_A = 8192, AHEAD_B = 2048 };
+
+static void ask_for(const struct matrix *factor, int64_t row, int64_t n_rows, size_t most)
+{
+    const char *at = (const char *)factor->data + (size_t)row * factor->row_bytes;
+    size_t bytes = (size_t)n_rows * factor->row_bytes;
+    for (size_t i = 0; i < (bytes < most ? bytes : most); i += 64)
+        __builtin_prefetch(at + i, 0, 2);
+}
+
+/* The ranks of the stack of a segment from `rank` on, of the first delta among them. */
+static void ask_for_ranks(const struct pass *p, const struct segment *s, int64_t rank)
+{
+    for (int j = s->jobs; j < s->jobs_end; j++) {
+        const struct matrix *a = &p->ws->jobs[j].lowrank->a;
+        int64_t first = rank - p->ws->jobs[j].first_rank;
+        if (first >= 0 && first < a->n_out)
+            ask_for(a, first, a->n_out - first < s->item_ranks ? a->n_out - first : s->item_ranks,
+                    AHEAD_A);
+    }
+}
+
+void seam_ask(const struct pass *p, int worker, int n_workers)
+{
+    const struct linear_rows *rows = p->group->rows;
+    for (int i = 0; i < rows->n_segments; i++) {
+        const struct segment *s = &rows->segments[i];
+        if (worker >= s->first_item && worker < s->items_end)
+            ask_for_ranks(p, s, (worker - s->first_item) * s->item_ranks);
+        for (int j = s->jobs; j < s->jobs_end; j++) {
+            const struct delta_job *job = &p->ws->jobs[j];
+            const struct matrix *b = &job->lowrank->b;
+            int64_t begin, end, rank = job->lowrank->a.n_out;
+            pool_split(p->group->linears[job->linear].weight->n_out, OUTPUT_GRAIN, worker,
+                       n_workers, &begin, &end);
+            if (begin < end)
+                ask_for(b, begin / LOWRANK_TILE * rank, rank, AHEAD_B);
+        }
+    }
+}
+
 /* ---- A x ---------------------------------------------------------------------------------- */
 
 /* Items of a segment go through all ranks before the next rows, which stay in cache meanwhile. */
