@@ -3,7 +3,8 @@
 # there. Usage: SCRIPT ROOT LIST, where LIST has the first source of each declared test.
 set -u
 failures=0
-for file in "$1"/tests/unit/test_*.c "$1"/tests/conformance/test_*.c; do
+for file in "$1"/tests/unit/test_*.c "$1"/tests/conformance/test_*.c \
+    "$1"/tests/gradients/test_*.c; do
     source=${file#"$1"/tests/}
     if grep -qx "$source" "$2"; then
         echo "[       OK ] $source is declared"
