@@ -1,8 +1,7 @@
 /* chat.c: from messages to the prompt text that the model's own template makes of them.
  *
- * Owns the variables a template sees; the engine is model/template. What Hugging Face gives a template
- * and the caller did not is filled in: tools and documents (none), add_generation_prompt (false) and the
- * model's special tokens.
+ * Owns the messages; the engine is model/template. What Hugging Face gives a template and the caller did
+ * not is filled in by model/chat.c.
  */
 #include "api/api_internal.h"
 
@@ -13,34 +12,10 @@ static graft_status no_memory(graft_error *error)
     return error_set(error, GRAFT_NO_MEMORY, "no memory for the messages");
 }
 
-/* Sets a member that is not there; takes over the reference to value. False: no memory. */
-static bool fill(json_t *variables, const char *key, json_t *value)
-{
-    if (value != NULL && json_object_get(variables, key) != NULL) {
-        json_decref(value);
-        return true;
-    }
-    return json_object_set_new(variables, key, value) == 0;
-}
-
-static graft_status fill_defaults(const struct model *model, json_t *variables, graft_error *error)
-{
-    static const char *const ROLES[] = {"bos_token", "eos_token", "pad_token", "unk_token"};
-    bool ok = fill(variables, "tools", json_null()) && fill(variables, "documents", json_null()) &&
-              fill(variables, "add_generation_prompt", json_false());
-    for (size_t i = 0; i < ARRAY_LEN(ROLES) && ok && model->tokenizer != NULL; i++) {
-        const char *text = tokenizer_special_text(model->tokenizer, ROLES[i]);
-        if (text != NULL) {
-            ok = fill(variables, ROLES[i], json_string(text));
-        }
-    }
-    return ok ? GRAFT_OK : no_memory(error);
-}
-
 static graft_status render(const graft_model *model, json_t *variables, char **text, size_t *size,
                            graft_error *error)
 {
-    graft_status status = fill_defaults(model->model, variables, error);
+    graft_status status = chat_fill_variables(model->model->tokenizer, variables, error);
     if (status == GRAFT_OK) {
         status = template_render(model->model->chat, &model->runtime->mem, variables,
                                  (int64_t)time(NULL), NULL, text, size, error);

@@ -154,6 +154,11 @@ void config_rope_frequencies(const struct config *config, double *freq, double *
  * returned as it is. */
 graft_status model_resolve(struct mem *mem, const char *name, char **path, graft_error *error);
 
+/* What Hugging Face gives a chat template besides the messages, where `variables` (an object) has no member of
+ * that name: tools and documents (none), add_generation_prompt (false), the special tokens of `t` (may be NULL).
+ * NO_MEMORY. */
+graft_status chat_fill_variables(const struct tokenizer *t, json_t *variables, graft_error *error);
+
 /* ---- KV cache ----------------------------------------------------------------------------- */
 
 /* Keys and values live in blocks of KV_BLOCK positions × all layers × n_kv heads. A pool owns the blocks

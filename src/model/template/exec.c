@@ -105,12 +105,33 @@ static bool exec_capture(struct rt *rt, struct frame *frame, const struct stmt *
     return write_str(rt, v);
 }
 
+static bool mark_generated(struct rt *rt, size_t begin)
+{
+    struct template_marks *m = rt->marks;
+    if (m == NULL || rt->generating > 0 || rt->out.size <= begin)
+        return true;
+    if (m->count == m->capacity) {
+        size_t capacity = m->capacity != 0 ? 2 * m->capacity : 8;
+        struct template_span *grown = mem_resize(rt->mem, m->spans, capacity * sizeof *grown);
+        if (grown == NULL)
+            return fail(rt, GRAFT_NO_MEMORY, "no memory");
+        m->spans = grown;
+        m->capacity = capacity;
+    }
+    m->spans[m->count++] = (struct template_span){begin, rt->out.size};
+    return true;
+}
+
 /* A call block in disguise: its own frame. What it marks matters to training alone. */
 static bool exec_generation(struct rt *rt, struct frame *outer, const struct stmt *s)
 {
     enum flow flow;
+    size_t begin = rt->out.size;
     struct frame *frame = frame_new(rt, &s->body->scope, outer);
-    return frame != NULL && exec_block(rt, frame, &s->body->body, &flow);
+    rt->generating++;
+    bool ok = frame != NULL && exec_block(rt, frame, &s->body->body, &flow);
+    rt->generating--;
+    return ok && mark_generated(rt, begin);
 }
 
 static bool exec_with(struct rt *rt, struct frame *outer, const struct with_stmt *w,

@@ -119,9 +119,10 @@ static bool run(struct rt *rt)
     return root != NULL && exec_block(rt, root, &rt->t->body, &flow);
 }
 
-graft_status template_render(const struct chat_template *t, struct mem *mem, const json_t *context,
-                             int64_t now, const struct template_limits *limits, char **out,
-                             size_t *size, graft_error *error)
+graft_status template_render_marked(const struct chat_template *t, struct mem *mem,
+                                    const json_t *context, int64_t now,
+                                    const struct template_limits *limits, char **out, size_t *size,
+                                    struct template_marks *marks, graft_error *error)
 {
     static const struct template_limits none = {0};
     const struct template_limits *l = limits != NULL ? limits : &none;
@@ -133,7 +134,8 @@ graft_status template_render(const struct chat_template *t, struct mem *mem, con
                     .error = error,
                     .context = context,
                     .now = now,
-                    .line = 1};
+                    .line = 1,
+                    .marks = marks};
     char *text = NULL;
     if (rt.depth_limit > MOST_DEPTH)
         rt.depth_limit = MOST_DEPTH;
@@ -148,7 +150,18 @@ graft_status template_render(const struct chat_template *t, struct mem *mem, con
         rt.status = error_set(error, GRAFT_NO_MEMORY, "no memory");
     buf_free(&rt.out);
     arena_free(&rt.arena);
-    if (rt.status == GRAFT_OK)
+    if (rt.status == GRAFT_OK) {
         *out = text;
+    } else if (marks != NULL) {
+        mem_free(mem, marks->spans);
+        *marks = (struct template_marks){0};
+    }
     return rt.status;
+}
+
+graft_status template_render(const struct chat_template *t, struct mem *mem, const json_t *context,
+                             int64_t now, const struct template_limits *limits, char **out,
+                             size_t *size, graft_error *error)
+{
+    return template_render_marked(t, mem, context, now, limits, out, size, NULL, error);
 }

@@ -32,4 +32,19 @@ graft_status template_render(const struct chat_template *t, struct mem *mem, con
                              int64_t now, const struct template_limits *limits, char **out,
                              size_t *size, graft_error *error);
 
+/* What {% generation %} blocks wrote, as bytes of the output: outermost blocks, in order, none of them empty. */
+struct template_span {
+    size_t begin, end;
+};
+struct template_marks {
+    struct template_span *spans; /* mem_free */
+    size_t count, capacity;
+    bool lost; /* some wrote into a value (a macro, a set block): where that ended up is unknown */
+};
+/* The same with marks, which the caller zeroed; after a failure they are empty. */
+graft_status template_render_marked(const struct chat_template *t, struct mem *mem,
+                                    const json_t *context, int64_t now,
+                                    const struct template_limits *limits, char **out, size_t *size,
+                                    struct template_marks *marks, graft_error *error);
+
 #endif

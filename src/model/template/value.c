@@ -95,6 +95,9 @@ bool str_capture(struct rt *rt, size_t mark, struct value *out)
     bool ok =
         str_copy(rt, rt->out.data == NULL ? "" : rt->out.data + mark, rt->out.size - mark, out);
     rt->out.size = mark;
+    for (struct template_marks *m = rt->marks;
+         m != NULL && m->count > 0 && m->spans[m->count - 1].begin >= mark; m->count--)
+        m->lost = true;
     return ok;
 }
 

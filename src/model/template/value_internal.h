@@ -144,7 +144,9 @@ struct rt {
     struct value *globals;  /* [names]: context members and functions, converted once */
     struct str *characters; /* [128]: one-character strings, so that walking a text costs nothing */
     int64_t now;
-    uint64_t seed; /* of dict hashes */
+    uint64_t seed;                /* of dict hashes */
+    struct template_marks *marks; /* NULL: nobody asks */
+    int generating;               /* generation blocks around */
 };
 
 /* Data may nest deeper than templates: conversion, comparison, printing of values recurse this far. */

@@ -102,7 +102,7 @@ static graft_status normalize_added(struct tokenizer *t, struct added_token *a, 
     struct match_state *state = NULL;
     buf_init(&out, t->mem, MAX_ADDED_BYTES);
     graft_status status =
-        normalize(&t->normalizer, t->mem, &state, a->text, a->length, &out, error);
+        normalize(&t->normalizer, t->mem, &state, a->text, a->length, false, &out, error);
     if (!status) {
         a->text = vocab_store(&t->vocab, out.data ? out.data : "", out.size);
         a->length = (uint32_t)out.size;

@@ -97,6 +97,7 @@ static graft_status split_added(struct encoder *e, const struct added_matcher *m
             status = rest(e, text + at, match.start - at, at_start && at == 0);
         if (!status && !tokens_push(e->out, match.token->id))
             status = encoder_no_memory(e);
+        e->inside = false;
         at = match.end;
     }
     if (!status && at < size)
@@ -109,8 +110,8 @@ static graft_status encode_raw(struct encoder *e, const char *text, size_t size,
     if (e->t->normalizer.count == 0)
         return split_added(e, &e->t->normal, text, size, at_start, pretokenize);
     e->normal.size = 0;
-    graft_status status =
-        normalize(&e->t->normalizer, e->mem, &e->match, text, size, &e->normal, e->error);
+    graft_status status = normalize(&e->t->normalizer, e->mem, &e->match, text, size, e->inside,
+                                    &e->normal, e->error);
     if (status)
         return status;
     return split_added(e, &e->t->normal, e->normal.data, e->normal.size, at_start, pretokenize);
@@ -128,6 +129,11 @@ static void encoder_free(struct encoder *e)
     mem_free(e->mem, e->nodes);
 }
 
+static bool token_is_added(const struct tokenizer *t, graft_token_id id)
+{
+    return id >= 0 && id < t->vocab.count && t->vocab.tokens[id].added;
+}
+
 graft_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t size, int flags,
                               struct tokens *out, graft_error *error)
 {
@@ -140,13 +146,15 @@ graft_status tokenizer_encode(const struct tokenizer *t, const char *text, size_
         buf_init(&e.scratch[i], mem, SIZE_MAX);
     e.valid_utf8 = utf8_valid(text, size);
     size_t before = out->count;
+    bool goes_on = (flags & TOKENIZE_CONTINUE) && before > 0;
+    e.inside = goes_on && !token_is_added(t, out->ids[before - 1]);
     graft_status status = GRAFT_OK;
     if (!cache_open(&e, size))
         status = encoder_no_memory(&e);
     if (!status && (flags & TOKENIZE_BOS) && t->bos >= 0 && !tokens_push(out, t->bos))
         status = encoder_no_memory(&e);
     if (!status && size)
-        status = split_added(&e, &t->raw, text, size, true, encode_raw);
+        status = split_added(&e, &t->raw, text, size, !goes_on, encode_raw);
     encoder_free(&e);
     if (status)
         out->count = before;

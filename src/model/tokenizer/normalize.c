@@ -74,7 +74,8 @@ static graft_status replace(const struct norm_step *s, struct match_state **stat
 }
 
 static graft_status run_step(const struct norm_step *s, struct match_state **state,
-                             const char *text, size_t size, struct buf *out, graft_error *error)
+                             const char *text, size_t size, bool inside, struct buf *out,
+                             graft_error *error)
 {
     bool ok = true;
     switch (s->kind) {
@@ -92,14 +93,14 @@ static graft_status run_step(const struct norm_step *s, struct match_state **sta
         ok = unicode_strip_accents(text, size, out);
         break;
     case NORM_STRIP: {
-        size_t begin = s->left ? strip_left(text, size) : 0;
+        size_t begin = s->left && !inside ? strip_left(text, size) : 0;
         size_t end = s->right ? strip_right(text, begin, size) : size;
         ok = buf_append(out, text + begin, end - begin);
         break;
     }
     case NORM_PREPEND:
-        ok = size == 0 ||
-             (buf_append(out, s->content, s->content_size) && buf_append(out, text, size));
+        ok = size == 0 || ((inside || buf_append(out, s->content, s->content_size)) &&
+                           buf_append(out, text, size));
         break;
     case NORM_CHARSMAP:
         ok = charsmap_apply(s->charsmap, text, size, out);
@@ -110,7 +111,8 @@ static graft_status run_step(const struct norm_step *s, struct match_state **sta
 
 /* Steps write into two buffers in turn; the last one writes to out, which is empty or appended to. */
 graft_status normalize(const struct normalizer *n, struct mem *mem, struct match_state **state,
-                       const char *text, size_t size, struct buf *out, graft_error *error)
+                       const char *text, size_t size, bool inside, struct buf *out,
+                       graft_error *error)
 {
     struct buf turns[2];
     buf_init(&turns[0], mem, SIZE_MAX);
@@ -122,7 +124,7 @@ graft_status normalize(const struct normalizer *n, struct mem *mem, struct match
         struct buf *to = i + 1 == n->count ? out : &turns[i & 1];
         if (to != out)
             to->size = 0;
-        status = run_step(&n->steps[i], state, text, size, to, error);
+        status = run_step(&n->steps[i], state, text, size, inside, to, error);
         text = to->data ? to->data : "";
         size = to->data ? to->size : 0;
     }

@@ -134,7 +134,7 @@ static graft_status run_split(struct encoder *e, int step, struct piece piece)
 
 static graft_status run_prefix_space(struct encoder *e, int step, struct piece piece)
 {
-    if (piece.text[0] == ' ')
+    if (piece.text[0] == ' ' || e->inside)
         return run_steps(e, step + 1, piece);
     struct buf *scratch = &e->scratch[step];
     scratch->size = 0;
@@ -203,7 +203,8 @@ static graft_status run_metaspace(struct encoder *e, int step, struct piece piec
     size_t n = strlen(s->mark);
     scratch->size = 0;
     bool marked = piece.text[0] == ' ' || (piece.size >= n && memcmp(piece.text, s->mark, n) == 0);
-    bool prepend = s->scheme == PREPEND_ALWAYS || (s->scheme == PREPEND_FIRST && piece.at_start);
+    bool prepend = (s->scheme == PREPEND_ALWAYS && !e->inside) ||
+                   (s->scheme == PREPEND_FIRST && piece.at_start);
     if ((!marked && prepend && !buf_puts(scratch, s->mark)) ||
         !append_marked(scratch, piece.text, piece.size, s->mark))
         return encoder_no_memory(e);
@@ -261,6 +262,7 @@ static graft_status run_steps(struct encoder *e, int step, struct piece piece)
     if (piece.size == 0)
         return GRAFT_OK;
     if (step == pre->count) {
+        e->inside = false;
         if (pre->chars)
             return encode_chars(e, piece);
         return e->t->cut_at_marks ? encode_cut(e, piece) : encode_word(e, piece.text, piece.size);

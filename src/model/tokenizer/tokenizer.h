@@ -31,7 +31,13 @@ graft_status tokenizer_open_gguf(struct mem *mem, const struct gguf *g, struct t
                                  graft_error *error);
 void tokenizer_close(struct tokenizer **tokenizer);
 
-enum { TOKENIZE_BOS = 1, TOKENIZE_SPECIAL = 2 /* parse special tokens in the text */ };
+enum {
+    TOKENIZE_BOS = 1,
+    TOKENIZE_SPECIAL = 2, /* parse special tokens in the text */
+    TOKENIZE_CONTINUE =
+        4 /* the text goes on from what is in `out`: no space is put before it but where one
+                             would stand behind the last token there anyway */
+};
 
 /* Growable ids. Zero-initialise; free with tokens_free. */
 struct tokens {

@@ -131,9 +131,11 @@ struct normalizer {
     int count;
 };
 
-/* Appends the normal form of text to out. Malformed bytes are kept as they are. */
+/* Appends the normal form of text to out. Malformed bytes are kept as they are. `inside`: the text goes on
+ * from other text, so nothing is put before it or stripped there. */
 graft_status normalize(const struct normalizer *n, struct mem *mem, struct match_state **state,
-                       const char *text, size_t size, struct buf *out, graft_error *error);
+                       const char *text, size_t size, bool inside, struct buf *out,
+                       graft_error *error);
 graft_status unicode_normalize(enum norm_kind form, const char *text, size_t size, struct buf *out,
                                graft_error *error);
 bool unicode_strip_accents(const char *text, size_t size, struct buf *out);
@@ -371,6 +373,8 @@ struct encoder {
     graft_error *error;
     int flags;
     bool valid_utf8;
+    bool
+        inside; /* the next word goes on from text, not from a token or the beginning: no space before it */
     struct match_state *match;
     struct buf normal;
     struct buf scratch[MAX_STEPS + 1];
