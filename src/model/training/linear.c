@@ -7,7 +7,7 @@
  */
 #include "training_internal.h"
 
-enum { SPAN = 64, DROP_GRAIN = 64 };
+enum { SPAN = 256, BLOCK = 32, DROP_GRAIN = 64 };
 
 void site_finish(const struct train_tape *t, const struct site *s, const float *z, float *y)
 {
@@ -131,41 +131,60 @@ static bool has_output_gradients(const struct site *s)
     return s->gain || set->bias.grad || (s->rank && set->delta.bias.grad);
 }
 
-/* Of outputs o..o+n, SPAN at most: sums over tokens of dy, and of dy ⊙ z. */
-static void sum_columns(const struct group_pass *p, int i, int64_t o, int64_t n, double *dy_sum,
-                        double *dyz_sum)
+/* Sums over tokens of outputs o..o+n, in floats over BLOCK tokens and then in doubles. */
+struct column_sums {
+    double dy[SPAN], dyz[SPAN];
+};
+
+static void flush(float *block, double *sums, int64_t n)
 {
-    int64_t width = p->group->sites[i]->weight->n_out;
-    for (int64_t j = 0; j < n; j++)
-        dy_sum[j] = dyz_sum[j] = 0;
-    for (int64_t token = 0; token < p->n_tok; token++) {
-        const float *dy = p->dy[i] + token * width + o, *z = p->z[i] + token * width + o;
-        for (int64_t j = 0; j < n; j++)
-            dy_sum[j] += (double)dy[j];
-        for (int64_t j = 0; p->group->sites[i]->gain && j < n; j++)
-            dyz_sum[j] += (double)dy[j] * (double)z[j];
+    for (int64_t j = 0; j < n; j++) {
+        sums[j] += (double)block[j];
+        block[j] = 0;
     }
 }
 
-/* The gradients of vectors along outputs o..o+n, and dz. */
+/* Sums of dy, and of dy ⊙ z; dy becomes dz. */
+static void sum_columns(const struct group_pass *p, int i, int64_t o, int64_t n,
+                        struct column_sums *sums)
+{
+    const struct kernels *k = p->tape->kernels;
+    const struct site *s = p->group->sites[i];
+    float dy_block[SPAN] = {0}, dyz_block[SPAN] = {0}, product[SPAN];
+    int64_t width = s->weight->n_out;
+    *sums = (struct column_sums){{0}, {0}};
+    for (int token = 0; token < p->n_tok; token++) {
+        float *dy = p->dy[i] + token * width + o;
+        k->add(dy_block, dy, n);
+        if (s->gain) {
+            memcpy(product, p->z[i] + token * width + o, (size_t)n * sizeof(*product));
+            k->mul(product, dy, n);
+            k->add(dyz_block, product, n);
+            k->mul(dy, s->gain + o, n);
+        }
+        if (token % BLOCK == BLOCK - 1 || token == p->n_tok - 1) {
+            flush(dy_block, sums->dy, n);
+            flush(dyz_block, sums->dyz, n);
+        }
+    }
+}
+
+/* The gradients of vectors along outputs o..o+n, SPAN at most, and dz. */
 static void outputs_back(const struct group_pass *p, int i, int64_t o, int64_t n)
 {
     const struct site *s = p->group->sites[i];
     const struct train_site *set = s->set;
-    double dy_sum[SPAN], dyz_sum[SPAN];
-    sum_columns(p, i, o, n, dy_sum, dyz_sum);
+    struct column_sums sums;
+    sum_columns(p, i, o, n, &sums);
     for (int64_t j = 0; j < n; j++) {
         float gain = s->gain ? s->gain[o + j] : 1;
         if (set->bias.grad)
-            set->bias.grad[o + j] += (float)dy_sum[j];
+            set->bias.grad[o + j] += (float)sums.dy[j];
         if (s->gain && set->delta.magnitude.grad)
-            set->delta.magnitude.grad[o + j] += (float)dyz_sum[j] * s->inverse[o + j];
+            set->delta.magnitude.grad[o + j] += (float)sums.dyz[j] * s->inverse[o + j];
         if (s->rank && set->delta.bias.grad)
-            set->delta.bias.grad[o + j] += (float)dy_sum[j] * gain * set->delta.scale;
+            set->delta.bias.grad[o + j] += (float)sums.dy[j] * gain * set->delta.scale;
     }
-    if (s->gain)
-        for (int64_t token = 0; token < p->n_tok; token++)
-            p->tape->kernels->mul(p->dy[i] + token * s->weight->n_out + o, s->gain + o, n);
 }
 
 static void outputs_back_work(void *context, int worker, int n_workers)
