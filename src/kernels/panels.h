@@ -11,6 +11,9 @@
 /* Rows a power of two apart would share cache sets: a line more is between them. */
 enum { FLOAT_GAP = 16, BF16_GAP = 32 };
 
+/* How many rows ahead those of a transposed weight are asked for. */
+enum { ROWS_AHEAD = 16 };
+
 /* A panel of floats. Sums are kept in y from one chunk to the next, which costs more than the loads of
  * longer ones. */
 enum {
@@ -42,6 +45,29 @@ enum {
 static inline void *align_scratch(void *scratch)
 {
     return (void *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
+}
+
+/* Some columns of rows, which will be dequantised later: a panel takes so little of a row that the processor does not
+ * see what comes next. Where codes and factors lie apart this is roughly where they are. */
+struct panel_ahead {
+    const struct matrix *w;
+    size_t at, bytes;
+};
+
+static inline struct panel_ahead panel_ahead(const struct matrix *w, int64_t first, int64_t n)
+{
+    const size_t row = w->row_bytes, n_in = (size_t)w->n_in;
+    return (struct panel_ahead){w, row * (size_t)first / n_in, row * (size_t)n / n_in};
+}
+
+/* Asks for those of a row, if there is one, into the second cache. (gcc takes a call for one that does nothing.) */
+static inline __attribute__((always_inline)) void panel_fetch(const struct panel_ahead *a, int64_t row)
+{
+    if (row >= a->w->n_out)
+        return;
+    const char *p = (const char *)a->w->data + (size_t)row * a->w->row_bytes + a->at;
+    for (size_t i = 0; i < a->bytes; i += 64)
+        __builtin_prefetch(p + i, 0, 2);
 }
 
 /* Some tokens times a panel: y (+)= Σ over the terms of x[term] · panel[term]. */

@@ -126,8 +126,10 @@ static void bf16_fill(const struct kernels *k, const struct bf16_space *s, const
         for (int64_t j = 0; j < n; j += PREFILL_CHUNK) {
             int64_t columns = n - j < PREFILL_CHUNK ? n - j : PREFILL_CHUNK;
             int64_t end = blocks_of(columns, BF16_STEP) * BF16_STEP;
+            const struct panel_ahead ahead = panel_ahead(w, first + j, columns);
             for (int64_t r = 0; r < 16; r++) {
                 int64_t row = half + r < n_row ? half + r : n_row - 1;
+                panel_fetch(&ahead, o + BF16_OUTPUTS + half + r);
                 bf16_weights(k, s, w, o + row, first + j, columns, r);
             }
             for (int part = 0; part < s->w_parts; part++)
@@ -184,7 +186,9 @@ static void bf16_fill_transposed(const struct kernels *k, const struct bf16_spac
 {
     const int64_t end = blocks_of(n_row, BF16_STEP) * BF16_STEP;
     const int64_t width = blocks_of(n, BF16_OUTPUTS) * BF16_OUTPUTS;
+    const struct panel_ahead ahead = panel_ahead(w, i, n);
     for (int64_t r = 0; r < end; r++) {
+        panel_fetch(&ahead, first + r + ROWS_AHEAD);
         if (r < n_row)
             bf16_weights(k, s, w, first + r, i, n, r % 2);
         for (int part = 0; part < s->w_parts; part++) {

@@ -114,7 +114,9 @@ static void turn_square(const float *from, float *to, int64_t columns)
 static void fill_piece(const struct kernels *k, const struct float_space *s, const struct matrix *w,
                        int64_t o, int64_t n_row, int64_t first, int64_t n, float *panel)
 {
+    const struct panel_ahead ahead = panel_ahead(w, first, n);
     for (int64_t r = 0; r < PREFILL_OUTPUTS; r++) {
+        panel_fetch(&ahead, o + PREFILL_OUTPUTS + r);
         if (r < n_row)
             k->dequantize[w->type](w, o + r, first, n, s->rows + r * ROW_PITCH);
         else
@@ -178,8 +180,10 @@ static void fill_transposed(const struct kernels *k, const struct float_space *s
                             int64_t n)
 {
     const int64_t width = blocks_of(n, PREFILL_OUTPUTS) * PREFILL_OUTPUTS;
+    const struct panel_ahead ahead = panel_ahead(w, i, n);
     for (int64_t r = 0; r < n_row; r++) {
         float *row = s->rows + r * ROW_PITCH;
+        panel_fetch(&ahead, first + r + ROWS_AHEAD);
         k->dequantize[w->type](w, first + r, i, n, row);
         memset(row + n, 0, (size_t)(width - n) * sizeof *row);
     }
