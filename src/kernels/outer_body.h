@@ -1,7 +1,14 @@
-/* outer_body.h: outer products of a vector tier, in floats. Included after prefill_body.h, whose panels and tile it
- * uses: tokens are K, what goes in is a panel as it lies, and ranks stand where tokens do there.
+/* outer_body.h: outer products of a vector tier, in floats. Included after prefill_body.h, TIER, OUTER_RANKS and
+ * OUTER_VECTORS (the tile of a few ranks that fits the registers).
+ *
+ * A weight's gradient goes through the panels of prefill_body.h: tokens are K, what goes in is a panel as it lies, and
+ * ranks stand where tokens do there. A factor has so few ranks that copying a panel would take as long as the
+ * products: those read x where it lies and ask meanwhile for what comes next. Each sum is one chain of fused
+ * multiply-adds in the order of tokens either way.
  */
 #define BODY(name) KERNEL_CAT(TIER, name)
+
+/* ---- a weight ----------------------------------------------------------------------------- */
 
 /* Columns r..r+n_rank of n_tok rows of u, as rows in the scratch. */
 static void turn_ranks(const struct float_space *s, const float *u, int64_t u_stride, int64_t n_tok,
@@ -60,8 +67,77 @@ static void outer_tokens(const struct outer_args *a, int64_t r, int64_t n_rank, 
     }
 }
 
+/* ---- few ranks ---------------------------------------------------------------------------- */
+
+enum { FEW_RANKS = 64, OUTER_WIDTH = OUTER_VECTORS * VF };
+
+/* `ranks` ranks from r on, `left` columns (OUTER_WIDTH at most; `whole`: all of them) from i on. */
+ALWAYS_INLINE void few_tile(const struct outer_args *a, int64_t r, int64_t i, int64_t left,
+                            int ranks, bool whole)
+{
+    vf sum[OUTER_RANKS][OUTER_VECTORS];
+    const float *x = a->x + i, *u = a->u + r;
+    float *g = a->g + r * a->g_stride + i;
+    TIMES(k, ranks) TIMES(v, OUTER_VECTORS)
+    {
+        float *at = g + k * a->g_stride + v * VF;
+        sum[k][v] = v_zero();
+        if (whole || left > v * VF)
+            sum[k][v] = whole ? v_load(at) : v_load_some(at, left - v * VF);
+    }
+    for (int t = 0; t < a->n_tok; t++, x += a->x_stride, u += a->u_stride) {
+        vf w[OUTER_VECTORS];
+        TIMES(v, OUTER_VECTORS)
+        {
+            w[v] = v_zero();
+            if (whole || left > v * VF)
+                w[v] = whole ? v_load(x + v * VF) : v_load_some(x + v * VF, left - v * VF);
+        }
+        if (whole && r == 0)
+            for (int j = 0; j < OUTER_WIDTH; j += 16)
+                prefetch(x + OUTER_WIDTH + j);
+        TIMES(k, ranks)
+        {
+            vf uk = v_set1(u[k]);
+            TIMES(v, OUTER_VECTORS) sum[k][v] = v_fma(uk, w[v], sum[k][v]);
+        }
+    }
+    TIMES(k, ranks) TIMES(v, OUTER_VECTORS)
+    {
+        float *at = g + k * a->g_stride + v * VF;
+        if (whole)
+            v_store(at, sum[k][v]);
+        else if (left > v * VF)
+            v_store_some(at, sum[k][v], left - v * VF);
+    }
+}
+
+ALWAYS_INLINE void few_ranks(const struct outer_args *a, int64_t i, int64_t left, bool whole)
+{
+    int64_t r = 0;
+    for (; r + OUTER_RANKS <= a->rank; r += OUTER_RANKS)
+        few_tile(a, r, i, left, OUTER_RANKS, whole);
+    for (; r + 4 <= a->rank; r += 4)
+        few_tile(a, r, i, left, 4, whole);
+    for (; r < a->rank; r++)
+        few_tile(a, r, i, left, 1, whole);
+}
+
+static void outer_few(const struct outer_args *a)
+{
+    int64_t i = a->i_begin;
+    for (; i + OUTER_WIDTH <= a->i_end; i += OUTER_WIDTH)
+        few_ranks(a, i, OUTER_WIDTH, true);
+    if (i < a->i_end)
+        few_ranks(a, i, a->i_end - i, false);
+}
+
 void BODY(_outer)(const struct outer_args *a)
 {
+    if (a->rank <= FEW_RANKS) {
+        outer_few(a);
+        return;
+    }
     for (int64_t r = 0; r < a->rank; r += FLOAT_TOKENS)
         for (int64_t t = 0; t < a->n_tok; t += TRANSPOSED_ROWS)
             outer_tokens(a, r, a->rank - r < FLOAT_TOKENS ? a->rank - r : FLOAT_TOKENS, t,

@@ -61,7 +61,8 @@ static inline struct panel_ahead panel_ahead(const struct matrix *w, int64_t fir
 }
 
 /* Asks for those of a row, if there is one, into the second cache. (gcc takes a call for one that does nothing.) */
-static inline __attribute__((always_inline)) void panel_fetch(const struct panel_ahead *a, int64_t row)
+static inline __attribute__((always_inline)) void panel_fetch(const struct panel_ahead *a,
+                                                              int64_t row)
 {
     if (row >= a->w->n_out)
         return;

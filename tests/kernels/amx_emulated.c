@@ -56,14 +56,12 @@ static void bf16_columns(const float *x, int64_t x_stride, int64_t n_row, int64_
         }
 }
 
-static void bf16_round_pairs(const float *a, const float *b, int64_t n, int64_t pitch,
-                             uint16_t *out)
+static void bf16_round_pairs(const float *a, const float *b, int64_t n, uint16_t *out)
 {
-    for (int64_t j = 0; j < n; j += BF16_OUTPUTS, out += pitch)
-        for (int64_t i = 0; i < BF16_OUTPUTS; i++) {
-            out[2 * i] = j + i < n ? f32_to_bf16(a[j + i]) : 0;
-            out[2 * i + 1] = j + i < n && b ? f32_to_bf16(b[j + i]) : 0;
-        }
+    for (int64_t i = 0; i < BF16_OUTPUTS; i++) {
+        out[2 * i] = i < n ? f32_to_bf16(a[i]) : 0;
+        out[2 * i + 1] = i < n && b ? f32_to_bf16(b[i]) : 0;
+    }
 }
 
 KERNEL_PROTO_BF16(amx_emulated)

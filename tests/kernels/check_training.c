@@ -119,8 +119,8 @@ static void outer_products_are_right_and_independent_of_splits(void **state)
     static const struct {
         int64_t rank, n_in;
         int n_tok;
-    } shapes[] = {{1, 1, 1},     {2, 3, 2},   {16, 100, 37}, {13, 257, 67},
-                  {48, 300, 33}, {5, 48, 16}, {7, 600, 3},   {3, 20, 1100}};
+    } shapes[] = {{1, 1, 1},   {2, 3, 2},   {16, 100, 37}, {13, 257, 67}, {48, 300, 33},
+                  {5, 48, 16}, {7, 600, 3}, {3, 20, 1100}, {100, 40, 9}};
     for (size_t s = 0; s < ARRAY_LEN(shapes); s++) {
         struct outer_case c = outer_make(shapes[s].rank, shapes[s].n_in, shapes[s].n_tok);
         FOR_EACH_PANEL_TIER(k)

@@ -129,4 +129,5 @@ static void bf16_multiply(const struct bf16_tile *p)
 #include "kernels/lowrank_bf16_body.h"
 
 #define OUTER_FORMAT PANEL_SPLIT
+#define bf16_few(a) false
 #include "kernels/outer_bf16_body.h"

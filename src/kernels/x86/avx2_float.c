@@ -15,6 +15,9 @@
 #define PREFILL_VECTORS 2
 #include "kernels/prefill_body.h"
 
+/* 6 · 2 sums of outer products of a few ranks, 2 vectors of x and one of u. */
+#define OUTER_RANKS 6
+#define OUTER_VECTORS 2
 #include "kernels/outer_body.h"
 
 /* 2 chains of 2 · 3 sums of A·x, 3 vectors of x and one of A; 6 · 2 sums of B, 2 vectors of B, one of u. */

@@ -15,6 +15,9 @@
 #define PREFILL_VECTORS 2
 #include "kernels/prefill_body.h"
 
+/* 8 · 2 sums of outer products of a few ranks, 2 vectors of x and one of u. */
+#define OUTER_RANKS 8
+#define OUTER_VECTORS 2
 #include "kernels/outer_body.h"
 
 /* 2 chains of 4 · 2 sums of A·x; 6 · 4 sums of B, 4 vectors of B and one of u. */

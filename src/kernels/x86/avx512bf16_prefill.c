@@ -93,6 +93,83 @@ static void bf16_multiply(const struct bf16_tile *p)
 #define BF16_K 2 /* vdpbf16ps takes a pair. */
 #include "kernels/lowrank_bf16_body.h"
 
+/* ---- outer products of few ranks ---------------------------------------------------------- */
+
+/* 16 sums, one vector of pairs of x, and pairs of u from memory. */
+enum { FEW_TILE = 16, FEW_RANKS = 64 };
+
+/* u as pairs of tokens, and what it is multiplied with. */
+struct few {
+    const struct outer_args *a;
+    const uint16_t *u; /* [n_tok / 2, width, 2] */
+    int64_t width;
+    int64_t t, n_tok; /* tokens t..t + n_tok of all */
+};
+
+/* `ranks` ranks from r on, up to VF columns from i on. */
+ALWAYS_INLINE void few_tile(const struct few *f, int64_t r, int64_t i, int64_t left, int ranks)
+{
+    const struct outer_args *a = f->a;
+    const float *x = a->x + f->t * a->x_stride + i;
+    float *g = a->g + r * a->g_stride + i;
+    const uint16_t *u = f->u + 2 * r;
+    vf sum[FEW_TILE];
+    TIMES(k, ranks)
+    {
+        sum[k] = v_load_some(g + k * a->g_stride, left);
+    }
+    for (int64_t t = 0; t < f->n_tok; t += 2, x += 2 * a->x_stride, u += 2 * f->width) {
+        vf even = v_load_some(x, left), odd = v_zero();
+        if (t + 1 < f->n_tok)
+            odd = v_load_some(x + a->x_stride, left);
+        if (r == 0) {
+            prefetch(x + VF);
+            prefetch(x + a->x_stride + VF);
+        }
+        __m512bh w = (__m512bh)avx512bf16_turn_pair(even, odd);
+        TIMES(k, ranks) sum[k] = _mm512_dpbf16_ps(sum[k], w, pair_of(u + 2 * k));
+    }
+    TIMES(k, ranks)
+    {
+        v_store_some(g + k * a->g_stride, sum[k], left);
+    }
+}
+
+/* Straight from x, which a panel of so few ranks would copy for too little. */
+static void few_tokens(const struct few *f)
+{
+    const struct outer_args *a = f->a;
+    for (int64_t i = a->i_begin; i < a->i_end; i += VF) {
+        int64_t r = 0, left = a->i_end - i < VF ? a->i_end - i : VF;
+        for (; r + FEW_TILE <= a->rank; r += FEW_TILE)
+            few_tile(f, r, i, left, FEW_TILE);
+        for (; r + 4 <= a->rank; r += 4)
+            few_tile(f, r, i, left, 4);
+        for (; r < a->rank; r++)
+            few_tile(f, r, i, left, 1);
+    }
+}
+
+/* False where panels are better. */
+static bool bf16_few(const struct outer_args *a)
+{
+    if (a->rank > FEW_RANKS || a->format != PANEL_BF16)
+        return false;
+    uint16_t *pairs = align_scratch(a->scratch);
+    struct few f = {.a = a, .u = pairs, .width = blocks_of(a->rank, BF16_OUTPUTS) * BF16_OUTPUTS};
+    for (; f.t < a->n_tok; f.t += BF16_CHUNK) {
+        const float *u = a->u + f.t * a->u_stride;
+        f.n_tok = a->n_tok - f.t < BF16_CHUNK ? a->n_tok - f.t : BF16_CHUNK;
+        for (int64_t t = 0; t < f.n_tok; t += 2, u += 2 * a->u_stride)
+            for (int64_t r = 0; r < a->rank; r += BF16_OUTPUTS)
+                bf16_round_pairs(u + r, t + 1 < f.n_tok ? u + a->u_stride + r : NULL,
+                                 a->rank - r < BF16_OUTPUTS ? a->rank - r : BF16_OUTPUTS,
+                                 pairs + t * f.width + 2 * r);
+        few_tokens(&f);
+    }
+    return true;
+}
+
 /* Three products of pairs take longer than one of floats. */
 #define OUTER_FORMAT PANEL_BF16
 #include "kernels/outer_bf16_body.h"

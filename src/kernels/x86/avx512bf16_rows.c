@@ -466,22 +466,16 @@ void avx512bf16_columns(const float *x, int64_t x_stride, int64_t n_row, int64_t
     }
 }
 
-void avx512bf16_round_pairs(const float *a, const float *b, int64_t n, int64_t pitch, uint16_t *out)
+void avx512bf16_round_pairs(const float *a, const float *b, int64_t n, uint16_t *out)
 {
-    const __m512i turn =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    for (int64_t j = 0; j < n; j += BF16_OUTPUTS, out += pitch) {
-        TIMES(h, 2)
-        {
-            int64_t left = n - j - 16 * h;
-            vf first = v_zero(), second = v_zero();
-            if (left > 0)
-                first = v_load_some(a + j + 16 * h, left);
-            if (left > 0 && b)
-                second = v_load_some(b + j + 16 * h, left);
-            _mm512_storeu_si512(out + 32 * h,
-                                _mm512_permutexvar_epi16(turn, round_32(first, second)));
-        }
+    TIMES(h, 2)
+    {
+        int64_t left = n - 16 * h;
+        vf first = v_zero(), second = v_zero();
+        if (left > 0)
+            first = v_load_some(a + 16 * h, left);
+        if (left > 0 && b)
+            second = v_load_some(b + 16 * h, left);
+        _mm512_storeu_si512(out + 32 * h, avx512bf16_turn_pair(first, second));
     }
 }
