@@ -135,23 +135,29 @@ static graft_status read_fresh(const struct draft *draft, int i, enum part part,
     return GRAFT_OK;
 }
 
+graft_status draft_fresh(struct draft *draft, const struct model *model,
+                         const struct adapter_recipe *recipe, graft_error *error)
+{
+    struct adapter_recipe named = *recipe;
+    *draft = (struct draft){.model = model,
+                            .dropout = recipe->dropout,
+                            .rslora = recipe->rslora,
+                            .type = recipe->type,
+                            .read = read_fresh,
+                            .seed = recipe->seed,
+                            .progress = recipe->progress};
+    draft_set_base(draft, recipe->base);
+    named.base = draft->base;
+    graft_status status = make_modules(draft, recipe, error);
+    return status == GRAFT_OK ? card_new(model, &named, &draft->card, error) : status;
+}
+
 graft_status adapter_create(const struct model *model, const char *dir,
                             const struct adapter_recipe *recipe, graft_error *error)
 {
-    struct draft draft = {.model = model,
-                          .dropout = recipe->dropout,
-                          .rslora = recipe->rslora,
-                          .type = recipe->type,
-                          .read = read_fresh,
-                          .seed = recipe->seed,
-                          .progress = recipe->progress};
     const struct save_options options = {.format = ADAPTER_PEFT};
-    struct adapter_recipe named = *recipe;
-    draft_set_base(&draft, recipe->base);
-    named.base = draft.base;
-    graft_status status = make_modules(&draft, recipe, error);
-    if (status == GRAFT_OK)
-        status = card_new(model, &named, &draft.card, error);
+    struct draft draft;
+    graft_status status = draft_fresh(&draft, model, recipe, error);
     if (status == GRAFT_OK)
         status = write_adapter(&draft, dir, &options, error);
     json_decref(draft.card);

@@ -42,6 +42,10 @@ struct draft {
  * of these, so that its bare name is told. */
 void draft_set_base(struct draft *draft, const char *said);
 void draft_sort(struct draft *draft);
+/* Fills `draft`, which stays where it is, with what a recipe makes of a model; modules and card are the caller's to
+ * free, on failure too. */
+graft_status draft_fresh(struct draft *draft, const struct model *model,
+                         const struct adapter_recipe *recipe, graft_error *error);
 /* The module's name in a container's naming; append ".weight" or the like. */
 bool draft_name(const struct draft *draft, int i, enum naming naming, char out[MODULE_NAME_SIZE]);
 /* The weight that such a slot has in the model. */

@@ -1,0 +1,324 @@
+/* trainable.c: where an adapter's values lie while it is trained, and the way from and to drafts, which are what files are
+ * read and written as.
+ */
+#include "adapter/trainable/trainable.h"
+#include "adapter/save/save_internal.h"
+
+#include <math.h>
+
+enum { GRAIN = 16 };
+
+struct trainable_files {
+    struct draft
+        draft; /* what it is as files; its base may point into itself, so it stays where it is */
+    struct import from; /* what was continued; closed once it is read */
+    int64_t *at;        /* [n_modules, PART_COUNT]: where a part lies, −1: there is none */
+};
+
+static graft_status no_memory(graft_error *error)
+{
+    return error_set(error, GRAFT_NO_MEMORY, "no memory for the values of an adapter");
+}
+
+static struct mem *mem_of(const struct trainable *t)
+{
+    return &t->model->runtime->mem;
+}
+
+/* ---- places ------------------------------------------------------------------------------- */
+
+static int64_t *place_of(const struct trainable *t, int module)
+{
+    return t->files->at + (ptrdiff_t)module * PART_COUNT;
+}
+
+static int64_t part_values(const struct draft_module *m, enum part part)
+{
+    return part == PART_A ? m->rank * m->n_in : part == PART_B ? m->rank * m->n_out : m->n_out;
+}
+
+static bool has_part(const struct draft_module *m, enum part part)
+{
+    return part == PART_A || part == PART_B || (part == PART_MAGNITUDE && m->dora) ||
+           (part == PART_LORA_BIAS && m->biased);
+}
+
+static void list_parts(struct trainable *t)
+{
+    const struct draft *draft = &t->files->draft;
+    for (int i = 0; i < draft->n_modules; i++)
+        for (int part = 0; part < PART_COUNT; part++) {
+            const struct draft_module *m = &draft->modules[i];
+            place_of(t, i)[part] = -1;
+            if (!has_part(m, (enum part)part))
+                continue;
+            int64_t n = part_values(m, (enum part)part);
+            place_of(t, i)[part] = t->n_values;
+            t->parts[t->n_parts++] = (struct trainable_part){
+                .at = t->n_values, .n = n, .vector = part > PART_B, .fast = part != PART_A};
+            t->n_values += (n + GRAIN - 1) / GRAIN * GRAIN;
+            t->n_trained += n;
+        }
+}
+
+static int site_of(const struct trainable *t, const struct draft_module *m)
+{
+    return m->slot == SLOT_HEAD ? model_head_site(t->model)
+                                : model_site(m->layer, (enum linear_id)(m->slot - SLOT_LINEAR));
+}
+
+static struct trained trained_at(const struct trainable *t, int64_t at)
+{
+    return at < 0 ? (struct trained){NULL, NULL} : (struct trained){t->values + at, t->grads + at};
+}
+
+static void fill_set(struct trainable *t, double dropout)
+{
+    const struct draft *draft = &t->files->draft;
+    for (int i = 0; i < draft->n_modules; i++) {
+        const struct draft_module *m = &draft->modules[i];
+        const int64_t *at = place_of(t, i);
+        t->set.sites[site_of(t, m)].delta =
+            (struct train_delta){.rank = m->rank,
+                                 .scale = (float)m->scale,
+                                 .dropout = (float)dropout,
+                                 .a = trained_at(t, at[PART_A]),
+                                 .b = trained_at(t, at[PART_B]),
+                                 .magnitude = trained_at(t, at[PART_MAGNITUDE]),
+                                 .bias = trained_at(t, at[PART_LORA_BIAS])};
+    }
+}
+
+static graft_status make_room(struct trainable *t, graft_error *error)
+{
+    struct mem *mem = mem_of(t);
+    const size_t n = (size_t)t->files->draft.n_modules;
+    t->files->at = mem_calloc(mem, n * PART_COUNT, sizeof *t->files->at);
+    t->parts = mem_calloc(mem, n * PART_COUNT, sizeof *t->parts);
+    t->set.sites = mem_calloc(mem, (size_t)model_n_sites(t->model), sizeof *t->set.sites);
+    if (!t->files->at || !t->parts || !t->set.sites)
+        return no_memory(error);
+    list_parts(t);
+    t->values = mem_calloc(mem, (size_t)t->n_values, sizeof *t->values);
+    t->grads = mem_calloc(mem, (size_t)t->n_values, sizeof *t->grads);
+    return t->values && t->grads ? GRAFT_OK : no_memory(error);
+}
+
+/* ---- values ------------------------------------------------------------------------------- */
+
+/* The row of Hugging Face's weight that is row `row` of the model's: they differ for q and k of some GGUFs. */
+static int64_t hf_row(const struct trainable *t, const struct draft_module *m, int64_t row)
+{
+    const struct config *c = &t->model->config;
+    bool rope = m->slot == SLOT_LINEAR + LINEAR_Q || m->slot == SLOT_LINEAR + LINEAR_K;
+    if (!rope || !c->rope.interleaved)
+        return row;
+    int64_t in = row % c->d_head;
+    return row - in + in % 2 * (c->d_head / 2) + in / 2;
+}
+
+/* A part between a draft's order [n_out, rank] and the order of training [rank, n_out]. */
+static void turn(const struct trainable *t, const struct draft_module *m, enum part part,
+                 float *trained, float *drafted, bool to_draft)
+{
+    int64_t ranks = part == PART_B ? m->rank : 1;
+    if (part == PART_A) {
+        size_t bytes = (size_t)(m->rank * m->n_in) * sizeof *trained;
+        memcpy(to_draft ? drafted : trained, to_draft ? trained : drafted, bytes);
+        return;
+    }
+    for (int64_t o = 0; o < m->n_out; o++)
+        for (int64_t r = 0; r < ranks; r++) {
+            float *in_draft = drafted + hf_row(t, m, o) * ranks + r;
+            float *in_training = trained + r * m->n_out + o;
+            if (to_draft)
+                *in_draft = *in_training;
+            else
+                *in_training = *in_draft;
+        }
+}
+
+/* ‖W‖ of each row: where a magnitude begins while B is 0. */
+struct norms {
+    const struct model *model;
+    const struct matrix *w;
+    float *out;  /* [n_out] */
+    float *rows; /* [n_workers, n_in] */
+};
+
+static void norm_rows(void *context, int worker, int n_workers)
+{
+    struct norms *n = context;
+    const struct kernels *k = n->model->runtime->kernels;
+    int64_t begin, end;
+    float *row = n->rows + worker * n->w->n_in;
+    pool_split(n->w->n_out, 1, worker, n_workers, &begin, &end);
+    for (int64_t o = begin; o < end; o++) {
+        k->dequantize[n->w->type](n->w, o, 0, n->w->n_in, row);
+        n->out[o] = (float)sqrt(k->sum_squares(row, n->w->n_in));
+    }
+}
+
+static graft_status begin_magnitude(struct trainable *t, const struct draft_module *m, float *out,
+                                    graft_error *error)
+{
+    struct pool *pool = t->model->runtime->pool;
+    struct norms n = {t->model, model_site_weight(t->model, site_of(t, m)), out, NULL};
+    n.rows = mem_calloc(mem_of(t), (size_t)(m->n_in * pool_threads(pool)), sizeof *n.rows);
+    if (!n.rows)
+        return no_memory(error);
+    pool_run(pool, norm_rows, &n);
+    mem_free(mem_of(t), n.rows);
+    return GRAFT_OK;
+}
+
+/* Fresh magnitudes and biases are none of a draft's business; all else is read through it. */
+static graft_status read_part(struct trainable *t, int i, enum part part, bool fresh, float *room,
+                              graft_error *error)
+{
+    const struct draft *draft = &t->files->draft;
+    const struct draft_module *m = &draft->modules[i];
+    float *to = t->values + place_of(t, i)[part];
+    if (fresh && part == PART_MAGNITUDE)
+        return begin_magnitude(t, m, to, error);
+    if (fresh && part == PART_LORA_BIAS)
+        return GRAFT_OK;
+    graft_status status = draft->read(draft, i, part, room, error);
+    if (status == GRAFT_OK)
+        turn(t, m, part, to, room, false);
+    return status;
+}
+
+static graft_status read_all(struct trainable *t, bool fresh, graft_error *error)
+{
+    int64_t most = 0;
+    for (int p = 0; p < t->n_parts; p++)
+        most = t->parts[p].n > most ? t->parts[p].n : most;
+    float *room = mem_calloc(mem_of(t), (size_t)most, sizeof *room);
+    graft_status status = room ? GRAFT_OK : no_memory(error);
+    for (int i = 0; i < t->files->draft.n_modules; i++)
+        for (int part = 0; part < PART_COUNT && status == GRAFT_OK; part++)
+            if (place_of(t, i)[part] >= 0)
+                status = read_part(t, i, (enum part)part, fresh, room, error);
+    mem_free(mem_of(t), room);
+    return status;
+}
+
+/* ---- open --------------------------------------------------------------------------------- */
+
+static graft_status open_fresh(struct trainable *t, const struct trainable_options *o,
+                               graft_error *error)
+{
+    struct draft *draft = &t->files->draft;
+    graft_status status = draft_fresh(draft, t->model, o->recipe, error);
+    for (int i = 0; i < draft->n_modules; i++) {
+        draft->modules[i].dora = o->dora;
+        draft->modules[i].biased = o->bias;
+    }
+    return status;
+}
+
+/* The draft of an import borrows from it; modules and card move over. */
+static graft_status open_old(struct trainable *t, const char *path, graft_error *error)
+{
+    struct import *from = &t->files->from;
+    from->model = t->model;
+    graft_status status = import_open(from, path, &(struct adapter_options){0}, error);
+    if (status == GRAFT_OK)
+        t->files->draft = from->draft;
+    return status;
+}
+
+graft_status trainable_open(const struct model *model, const struct trainable_options *options,
+                          struct trainable **out, graft_error *error)
+{
+    struct mem *mem = &model->runtime->mem;
+    struct trainable *t = mem_calloc(mem, 1, sizeof *t);
+    const bool fresh = options->recipe != NULL;
+    if (!t)
+        return no_memory(error);
+    t->model = model;
+    t->files = mem_calloc(mem, 1, sizeof *t->files);
+    graft_status status = t->files ? GRAFT_OK : no_memory(error);
+    if (status == GRAFT_OK)
+        status = fresh ? open_fresh(t, options, error) : open_old(t, options->path, error);
+    if (status == GRAFT_OK)
+        status = make_room(t, error);
+    if (status == GRAFT_OK)
+        status = read_all(t, fresh, error);
+    if (status == GRAFT_OK) {
+        if (options->dropout >= 0)
+            t->files->draft.dropout = options->dropout;
+        fill_set(t, t->files->draft.dropout);
+        *out = t;
+    } else {
+        trainable_close(&t);
+    }
+    return status;
+}
+
+void trainable_close(struct trainable **trainable)
+{
+    struct trainable *t = *trainable;
+    if (!t)
+        return;
+    struct mem *mem = mem_of(t);
+    if (t->files) {
+        if (t->files->from.model) {
+            import_close(&t->files->from);
+        } else {
+            json_decref(t->files->draft.card);
+            mem_free(mem, t->files->draft.modules);
+        }
+        mem_free(mem, t->files->at);
+        mem_free(mem, t->files);
+    }
+    mem_free(mem, t->parts);
+    mem_free(mem, t->set.sites);
+    mem_free(mem, t->values);
+    mem_free(mem, t->grads);
+    mem_free(mem, t);
+    *trainable = NULL;
+}
+
+void trainable_zero_grads(struct trainable *t)
+{
+    memset(t->grads, 0, (size_t)t->n_values * sizeof *t->grads);
+}
+
+/* ---- write -------------------------------------------------------------------------------- */
+
+struct reading {
+    const struct trainable *trainable;
+    const float *values;
+};
+
+static graft_status read_trained(const struct draft *draft, int i, enum part part, float *out,
+                                 graft_error *error)
+{
+    const struct reading *from = draft->source;
+    const struct trainable *t = from->trainable;
+    (void)error;
+    turn(t, &draft->modules[i], part, (float *)(uintptr_t)from->values + place_of(t, i)[part], out,
+         true);
+    return GRAFT_OK;
+}
+
+graft_status trainable_write(const struct trainable *t, const float *values, const char *path,
+                           const struct trainable_output *output, graft_error *error)
+{
+    const struct reading from = {t, values ? values : t->values};
+    const struct save_options how = {
+        .format = output->format, .retype = true, .type = output->type};
+    struct draft draft = t->files->draft;
+    draft.read = read_trained;
+    draft.source = &from;
+    draft.inference = true;
+    draft.type = output->type;
+    draft.card = json_deep_copy(t->files->draft.card);
+    if (output->about)
+        json_put(&draft.card, "training", json_deep_copy(output->about));
+    graft_status status = draft.card ? write_adapter(&draft, path, &how, error) : no_memory(error);
+    json_decref(draft.card);
+    return status;
+}

@@ -1,0 +1,125 @@
+/* train.h: from a dataset to a trained adapter: windows of batches, the optimiser, validation, checkpoints.
+ *
+ * Owns the loop and all that must come back after a crash: values, moments, the place in the data, the best so far and
+ * the history. Values and gradients belong to the trainable, losses and gradients to the training pass of the model,
+ * examples to data/. Prints nothing and measures no time: whoever runs it is told of every step.
+ *
+ * A run is a function of its options, its data and what the adapter began as: the same bits for any number of threads,
+ * and for a run that was stopped or killed at any step and resumed.
+ */
+#ifndef GRAFT_TRAIN_H
+#define GRAFT_TRAIN_H
+
+#include "adapter/trainable/trainable.h"
+#include "train/data/data.h"
+
+/* ---- how ---------------------------------------------------------------------------------- */
+
+/* Of a rate lr over x from 0 to 1: X(name, text) */
+#define SCHEDULE_LIST(X)                                                                           \
+    X(CONSTANT, "constant")       /* lr */                                                         \
+    X(LINEAR, "linear")           /* lr · (1 − x) */                                               \
+    X(COSINE, "cosine")           /* lr · (1 + cos πx) / 2 */                                      \
+    X(EXPONENTIAL, "exponential") /* lr · 0.01^x */                                                \
+    X(STEP, "step")               /* halved at each quarter */                                     \
+    X(ONE_CYCLE, "one_cycle")     /* up over the first 30 %, and down to nothing */
+enum schedule_kind {
+#define SCHEDULE_ENUM(name, text) SCHEDULE_##name,
+    SCHEDULE_LIST(SCHEDULE_ENUM)
+#undef SCHEDULE_ENUM
+        SCHEDULE_KINDS
+};
+const char *schedule_name(enum schedule_kind kind); /* NULL: there is none */
+bool schedule_find(const char *name, enum schedule_kind *out);
+
+struct schedule {
+    enum schedule_kind kind;
+    double rate;
+    int64_t warmup, steps; /* the first, of all */
+};
+
+struct optimiser_options {
+    double beta1, beta2, eps;
+    double weight_decay; /* of matrices: p −= rate · weight_decay · p */
+    double loraplus;     /* LoRA+ (Hayou, Ghosh and Yu 2024): the rate of B and of vectors, in rates of A; 1: none */
+};
+
+struct trainer_options {
+    int rows, accumulation; /* sequences in a batch, batches in a step */
+    bool pack, shuffle;     /* as data_plan_options */
+    uint64_t seed;          /* of order and dropout */
+    double epochs;
+    int64_t max_steps; /* 0: as many as the epochs have */
+    enum schedule_kind schedule;
+    double rate;
+    int64_t warmup_steps; /* negative: by the ratio */
+    double warmup_ratio;
+    struct optimiser_options optimiser;
+    double max_norm;        /* gradients are scaled to this norm at most; 0: they are not */
+    bool checkpoint, half;  /* as train_options */
+    int64_t eval_steps;     /* validation after so many; 0: after each epoch */
+    int patience;           /* validations without improvement that end the run; 0: none do */
+    double min_improvement; /* of the validation loss */
+    int bad_steps;          /* steps in a row whose loss or gradient is no number, after which the run fails */
+    const char *run;        /* folder for history.jsonl and the checkpoint, which is made; NULL: none is kept */
+    int64_t save_steps;     /* a checkpoint after so many; 0: at each validation, and at the end */
+    const json_t *config;   /* what else makes the run what it is; compared on resuming */
+};
+/* What graft_train_options begins with. */
+struct trainer_options trainer_defaults(void);
+
+/* ---- a run -------------------------------------------------------------------------------- */
+
+struct trainer_report {
+    int64_t step, steps; /* done, of */
+    double epoch;        /* done */
+    double loss;         /* of the step, weighted by token; NAN: none yet */
+    double grad_norm;    /* before clipping */
+    double rate;
+    int64_t tokens, fed; /* learned and fed in this step */
+    bool skipped;        /* the loss or gradient was no number: nothing was changed */
+    double valid_loss;   /* NAN: no validation at this step */
+    double best_loss;    /* NAN: none yet */
+    int64_t best_step;
+    bool saved;          /* a checkpoint was written */
+};
+/* After every step, and once before the first with the loss of validation. False: stop, with a checkpoint. */
+typedef bool (*trainer_step_fn)(void *user, const struct trainer_report *report);
+
+enum trainer_end { TRAINER_DONE, TRAINER_EARLY, TRAINER_STOPPED };
+struct trainer_outcome {
+    enum trainer_end end;
+    int64_t step;
+    double first_valid, last_valid; /* NAN: none */
+    double best_loss;
+    int64_t best_step;
+    double last_loss;
+};
+
+/* What a run will take: bytes beside the weights, steps and tokens in all. */
+struct trainer_plan {
+    int64_t steps, steps_per_epoch, warmup;
+    int64_t tokens_per_epoch, learned_per_epoch, most_tok;
+    size_t tape_bytes, kept_bytes, value_bytes; /* activations, of these kept; values, gradients, moments, the best */
+};
+
+struct trainer;
+/* All of it must outlive the trainer. INVALID_ARGUMENT: options that cannot be, or no examples. */
+graft_status trainer_open(const struct model *model, struct trainable *trainable,
+                          const struct dataset *dataset, const struct trainer_options *options,
+                          struct trainer **out, graft_error *error);
+void trainer_close(struct trainer **trainer); /* writes nothing */
+void trainer_plan_of(const struct trainer *trainer, struct trainer_plan *out);
+/* Goes on from the run's checkpoint. NOT_FOUND: there is none. INVALID_ARGUMENT: it is of another run, and what differs.
+ * FORMAT: it is damaged. */
+graft_status trainer_resume(struct trainer *trainer, graft_error *error);
+/* NUMERIC: too many steps in a row were no numbers. */
+graft_status trainer_run(struct trainer *trainer, trainer_step_fn step, void *user,
+                         struct trainer_outcome *out, graft_error *error);
+/* The values of the best validation, else the last: [n_values], valid until the trainer is closed. */
+const float *trainer_values(const struct trainer *trainer);
+/* The mean loss over a part of the dataset as the values are; NAN: it has no examples. */
+graft_status trainer_loss(struct trainer *trainer, enum data_part part, double *out,
+                          graft_error *error);
+
+#endif

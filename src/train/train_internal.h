@@ -1,0 +1,85 @@
+/* train_internal.h: what a trainer is made of: the rate of a step, the optimiser, its files. */
+#ifndef GRAFT_TRAIN_INTERNAL_H
+#define GRAFT_TRAIN_INTERNAL_H
+
+#include "train/train.h"
+
+/* ---- schedule.c --------------------------------------------------------------------------- */
+
+/* The rate of step s, from 0. */
+double schedule_rate(const struct schedule *schedule, int64_t step);
+
+/* ---- optimiser.c -------------------------------------------------------------------------- */
+
+struct optimiser {
+    struct mem *mem;
+    struct optimiser_options options;
+    float *m, *v; /* [n] */
+    int64_t n, steps;
+    double *sums; /* of pieces */
+};
+graft_status optimiser_open(struct optimiser *o, struct mem *mem, int64_t n_values,
+                            const struct optimiser_options *options, graft_error *error);
+void optimiser_close(struct optimiser *o); /* a zeroed one is allowed */
+/* ‖grads‖ [n] */
+double optimiser_norm(struct optimiser *o, const graft_runtime *runtime, const float *grads);
+/* One step at this rate with scale · grads. */
+void optimiser_step(struct optimiser *o, const graft_runtime *runtime,
+                    const struct trainable_part *parts, int n_parts, float *values,
+                    const float *grads, double rate, double scale);
+
+/* ---- history.c ---------------------------------------------------------------------------- */
+
+/* history.jsonl: a line for each step and each validation, the same bytes for the same run. */
+struct history {
+    struct mem *mem;
+    FILE *file;
+    char *path;
+    uint64_t bytes; /* written */
+};
+/* Begins it anew after its first `keep` bytes. FORMAT: there are fewer. */
+graft_status history_open(struct history *h, struct mem *mem, const char *run, uint64_t keep,
+                          graft_error *error);
+graft_status history_add(struct history *h, const struct trainer_report *report,
+                         graft_error *error);
+graft_status history_sync(struct history *h, graft_error *error);
+void history_close(struct history *h); /* a zeroed one is allowed */
+
+/* ---- trainer.c ---------------------------------------------------------------------------- */
+
+/* What a checkpoint brings back beside values and moments. */
+struct trainer_state {
+    int64_t step; /* done */
+    int bad;      /* steps in a row that were no numbers */
+    int stale;    /* validations without improvement */
+    bool over;    /* patience ran out */
+    double first_valid, last_valid, best_loss, last_loss;
+    int64_t best_step;
+};
+
+struct trainer {
+    const struct model *model;
+    struct mem *mem;
+    struct trainable *trainable;
+    const struct dataset *dataset;
+    struct trainer_options options;
+    struct schedule schedule;
+    int64_t per_epoch; /* steps */
+    int most_tok;      /* of a batch */
+    struct data_plan plan, valid;
+    int64_t epoch; /* that `plan` is of */
+    struct data_batch batch;
+    struct train_tape *tape;
+    struct optimiser optimiser;
+    float *best; /* [n_values]: of the best validation; NULL: there is none */
+    struct trainer_state state;
+    struct history history;
+};
+
+/* ---- checkpoint.c ------------------------------------------------------------------------- */
+
+#define CHECKPOINT_NAME "checkpoint.safetensors"
+/* RUN/checkpoint.safetensors, whole or the one before. */
+graft_status checkpoint_write(struct trainer *t, graft_error *error);
+
+#endif
