@@ -116,9 +116,9 @@ static graft_status read_state(const json_t *json, const struct trainer *t, stru
     const struct {
         const char *key;
         int64_t most, *to;
-    } integers[] = {{"version", INT_MAX, &version}, {"step", most, &s->step},
-                    {"updates", most, &out->updates}, {"bad", INT_MAX, &bad},
-                    {"stale", INT_MAX, &stale},     {"best_step", most, &s->best_step},
+    } integers[] = {{"version", INT_MAX, &version},       {"step", most, &s->step},
+                    {"updates", most, &out->updates},     {"bad", INT_MAX, &bad},
+                    {"stale", INT_MAX, &stale},           {"best_step", most, &s->best_step},
                     {"history", INT64_MAX, &out->history}};
     const struct {
         const char *key;

@@ -26,8 +26,6 @@ graft_status optimiser_open(struct optimiser *o, struct mem *mem, int64_t n_valu
 
 void optimiser_close(struct optimiser *o)
 {
-    if (!o->mem)
-        return;
     mem_free(o->mem, o->m);
     mem_free(o->mem, o->v);
     mem_free(o->mem, o->sums);

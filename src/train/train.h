@@ -18,9 +18,9 @@
 /* Of a rate lr over x from 0 to 1: X(name, text) */
 #define SCHEDULE_LIST(X)                                                                           \
     X(CONSTANT, "constant")       /* lr */                                                         \
-    X(LINEAR, "linear")           /* lr · (1 − x) */                                               \
-    X(COSINE, "cosine")           /* lr · (1 + cos πx) / 2 */                                      \
-    X(EXPONENTIAL, "exponential") /* lr · 0.01^x */                                                \
+    X(LINEAR, "linear")           /* lr · (1 − x) */                                            \
+    X(COSINE, "cosine")           /* lr · (1 + cos πx) / 2 */                                    \
+    X(EXPONENTIAL, "exponential") /* lr · 0.01^x */                                               \
     X(STEP, "step")               /* halved at each quarter */                                     \
     X(ONE_CYCLE, "one_cycle")     /* up over the first 30 %, and down to nothing */
 enum schedule_kind {
@@ -41,7 +41,8 @@ struct schedule {
 struct optimiser_options {
     double beta1, beta2, eps;
     double weight_decay; /* of matrices: p −= rate · weight_decay · p */
-    double loraplus;     /* LoRA+ (Hayou, Ghosh and Yu 2024): the rate of B and of vectors, in rates of A; 1: none */
+    double
+        loraplus; /* LoRA+ (Hayou, Ghosh and Yu 2024): the rate of B and of vectors, in rates of A; 1: none */
 };
 
 struct trainer_options {
@@ -60,10 +61,11 @@ struct trainer_options {
     int64_t eval_steps;     /* validation after so many; 0: after each epoch */
     int patience;           /* validations without improvement that end the run; 0: none do */
     double min_improvement; /* of the validation loss */
-    int bad_steps;          /* steps in a row whose loss or gradient is no number, after which the run fails */
-    const char *run;        /* folder for history.jsonl and the checkpoint, which is made; NULL: none is kept */
-    int64_t save_steps;     /* a checkpoint after so many; 0: at each validation, and at the end */
-    const json_t *config;   /* what else makes the run what it is; compared on resuming */
+    int bad_steps; /* steps in a row whose loss or gradient is no number, after which the run fails */
+    const char
+        *run; /* folder for history.jsonl and the checkpoint, which is made; NULL: none is kept */
+    int64_t save_steps;   /* a checkpoint after so many; 0: at each validation, and at the end */
+    const json_t *config; /* what else makes the run what it is; compared on resuming */
 };
 /* What graft_train_options begins with. */
 struct trainer_options trainer_defaults(void);
@@ -81,7 +83,7 @@ struct trainer_report {
     double valid_loss;   /* NAN: no validation at this step */
     double best_loss;    /* NAN: none yet */
     int64_t best_step;
-    bool saved;          /* a checkpoint was written */
+    bool saved; /* a checkpoint was written */
 };
 /* After every step, and once before the first with the loss of validation. False: stop, with a checkpoint. */
 typedef bool (*trainer_step_fn)(void *user, const struct trainer_report *report);
@@ -100,7 +102,8 @@ struct trainer_outcome {
 struct trainer_plan {
     int64_t steps, steps_per_epoch, warmup;
     int64_t tokens_per_epoch, learned_per_epoch, most_tok;
-    size_t tape_bytes, kept_bytes, value_bytes; /* activations, of these kept; values, gradients, moments, the best */
+    size_t tape_bytes, kept_bytes,
+        value_bytes; /* activations, of these kept; values, gradients, moments, the best */
 };
 
 struct trainer;

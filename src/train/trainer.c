@@ -9,22 +9,25 @@
 
 struct trainer_options trainer_defaults(void)
 {
-    return (struct trainer_options){
-        .rows = 4,
-        .accumulation = 1,
-        .pack = true,
-        .shuffle = true,
-        .epochs = 3,
-        .schedule = SCHEDULE_COSINE,
-        .rate = 2e-4,
-        .warmup_steps = -1,
-        .warmup_ratio = 0.03,
-        .optimiser = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .loraplus = 1},
-        .max_norm = 1,
-        .checkpoint = true,
-        .half = true,
-        .patience = 3,
-        .bad_steps = 5};
+    return (struct trainer_options){.rows = 4,
+                                    .accumulation = 1,
+                                    .pack = true,
+                                    .shuffle = true,
+                                    .epochs = 3,
+                                    .schedule = SCHEDULE_COSINE,
+                                    .rate = 2e-4,
+                                    .warmup_steps = -1,
+                                    .warmup_ratio = 0.03,
+                                    .optimiser = {.beta1 = 0.9,
+                                                  .beta2 = 0.999,
+                                                  .eps = 1e-8,
+                                                  .weight_decay = 0.01,
+                                                  .loraplus = 1},
+                                    .max_norm = 1,
+                                    .checkpoint = true,
+                                    .half = true,
+                                    .patience = 3,
+                                    .bad_steps = 5};
 }
 
 /* ---- checks ------------------------------------------------------------------------------- */
@@ -89,8 +92,7 @@ static graft_status make_plans(struct trainer *t, graft_error *error)
     const struct data_plan_options train = plan_options(t, DATA_TRAIN, 0),
                                    valid = plan_options(t, DATA_VALID, 0);
     t->epoch = 0;
-    graft_status status =
-        data_plan_make(t->mem, t->dataset, DATA_TRAIN, &train, &t->plan, error);
+    graft_status status = data_plan_make(t->mem, t->dataset, DATA_TRAIN, &train, &t->plan, error);
     if (status == GRAFT_OK && dataset_count(t->dataset, DATA_VALID))
         status = data_plan_make(t->mem, t->dataset, DATA_VALID, &valid, &t->valid, error);
     return status;
@@ -140,9 +142,8 @@ static graft_status find_room(struct trainer *t, graft_error *error)
 
 static struct train_options tape_options(const struct trainer *t)
 {
-    return (struct train_options){.max_tok = t->most_tok,
-                                  .checkpoint = t->options.checkpoint,
-                                  .half = t->options.half};
+    return (struct train_options){
+        .max_tok = t->most_tok, .checkpoint = t->options.checkpoint, .half = t->options.half};
 }
 
 static graft_status open_parts(struct trainer *t, graft_error *error)
@@ -214,16 +215,16 @@ void trainer_plan_of(const struct trainer *t, struct trainer_plan *out)
 {
     const struct data_stats *stats = dataset_stats(t->dataset);
     int64_t copies = t->best ? 5 : 4; /* values, gradients, two moments, the best */
-    *out = (struct trainer_plan){
-        .steps = t->schedule.steps,
-        .steps_per_epoch = t->per_epoch,
-        .warmup = t->schedule.warmup,
-        .tokens_per_epoch = stats->tokens[DATA_TRAIN],
-        .learned_per_epoch = stats->learned[DATA_TRAIN],
-        .most_tok = t->most_tok,
-        .tape_bytes = train_tape_bytes(t->tape),
-        .kept_bytes = train_tape_kept_bytes(t->tape),
-        .value_bytes = (size_t)(copies * t->trainable->n_values) * sizeof(float)};
+    *out = (struct trainer_plan){.steps = t->schedule.steps,
+                                 .steps_per_epoch = t->per_epoch,
+                                 .warmup = t->schedule.warmup,
+                                 .tokens_per_epoch = stats->tokens[DATA_TRAIN],
+                                 .learned_per_epoch = stats->learned[DATA_TRAIN],
+                                 .most_tok = t->most_tok,
+                                 .tape_bytes = train_tape_bytes(t->tape),
+                                 .kept_bytes = train_tape_kept_bytes(t->tape),
+                                 .value_bytes =
+                                     (size_t)(copies * t->trainable->n_values) * sizeof(float)};
 }
 
 /* ---- passes ------------------------------------------------------------------------------- */
@@ -239,8 +240,8 @@ static void add_result(struct train_result *sum, const struct train_result *one)
 
 /* Batches first..last of a plan, summed. */
 static graft_status run_batches(struct trainer *t, const struct data_plan *plan, int64_t first,
-                                int64_t last, bool backward, struct train_result *sum,
-                                int64_t *fed, graft_error *error)
+                                int64_t last, bool backward, struct train_result *sum, int64_t *fed,
+                                graft_error *error)
 {
     graft_status status = GRAFT_OK;
     *sum = (struct train_result){.nll = 0};
@@ -289,8 +290,7 @@ static graft_status turn_epoch(struct trainer *t, int64_t epoch, graft_error *er
         return GRAFT_OK;
     const struct data_plan_options options = plan_options(t, DATA_TRAIN, epoch);
     data_plan_free(&t->plan);
-    graft_status status =
-        data_plan_make(t->mem, t->dataset, DATA_TRAIN, &options, &t->plan, error);
+    graft_status status = data_plan_make(t->mem, t->dataset, DATA_TRAIN, &options, &t->plan, error);
     t->epoch = epoch;
     return status;
 }
@@ -388,8 +388,8 @@ static graft_status close_step(struct trainer *t, struct trainer_report *r, bool
     if (status != GRAFT_OK || !o->run)
         return status;
     status = history_add(&t->history, r, error);
-    bool due = o->save_steps ? step % o->save_steps == 0
-                             : is_due(step, o->eval_steps, t->per_epoch, last);
+    bool due =
+        o->save_steps ? step % o->save_steps == 0 : is_due(step, o->eval_steps, t->per_epoch, last);
     if (status == GRAFT_OK && (due || stop || step == last || t->state.over)) {
         status = checkpoint_write(t, error);
         r->saved = status == GRAFT_OK;
@@ -452,14 +452,15 @@ graft_status trainer_run(struct trainer *t, trainer_step_fn step, void *user,
     if (status != GRAFT_OK)
         return status;
     const struct trainer_state *s = &t->state;
-    *out = (struct trainer_outcome){
-        .end = s->over ? TRAINER_EARLY : s->step < t->schedule.steps ? TRAINER_STOPPED : TRAINER_DONE,
-        .step = s->step,
-        .first_valid = s->first_valid,
-        .last_valid = s->last_valid,
-        .best_loss = s->best_loss,
-        .best_step = s->best_step,
-        .last_loss = s->last_loss};
+    *out = (struct trainer_outcome){.end = s->over                       ? TRAINER_EARLY
+                                           : s->step < t->schedule.steps ? TRAINER_STOPPED
+                                                                         : TRAINER_DONE,
+                                    .step = s->step,
+                                    .first_valid = s->first_valid,
+                                    .last_valid = s->last_valid,
+                                    .best_loss = s->best_loss,
+                                    .best_step = s->best_step,
+                                    .last_loss = s->last_loss};
     return GRAFT_OK;
 }
 

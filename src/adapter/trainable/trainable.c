@@ -230,7 +230,7 @@ static graft_status open_old(struct trainable *t, const char *path, graft_error 
 }
 
 graft_status trainable_open(const struct model *model, const struct trainable_options *options,
-                          struct trainable **out, graft_error *error)
+                            struct trainable **out, graft_error *error)
 {
     struct mem *mem = &model->runtime->mem;
     struct trainable *t = mem_calloc(mem, 1, sizeof *t);
@@ -305,7 +305,7 @@ static graft_status read_trained(const struct draft *draft, int i, enum part par
 }
 
 graft_status trainable_write(const struct trainable *t, const float *values, const char *path,
-                           const struct trainable_output *output, graft_error *error)
+                             const struct trainable_output *output, graft_error *error)
 {
     const struct reading from = {t, values ? values : t->values};
     const struct save_options how = {

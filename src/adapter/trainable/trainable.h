@@ -43,7 +43,7 @@ struct trainable {
 
 /* INVALID_ARGUMENT, and what adapter_open says. The model must outlive it. */
 graft_status trainable_open(const struct model *model, const struct trainable_options *options,
-                          struct trainable **out, graft_error *error);
+                            struct trainable **out, graft_error *error);
 void trainable_close(struct trainable **trainable);
 void trainable_zero_grads(struct trainable *trainable);
 
@@ -54,7 +54,8 @@ struct trainable_output {
     const json_t *about; /* "training" of the card; NULL: none */
 };
 /* Writes `values` [n_values] (NULL: its own) whole or not at all. UNSUPPORTED: what the format cannot hold. */
-graft_status trainable_write(const struct trainable *trainable, const float *values, const char *path,
-                           const struct trainable_output *output, graft_error *error);
+graft_status trainable_write(const struct trainable *trainable, const float *values,
+                             const char *path, const struct trainable_output *output,
+                             graft_error *error);
 
 #endif
