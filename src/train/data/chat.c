@@ -62,8 +62,10 @@ static graft_status render_list(struct chat *c, json_t *messages, bool open,
     const struct sheet_maker *m = c->m;
     json_t *variables =
         json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", open);
-    if (variables != NULL && c->r->tools != NULL) {
-        json_object_set(variables, "tools", c->r->tools);
+    if (variables != NULL && c->r->tools != NULL &&
+        json_object_set(variables, "tools", c->r->tools) != 0) {
+        json_decref(variables);
+        variables = NULL;
     }
     graft_status status = variables != NULL
                               ? chat_fill_variables(m->tokenizer, variables, &c->why->error)

@@ -468,6 +468,9 @@ graft_status record_read(struct mem *mem, const struct record_rules *rules, cons
         return why_drop(why, "split it", "a record of %zu MiB is too large", size >> 20);
     }
     graft_status status = json_parse(text, size, &out->root, &why->error);
+    if (status == GRAFT_FORMAT) { /* jansson may call lack of memory so; what is broken stays so */
+        status = json_parse(text, size, &out->root, &why->error);
+    }
     if (status != GRAFT_OK) {
         char said[200];
         const char *from = strstr(why->error.message, "column");

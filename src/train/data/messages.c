@@ -69,6 +69,16 @@ static graft_status list_append(json_t **list, json_t *value, struct why *why)
     return json_array_append_new(*list, value) == 0 ? GRAFT_OK : why_no_memory(why);
 }
 
+/* Sets a member if the value is text. Takes the object over; NULL: no memory. */
+static json_t *with_text(json_t *object, const char *key, json_t *value)
+{
+    if (json_is_string(value) && json_object_set(object, key, value) != 0) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
 static graft_status add_result(struct blocks *b, const json_t *block, struct why *why)
 {
     struct buf text;
@@ -81,10 +91,7 @@ static graft_status add_result(struct blocks *b, const json_t *block, struct why
     if (status == GRAFT_OK) {
         json_t *message = json_pack("{s:s, s:o}", "role", "tool", "content",
                                     json_stringn(text.size > 0 ? text.data : "", text.size));
-        json_t *id = json_object_get(block, "tool_use_id");
-        if (message != NULL && json_is_string(id)) {
-            json_object_set(message, "tool_call_id", id);
-        }
+        message = with_text(message, "tool_call_id", json_object_get(block, "tool_use_id"));
         status = list_append(&b->results, message, why);
     }
     buf_free(&text);
@@ -101,10 +108,7 @@ static graft_status add_call(struct blocks *b, json_t *block, struct why *why)
     json_t *arguments = input != NULL ? json_incref(input) : json_object();
     json_t *call = json_pack("{s:s, s:{s:O, s:o}}", "type", "function", "function", "name", name,
                              "arguments", arguments);
-    json_t *id = json_object_get(block, "id");
-    if (call != NULL && json_is_string(id)) {
-        json_object_set(call, "id", id);
-    }
+    call = with_text(call, "id", json_object_get(block, "id"));
     return list_append(&b->calls, call, why);
 }
 
@@ -180,27 +184,32 @@ graft_status content_text(const json_t *content, struct buf *out, size_t number,
 /* ---- messages ------------------------------------------------------------------------------ */
 
 /* {"arguments": "{…}"} as OpenAI writes it: templates want the object. */
-static void open_arguments(json_t *call)
+static graft_status open_arguments(json_t *call, struct why *why)
 {
     json_t *function = json_object_get(call, "function");
     json_t *arguments = json_object_get(function, "arguments");
     json_t *parsed = NULL;
-    if (json_is_string(arguments) &&
-        json_parse(json_string_value(arguments), json_string_length(arguments), &parsed, NULL) ==
-            GRAFT_OK) {
-        if (json_is_object(parsed)) {
-            json_object_set(function, "arguments", parsed);
-        }
-        json_decref(parsed);
+    if (!json_is_string(arguments)) {
+        return GRAFT_OK;
     }
+    graft_status status =
+        json_parse(json_string_value(arguments), json_string_length(arguments), &parsed, NULL);
+    if (status == GRAFT_OK && json_is_object(parsed) &&
+        json_object_set(function, "arguments", parsed) != 0) {
+        status = GRAFT_NO_MEMORY;
+    }
+    json_decref(parsed);
+    return status == GRAFT_NO_MEMORY ? why_no_memory(why) : GRAFT_OK; /* else it stays a string */
 }
 
-static void open_calls(json_t *message)
+static graft_status open_calls(json_t *message, struct why *why)
 {
     json_t *calls = json_object_get(message, "tool_calls");
-    for (size_t i = 0; i < json_array_size(calls); i++) {
-        open_arguments(json_array_get(calls, i));
+    graft_status status = GRAFT_OK;
+    for (size_t i = 0; i < json_array_size(calls) && status == GRAFT_OK; i++) {
+        status = open_arguments(json_array_get(calls, i), why);
     }
+    return status;
 }
 
 /* The contents of `b` as members of a message. False: no memory. */
@@ -251,20 +260,23 @@ graft_status message_add(json_t *conversation, const json_t *given, size_t numbe
                         number);
     }
     json_t *message = json_deep_copy(given);
-    if (message == NULL ||
-        json_object_set_new(message, "role", json_string(role_of(json_string_value(role)))) != 0) {
+    bool ok =
+        message != NULL &&
+        json_object_set_new(message, "role", json_string(role_of(json_string_value(role)))) == 0;
+    if (ok && json_is_string(content)) {
+        ok = json_object_set_new(
+                 message, "content",
+                 json_stringn(json_string_value(content), json_string_length(content))) == 0;
+    }
+    graft_status status = ok ? open_calls(message, why) : why_no_memory(why);
+    if (status != GRAFT_OK) {
         json_decref(message);
-        return why_no_memory(why);
+        return status;
     }
     json_object_del(message, "from");
     json_object_del(message, "value");
-    open_calls(message);
     if (json_is_array(content)) {
         return add_with_blocks(conversation, message, content, number, why);
-    }
-    if (json_is_string(content)) {
-        json_object_set_new(message, "content",
-                            json_stringn(json_string_value(content), json_string_length(content)));
     }
     return json_array_append_new(conversation, message) == 0 ? GRAFT_OK : why_no_memory(why);
 }
@@ -294,10 +306,11 @@ static json_t *tool_of(json_t *tool)
         return json_incref(tool);
     }
     json_t *function = json_copy(tool);
-    if (function != NULL) {
-        json_object_set(function, "parameters", schema);
-        json_object_del(function, "input_schema");
+    if (function == NULL || json_object_set(function, "parameters", schema) != 0) {
+        json_decref(function);
+        return NULL;
     }
+    json_object_del(function, "input_schema");
     return json_pack("{s:s, s:o}", "type", "function", "function", function);
 }
 
@@ -311,11 +324,12 @@ graft_status tools_read(const json_t *tools, json_t **out, struct why *why)
     if (json_is_string(tools) && json_string_length(tools) == 0) {
         return GRAFT_OK;
     }
-    if (json_is_string(tools) && json_parse(json_string_value(tools), json_string_length(tools),
-                                            &parsed, NULL) == GRAFT_OK) {
-        tools = parsed;
-    }
     graft_status status = GRAFT_OK;
+    if (json_is_string(tools) && json_parse(json_string_value(tools), json_string_length(tools),
+                                            &parsed, &why->error) == GRAFT_NO_MEMORY) {
+        return GRAFT_NO_MEMORY;
+    }
+    tools = parsed != NULL ? parsed : tools;
     if (!json_is_array(tools)) {
         status = why_drop(why, "\"tools\" is a list of objects", "its tools are no list");
     }
