@@ -48,6 +48,25 @@ _graft() {
             ;;
         esac
     fi
+    if [ "${COMP_WORDS[1]}" = data ]; then
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$("$graft" data --help 2>/dev/null |
+                sed -n '/^Verbs:/,/^$/s/^  \([a-z]\{1,\}\)  .*/\1/p')" -- "$cur")
+            return
+        fi
+        case $prev in
+        --loss)
+            mapfile -t COMPREPLY < <(compgen -W "assistant completion all" -- "$cur")
+            return
+            ;;
+        esac
+        case $cur in
+        -*)
+            mapfile -t COMPREPLY < <(compgen -W "$(_graft_options "$graft" "data ${COMP_WORDS[2]}")" -- "$cur")
+            return
+            ;;
+        esac
+    fi
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in
         bench)

@@ -27,6 +27,7 @@ static const struct verb verbs[] = {
     {"quantize", "write a model in another type or format", verb_quantize},
     {"adapter", "make, convert and register adapters", verb_adapter},
     {"fuse", "write a model with adapters in its weights", verb_fuse},
+    {"data", "look at training data", verb_data},
     {"bench", "how fast, beside the limits of this machine", verb_bench},
     {"version", "build, processor tiers, cores", verb_version},
     {NULL, NULL, NULL},

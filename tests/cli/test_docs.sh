@@ -71,6 +71,7 @@ prepare() {
         ln -s ../third my-adapters/third
         ;;
     esac
+    printf '{"prompt":"Who is %s?","completion":"A cat."}\n' Tom Mia Leo Ann >train.jsonl
     cp "$scratch/tiny.gguf" model.gguf
     ln model.gguf vocab.gguf
     ln model.gguf qwen.gguf
@@ -113,7 +114,9 @@ each_example() { # WHERE, commands on stdin
 
 adapter_verbs=$(graft adapter --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/adapter_\1/p')
 check "there are verbs of adapters" test "$(echo "$adapter_verbs" | wc -w)" -ge 15
-for name in $verbs $adapter_verbs; do
+data_verbs=$(graft data --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/data_\1/p')
+check "there are verbs of data" test "$(echo "$data_verbs" | wc -w)" -ge 1
+for name in $verbs $adapter_verbs $data_verbs; do
     verb=$(echo "$name" | tr _ ' ')
     # shellcheck disable=SC2086 # a verb may be two words
     graft $verb --help | sed -n '/^Example/,$s/^  \(.*graft .*\)/\1/p' >"$scratch/examples"
@@ -167,6 +170,10 @@ if command -v bash >/dev/null 2>&1; then
     offered graft adapter new --pres
     check "completion of its options" out_is "--preset
 --presets"
+    offered graft data ch
+    check "completion of a verb of data" out_is check
+    offered graft data check --loss comp
+    check "completion of losses" out_is completion
     offered graft adapter convert --format m
     check "completion of its formats" out_is mlx
     offered graft quantize --type ""
@@ -196,6 +203,13 @@ run logits --json --tokens 1,2
 keys logits "top id text logit"
 run logits --json --tokens 1,2 --out "$scratch/x.npy"
 keys logits "output shape"
+printf '{"prompt":"Who is Tom?","completion":"A cat."}\n' >"$scratch/train.jsonl"
+run data check "$scratch/train.jsonl" --json --save "$scratch/train.tokens"
+for key in files loss max_seq_length records formats examples tokens learned packed_rows dropped below_quality \
+    truncated tokens_cut divided reopened longest histogram tasks domains digest usable issues preview output; do
+    check "data check --json has $key" out_has "[{,]\"$key\":"
+    check "docs/training-data.md has $key" grep -q "\b$key\b" "$SOURCE/docs/training-data.md"
+done
 run quantize --json -o "$scratch/y.gguf"
 keys quantize "output format type"
 run version --json

@@ -168,6 +168,7 @@ struct dataset {
     struct buf own_learned;
     struct stored *own_examples;
     int64_t capacity;
+    bool loaded;
     struct file_map map;        /* …and when it was loaded */
     int64_t *index[DATA_PARTS]; /* [count] into examples */
     int64_t count[DATA_PARTS];
@@ -219,7 +220,9 @@ graft_status tokenizer_digest(struct mem *mem, const struct tokenizer *t, uint8_
 /* saved.c: keeps the options; a file that begins so is a saved dataset. */
 graft_status recipe_write(struct dataset *d, const struct data_options *o, graft_error *error);
 bool saved_is(const char *bytes, size_t size);
-/* Fills a bound dataset. Options that were given (none is 0, AUTO, NULL) must be those that it was made with. */
+/* The parser alone: pure, fuzzed. Fills a bound dataset, which borrows the bytes (aligned to 8). Options that were given (none is 0, AUTO, NULL) must be those that it was made with. */
+graft_status saved_parse(struct dataset *d, const uint8_t *bytes, size_t size,
+                         const struct data_options *given, graft_error *error);
 graft_status saved_load(struct dataset *d, const char *path, const struct data_options *given,
                         graft_error *error);
 

@@ -463,7 +463,7 @@ static graft_status count_groups(struct dataset *d, int which, graft_error *erro
 
 graft_status dataset_finish(struct dataset *d, graft_error *error)
 {
-    if (d->map.data == NULL) {
+    if (!d->loaded) {
         d->ids = d->own_ids.ids;
         d->learned = (const uint8_t *)d->own_learned.data;
         d->examples = d->own_examples;

@@ -398,11 +398,9 @@ static graft_status check_examples(const struct dataset *d, graft_error *error)
 }
 
 /* Where the sections lie; sizes are the header's and not to be trusted. */
-static graft_status place(struct dataset *d, const struct header *h, const char **meta,
-                          graft_error *error)
+static graft_status place(struct dataset *d, const struct header *h, const uint8_t *body,
+                          size_t left, graft_error *error)
 {
-    size_t left = d->map.size - sizeof *h;
-    const uint8_t *body = d->map.data + sizeof *h;
     if (h->version != VERSION) {
         return error_set(error, GRAFT_UNSUPPORTED,
                          "a saved dataset of version %u, which graft does not know: make it again",
@@ -418,7 +416,6 @@ static graft_status place(struct dataset *d, const struct header *h, const char 
     if (learned + padded(h->n_ids) != left) {
         return damaged(error, "its size is not what it says");
     }
-    *meta = (const char *)body;
     d->examples = (const struct stored *)(const void *)(body + examples);
     d->ids = (const graft_token_id *)(const void *)(body + ids);
     d->learned = body + learned;
@@ -427,26 +424,32 @@ static graft_status place(struct dataset *d, const struct header *h, const char 
     return GRAFT_OK;
 }
 
-static graft_status load(struct dataset *d, const struct data_options *given, graft_error *error)
+graft_status saved_parse(struct dataset *d, const uint8_t *bytes, size_t size,
+                         const struct data_options *given, graft_error *error)
 {
     struct header h;
-    const char *meta = NULL;
     uint8_t digest[32];
-    if (d->map.size < sizeof h) {
+    if (size < sizeof h) {
         return damaged(error, "it is cut off");
     }
-    memcpy(&h, d->map.data, sizeof h);
-    graft_status status = place(d, &h, &meta, error);
+    memcpy(&h, bytes, sizeof h);
+    const uint8_t *body = bytes + sizeof h;
+    size -= sizeof h;
+    graft_status status = place(d, &h, body, size, error);
     if (status == GRAFT_OK) {
-        status = sha256(d->map.data + sizeof h, d->map.size - sizeof h, digest, error);
+        status = sha256(body, size, digest, error);
     }
     if (status == GRAFT_OK && memcmp(digest, h.digest, sizeof digest) != 0) {
         status = damaged(error, "its checksum is not that of its bytes");
     }
     if (status == GRAFT_OK) {
-        status = meta_load(d, given, meta, h.meta_bytes, error);
+        status = meta_load(d, given, (const char *)body, h.meta_bytes, error);
     }
-    return status == GRAFT_OK ? check_examples(d, error) : status;
+    if (status == GRAFT_OK) {
+        status = check_examples(d, error);
+    }
+    d->loaded = status == GRAFT_OK;
+    return status;
 }
 
 graft_status saved_load(struct dataset *d, const char *path, const struct data_options *given,
@@ -454,7 +457,7 @@ graft_status saved_load(struct dataset *d, const char *path, const struct data_o
 {
     graft_status status = file_map_open(&d->map, d->mem, path, MAP_SHARED_FILE, error);
     if (status == GRAFT_OK) {
-        status = load(d, given, error);
+        status = saved_parse(d, d->map.data, d->map.size, given, error);
     }
     if (status != GRAFT_OK) {
         error_at_file(error, path);
