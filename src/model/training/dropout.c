@@ -31,35 +31,63 @@ static struct fates row_fates(const struct group_pass *p, int row)
                           .factor = (float)(65536.0 / (65536.0 - threshold))};
 }
 
+/* Loops over lanes are such that compilers turn them into vectors. */
+static const uint16_t LANE_BITS[LANES] = {1, 2, 4, 8, 16, 32, 64, 128};
+
+/* A bit for each of the next eight values: does it stay? */
 static uint8_t next_fates(struct fates *f)
 {
     uint32_t block[4];
-    unsigned stays = 0;
+    uint16_t lanes[LANES], threshold = (uint16_t)f->threshold, stays = 0;
     rng_block(f->key, f->stream, f->counter++, block);
-    for (unsigned i = 0; i < LANES; i++)
-        stays |= (unsigned)((block[i / 2] >> 16 * (i % 2) & 0xFFFF) >= f->threshold) << i;
+    memcpy(lanes, block, sizeof(lanes));
+    for (int i = 0; i < LANES; i++)
+        lanes[i] = lanes[i] >= threshold ? LANE_BITS[i] : 0;
+    for (int i = 0; i < LANES; i++)
+        stays |= lanes[i];
     return (uint8_t)stays;
+}
+
+static void keep_lanes(uint32_t stays, float factor, const float *x, float *out)
+{
+    for (int j = 0; j < LANES; j++) {
+        float value = x[j] * factor;
+        out[j] = stays & LANE_BITS[j] ? value : 0;
+    }
 }
 
 void dropout_row(const struct group_pass *p, int row, const float *x, float *out, uint8_t *mask)
 {
     struct fates fates = row_fates(p, row);
-    int64_t n = p->group->n_in;
-    for (int64_t i = 0; i < n; i += LANES) {
-        unsigned stays = next_fates(&fates);
-        int64_t end = n - i < LANES ? n - i : LANES;
+    int64_t n = p->group->n_in, i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        uint8_t stays = next_fates(&fates);
         if (mask)
-            mask[i / LANES] = (uint8_t)stays;
-        for (int64_t j = 0; j < end; j++)
-            out[i + j] = stays >> j & 1 ? x[i + j] * fates.factor : 0;
+            mask[i / LANES] = stays;
+        keep_lanes(stays, fates.factor, x + i, out + i);
     }
+    if (i == n)
+        return;
+    float last[LANES] = {0};
+    uint8_t stays = next_fates(&fates);
+    if (mask)
+        mask[i / LANES] = stays;
+    memcpy(last, x + i, (size_t)(n - i) * sizeof(*x));
+    keep_lanes(stays, fates.factor, last, last);
+    memcpy(out + i, last, (size_t)(n - i) * sizeof(*out));
 }
 
 void dropout_row_backward(const struct group_pass *p, const uint8_t *mask, const float *d,
                           int64_t begin, int64_t end, float *dx)
 {
-    float factor = row_fates(p, 0).factor;
-    for (int64_t i = begin; i < end; i++)
-        if (mask[i / LANES] >> (i % LANES) & 1)
-            dx[i] += factor * d[i];
+    float factor = row_fates(p, 0).factor, kept[LANES];
+    int64_t i = begin;
+    for (; i + LANES <= end; i += LANES) {
+        keep_lanes(mask[i / LANES], factor, d + i, kept);
+        for (int j = 0; j < LANES; j++)
+            dx[i + j] += kept[j];
+    }
+    for (; i < end; i++)
+        if (mask[i / LANES] & LANE_BITS[i % LANES])
+            dx[i] += d[i] * factor;
 }
