@@ -75,8 +75,8 @@ graft_status graft_adapter_recipe_preset(graft_adapter_recipe *recipe, const cha
     return GRAFT_OK;
 }
 
-static graft_status read_recipe(const graft_adapter_recipe *recipe, struct adapter_recipe *out,
-                                graft_error *error)
+graft_status recipe_read(const graft_adapter_recipe *recipe, struct adapter_recipe *out,
+                         graft_error *error)
 {
     graft_adapter_recipe r = graft_adapter_recipe_default();
     graft_status status = options_read(&r, sizeof r, recipe, error);
@@ -119,7 +119,7 @@ graft_status graft_adapter_recipe_check(const graft_adapter_recipe *recipe, graf
 {
     REQUIRE(recipe);
     struct adapter_recipe inner;
-    graft_status status = read_recipe(recipe, &inner, error);
+    graft_status status = recipe_read(recipe, &inner, error);
     return status == GRAFT_OK ? recipe_check(&inner, error) : status;
 }
 
@@ -130,7 +130,7 @@ graft_status graft_adapter_estimate(graft_model *model, const graft_adapter_reci
     REQUIRE(n_params);
     REQUIRE(n_bytes);
     struct adapter_recipe inner;
-    graft_status status = read_recipe(recipe, &inner, error);
+    graft_status status = recipe_read(recipe, &inner, error);
     return status == GRAFT_OK ? recipe_estimate(model->model, &inner, n_params, n_bytes, error)
                               : status;
 }
@@ -142,7 +142,7 @@ graft_status graft_adapter_create(graft_model *model, const char *dir,
     REQUIRE(dir);
     CHECK_RUNTIME(model->runtime);
     struct adapter_recipe inner;
-    graft_status status = read_recipe(recipe, &inner, error);
+    graft_status status = recipe_read(recipe, &inner, error);
     return status == GRAFT_OK ? adapter_create(model->model, dir, &inner, error) : status;
 }
 

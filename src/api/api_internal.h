@@ -50,6 +50,10 @@ static inline graft_mix *mix_handle(struct mix *mix)
 /* A reference to the mix of new sessions, to be released; NULL: none. */
 struct mix *model_default_mix(const struct graft_model *model);
 
+/* A recipe as the inner layers have it; NULL: the defaults. */
+struct adapter_recipe;
+graft_status recipe_read(const graft_adapter_recipe *recipe, struct adapter_recipe *out,
+                         graft_error *error);
 /* Paths, weights and their number. */
 graft_status fuse_members_check(const graft_fuse_member *members, size_t n, graft_error *error);
 

@@ -1,0 +1,140 @@
+/* graft/train.h: training adapters.
+ *
+ * A trainer takes a model, a dataset and an adapter (new from a recipe, or one that is continued) through the steps of
+ * AdamW, and writes a new adapter. The model's weights stay as they are, of whatever type; open it with pack "none", since
+ * packed weights are a second copy that training does not need. Sessions may use the model meanwhile.
+ *
+ * A run is a function of its options, data and first adapter: the same bits for any number of threads. With a folder for
+ * the run it writes history.jsonl and a checkpoint from which it goes on, after Ctrl-C or after a crash, as if nothing
+ * had happened. A trainer belongs to one thread at a time. Sources: LoRA (Hu et al. 2021), rsLoRA (Kalajdzievski 2023),
+ * DoRA (Liu et al. 2024), LoRA+ (Hayou, Ghosh and Yu 2024), AdamW (Loshchilov and Hutter 2019).
+ */
+#ifndef GRAFT_PUBLIC_TRAIN_H
+#define GRAFT_PUBLIC_TRAIN_H
+
+#include <graft/adapter_files.h>
+#include <graft/data.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct graft_train_options {
+    size_t struct_size;
+    /* What is trained: a recipe (NULL: its defaults), or the adapter at a path, whose rank, scale and targets stay. */
+    const graft_adapter_recipe *recipe;
+    const char *adapter; /* NULL (default): the recipe */
+    bool use_dora;       /* of a recipe: magnitudes too; default false */
+    bool lora_bias;      /* of a recipe: a bias beside each B; default false */
+
+    int batch_size;                  /* sequences in a batch; default 4 */
+    int gradient_accumulation_steps; /* batches in a step; default 1 */
+    bool
+        packing; /* examples share a sequence of at most max_seq_length, without seeing each other; default true */
+    bool shuffle;         /* default true */
+    uint64_t seed;        /* of order and dropout; default 0 */
+    double num_epochs;    /* default 3 */
+    int64_t max_steps;    /* in place of epochs; 0 (default): by epochs */
+    double learning_rate; /* default 2e-4 */
+    const char
+        *lr_scheduler;    /* constant, linear, cosine (default), exponential, step or one_cycle */
+    int64_t warmup_steps; /* from a rate of 0; negative (default): by the ratio */
+    double warmup_ratio;  /* of all steps; default 0.03 */
+    double adam_beta1, adam_beta2, adam_epsilon; /* default 0.9, 0.999, 1e-8 */
+    double weight_decay;                         /* of matrices; default 0.01 */
+    double loraplus_lr_ratio;                    /* the rate of B in rates of A; default 1 */
+    double max_grad_norm;                        /* default 1; 0: gradients are not clipped */
+
+    bool gradient_checkpointing; /* less memory, a quarter more time; default true */
+    bool bf16; /* activations are kept as bf16; values and sums stay floats; default true */
+
+    int64_t eval_steps; /* steps between validations; 0 (default): one after each epoch */
+    int patience;       /* validations without improvement that end the run; default 3; 0: none */
+    double min_improvement; /* of the loss of validation; default 0 */
+    int max_bad_steps; /* steps in a row without a finite loss that end the run with an error; default 5 */
+
+    const char *run;    /* folder for history and checkpoint; NULL (default): nothing is kept */
+    int64_t save_steps; /* steps between checkpoints; 0 (default): at each validation */
+} graft_train_options;
+GRAFT_API void graft_train_options_init(graft_train_options *options, size_t struct_size);
+static inline graft_train_options graft_train_options_default(void)
+{
+    graft_train_options options;
+    graft_train_options_init(&options, sizeof options);
+    return options;
+}
+
+typedef struct graft_trainer graft_trainer;
+
+/* INVALID_ARGUMENT: an option is out of range, or there is nothing to train on. Else as graft_adapter_open. Model and
+ * dataset must stay open. `options` NULL: the defaults. */
+GRAFT_API graft_status graft_trainer_open(graft_model *model, const graft_dataset *dataset,
+                                          const graft_train_options *options, graft_trainer **out,
+                                          graft_error *error);
+GRAFT_API void graft_trainer_close(graft_trainer **trainer);
+
+/* What is ahead; bytes are those beside the weights. */
+typedef struct graft_train_plan {
+    int64_t steps, steps_per_epoch, warmup_steps;
+    int64_t tokens_per_epoch;  /* fed */
+    int64_t learned_per_epoch; /* of these, learned */
+    int64_t trained_values;
+    uint64_t activation_bytes; /* a bound: pages that no batch needs stay with the system */
+    uint64_t value_bytes;      /* values, gradients, moments and the best values so far */
+} graft_train_plan;
+GRAFT_API graft_status graft_trainer_plan(const graft_trainer *trainer, graft_train_plan *out,
+                                          graft_error *error);
+
+/* Goes on from the checkpoint of the run: to be called before graft_trainer_run. NOT_FOUND: there is none.
+ * INVALID_ARGUMENT: it is of another run, and in what. FORMAT: it is damaged. */
+GRAFT_API graft_status graft_trainer_resume(graft_trainer *trainer, graft_error *error);
+
+/* After each step, and once before the first with valid_loss alone. Numbers that there are none of are NaN. */
+typedef struct graft_train_step {
+    int64_t step, steps; /* done, of */
+    double epoch;        /* done */
+    double loss;         /* mean of the step's tokens, weighted */
+    double grad_norm;    /* before clipping */
+    double learning_rate;
+    int64_t tokens;    /* learned */
+    int64_t fed;       /* tokens that went through the model */
+    bool skipped;      /* loss or gradient were no numbers: nothing was changed */
+    double valid_loss; /* of a validation after this step */
+    double best_loss;  /* of all validations */
+    int64_t best_step;
+    bool saved; /* a checkpoint was written */
+} graft_train_step;
+/* False: stop here (with a checkpoint, where there is a folder for the run). */
+typedef bool (*graft_train_fn)(void *user, const graft_train_step *step);
+
+typedef enum graft_train_end {
+    GRAFT_TRAIN_DONE = 0,   /* all steps */
+    GRAFT_TRAIN_EARLY = 1,  /* patience ran out */
+    GRAFT_TRAIN_STOPPED = 2 /* the callback said so */
+} graft_train_end;
+typedef struct graft_train_outcome {
+    graft_train_end end;
+    int64_t step;
+    double last_loss;
+    double first_valid, last_valid, best_valid; /* NaN: no validation */
+    int64_t best_step;
+} graft_train_outcome;
+/* Runs what is left of the steps. NUMERIC: too many steps in a row were no numbers. `step` NULL: nobody is told. */
+GRAFT_API graft_status graft_trainer_run(graft_trainer *trainer, graft_train_fn step, void *user,
+                                         graft_train_outcome *out, graft_error *error);
+
+/* The mean loss over a part of the data as the adapter is now; NaN: that part has no examples. */
+GRAFT_API graft_status graft_trainer_loss(graft_trainer *trainer, graft_part part, double *loss,
+                                          graft_error *error);
+
+/* Writes the adapter of the best validation, or without any the last: a folder that is absent or empty (PEFT, MLX) or a
+ * GGUF file, whole or not at all. `type`: "f32" (NULL), "f16" or "bf16". `about`: a JSON object for "training" of its
+ * card; NULL: none. */
+GRAFT_API graft_status graft_trainer_write(const graft_trainer *trainer, const char *path,
+                                           graft_adapter_format format, const char *type,
+                                           const char *about, graft_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
