@@ -11,6 +11,7 @@
 #include <graft/registry.h>
 #include <graft/runtime.h>
 #include <graft/session.h>
+#include <graft/train.h>
 #include <graft/types.h>
 
 #endif

@@ -30,7 +30,7 @@ typedef struct graft_train_options {
     int batch_size;                  /* sequences in a batch; default 4 */
     int gradient_accumulation_steps; /* batches in a step; default 1 */
     bool
-        packing; /* examples share a sequence of at most max_seq_length, without seeing each other; default true */
+        packing; /* examples share a sequence of at most max_seq_length, without seeing each other; default false: nothing is padded either way */
     bool shuffle;         /* default true */
     uint64_t seed;        /* of order and dropout; default 0 */
     double num_epochs;    /* default 3 */
@@ -48,6 +48,7 @@ typedef struct graft_train_options {
     bool gradient_checkpointing; /* less memory, a quarter more time; default true */
     bool bf16; /* activations are kept as bf16; values and sums stay floats; default true */
 
+    bool eval_on_start; /* validation before the first step; default true */
     int64_t eval_steps; /* steps between validations; 0 (default): one after each epoch */
     int patience;       /* validations without improvement that end the run; default 3; 0: none */
     double min_improvement; /* of the loss of validation; default 0 */

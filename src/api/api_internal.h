@@ -28,6 +28,12 @@ struct graft_model {
     struct mix *mix;      /* of new sessions, NULL: none */
 };
 
+struct dataset;
+struct graft_dataset {
+    graft_runtime *runtime;
+    struct dataset *dataset;
+};
+
 enum { MIX_MAX = 64 }; /* adapters in a mix */
 
 /* Handles are the objects themselves under their public names. */

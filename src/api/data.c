@@ -4,11 +4,6 @@
 
 #include <stdlib.h>
 
-struct graft_dataset {
-    graft_runtime *runtime;
-    struct dataset *dataset;
-};
-
 /* ---- opening ------------------------------------------------------------------------------- */
 
 void graft_dataset_options_init(graft_dataset_options *options, size_t struct_size)

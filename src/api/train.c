@@ -31,6 +31,7 @@ void graft_train_options_init(graft_train_options *options, size_t struct_size)
                                     .max_grad_norm = o.max_norm,
                                     .gradient_checkpointing = o.checkpoint,
                                     .bf16 = o.half,
+                                    .eval_on_start = o.eval_first,
                                     .patience = o.patience,
                                     .max_bad_steps = o.bad_steps};
     options_give(options, struct_size, &defaults, sizeof defaults);
@@ -72,6 +73,7 @@ static graft_status inner_options(const graft_train_options *o, struct trainer_o
                                     .max_norm = o->max_grad_norm,
                                     .checkpoint = o->gradient_checkpointing,
                                     .half = o->bf16,
+                                    .eval_first = o->eval_on_start,
                                     .eval_steps = o->eval_steps,
                                     .patience = o->patience,
                                     .min_improvement = o->min_improvement,

@@ -26,6 +26,7 @@ static const struct verb verbs[] = {
     {"inspect", "what is in a model, a safetensors or a GGUF file", verb_inspect},
     {"quantize", "write a model in another type or format", verb_quantize},
     {"adapter", "make, convert and register adapters", verb_adapter},
+    {"train", "make an adapter of examples", verb_train},
     {"fuse", "write a model with adapters in its weights", verb_fuse},
     {"data", "look at training data", verb_data},
     {"bench", "how fast, beside the limits of this machine", verb_bench},

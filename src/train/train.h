@@ -58,6 +58,7 @@ struct trainer_options {
     struct optimiser_options optimiser;
     double max_norm;        /* gradients are scaled to this norm at most; 0: they are not */
     bool checkpoint, half;  /* as train_options */
+    bool eval_first;        /* validation before the first step */
     int64_t eval_steps;     /* validation after so many; 0: after each epoch */
     int patience;           /* validations without improvement that end the run; 0: none do */
     double min_improvement; /* of the validation loss */

@@ -11,8 +11,7 @@ struct trainer_options trainer_defaults(void)
 {
     return (struct trainer_options){.rows = 4,
                                     .accumulation = 1,
-                                    .pack = true,
-                                    .shuffle = true,
+                                                                .shuffle = true,
                                     .epochs = 3,
                                     .schedule = SCHEDULE_COSINE,
                                     .rate = 2e-4,
@@ -26,6 +25,7 @@ struct trainer_options trainer_defaults(void)
                                     .max_norm = 1,
                                     .checkpoint = true,
                                     .half = true,
+                                    .eval_first = true,
                                     .patience = 3,
                                     .bad_steps = 5};
 }
@@ -422,7 +422,7 @@ static graft_status first_report(struct trainer *t, trainer_step_fn step, void *
                                  graft_error *error)
 {
     struct trainer_report r = report_of(t);
-    if (t->state.step || !t->valid.n_batches)
+    if (t->state.step || !t->valid.n_batches || !t->options.eval_first)
         return GRAFT_OK;
     graft_status status = validate(t, &r, error);
     if (status == GRAFT_OK && t->options.run)

@@ -1,0 +1,38 @@
+/* train.h: the verbs of `graft train`, and what they share. */
+#ifndef GRAFT_CLI_TRAIN_H
+#define GRAFT_CLI_TRAIN_H
+
+#include "cli.h"
+#include "data.h"
+
+/* What was typed. */
+struct train_args {
+    struct cli_common common;
+    struct cli_data data;
+    struct cli_output out;
+    graft_train_options options;
+    graft_adapter_recipe recipe;
+    graft_adapter_format format;
+    const char *type, *run; /* of the factors; --run */
+    bool resume, dry_run;
+};
+
+/* A line for every step (train_line.c): drawn over itself on a terminal, else now and then. */
+struct train_line {
+    bool quiet, terminal, visible;
+    double begun, drawn, told; /* seconds */
+    int64_t first_step, fed;   /* where this process began, what it fed since */
+    double loss;               /* smoothed */
+    double last_valid;
+    FILE *timing; /* RUN/timing.jsonl; NULL: none */
+};
+void train_line_begin(struct train_line *line, bool quiet, FILE *timing);
+void train_line_step(struct train_line *line, const graft_train_step *step);
+void train_line_end(struct train_line *line);
+/* Bytes of this process that are no file's. 0: the system does not say. */
+uint64_t train_memory(void);
+/* "2:05", "1:02:05" */
+enum { TRAIN_TIME_TEXT = 24 };
+void train_time_text(double seconds, char out[TRAIN_TIME_TEXT]);
+
+#endif
