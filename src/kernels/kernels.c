@@ -56,6 +56,12 @@ enum panel_format kernels_delta_format(const struct kernels *k, graft_type type)
     return act_format_for(type, ROLE_DECODE) == ACT_F32 ? k->float_deltas : k->quantised_panels;
 }
 
+void kernels_round_floats(const struct kernels *k, struct kernels *out)
+{
+    *out = *k;
+    out->float_panels = out->float_deltas = k->quantised_panels;
+}
+
 /* Whole blocks, and whole lines of the cache. */
 int64_t transposed_grain(const struct matrix *w)
 {

@@ -334,6 +334,9 @@ enum panel_format kernels_panel_format(const struct kernels *k, graft_type type)
 /* The one for low-rank products of prefill rows beside a weight of that type: as the weight's own, but where
  * that is floats and the tier has sums of two bf16, those. */
 enum panel_format kernels_delta_format(const struct kernels *k, graft_type type);
+/* Makes a copy of a tier whose products of float types are rounded like those of quantised ones, where it has a unit for
+ * that: for training in bf16, twice the speed or more at a precision of 2^-8 for each factor. */
+void kernels_round_floats(const struct kernels *k, struct kernels *out);
 
 /* The tiers compiled in and runnable on this processor, slowest first; NULL past the end. Asking for
  * them asks Linux for the tiles of AMX where there are any: the one thing that graft changes for the

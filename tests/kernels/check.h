@@ -107,7 +107,8 @@ int check_bench(int threads, const char *tier, const char *filter);
 
 /* The AMX kernels on the C emulation of tiles, everything else from the scalar tier. */
 extern const struct kernels amx_emulated_kernels;
-/* The tiers with products through panels of their own: of those that run here, and the emulated one.
+/* The tiers with products through panels of their own, each also with floats rounded where it rounds other types: of
+ * those that run here, and the emulated one.
  * That one is left out where the processor is emulated as well (GRAFT_IN_EMULATOR): it is C alone, and
  * would take most of the time. */
 const struct kernels *check_panel_tier(int index);

@@ -244,9 +244,20 @@ double check_panel_tolerance(enum panel_format format)
     return format == PANEL_SPLIT ? SPLIT_TOLERANCE : FLOAT_SUM_TOLERANCE;
 }
 
+/* With the products of floats rounded as well, in a place of its own; NULL where that is the same. */
+static const struct kernels *rounded(const struct kernels *k, int place)
+{
+    static struct kernels copies[8];
+    if (k->quantised_panels == k->float_panels)
+        return NULL;
+    kernels_round_floats(k, &copies[place]);
+    return &copies[place];
+}
+
 const struct kernels *check_panel_tier(int index)
 {
     const struct kernels *before = NULL;
+    int place = 0;
     FOR_EACH_TIER(k)
     {
         bool own = !before || k->linear_prefill != before->linear_prefill ||
@@ -254,10 +265,15 @@ const struct kernels *check_panel_tier(int index)
         before = k;
         if (own && index-- == 0)
             return k;
+        const struct kernels *other = rounded(k, ++place);
+        if (own && other && index-- == 0)
+            return other;
     }
 #if !defined(GRAFT_IN_EMULATOR)
-    if (index == 0)
+    if (index-- == 0)
         return &amx_emulated_kernels;
+    if (index == 0)
+        return rounded(&amx_emulated_kernels, 0);
 #endif
     return NULL;
 }
