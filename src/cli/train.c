@@ -309,7 +309,8 @@ static const struct argp train_argp = {
            "  graft train -m DIR -d examples.jsonl -o my-skill\n"
            "  graft train -m model.gguf -d data/ --preset coder --dora -o my-coder\n"
            "  graft train -m DIR -d examples.jsonl -o my-skill --dry-run\n"
-           "  graft train -m DIR -d examples.jsonl -o my-skill --resume\n"};
+           "  graft train -m DIR -d examples.jsonl -o my-skill --resume\n\n"
+           "`graft train plot RUN` draws a run, `graft train report RUN` makes a page of it.\n"};
 
 /* ---- where things go ------------------------------------------------------------------------ */
 
@@ -603,8 +604,31 @@ static int train(struct train_args *a)
     return status;
 }
 
+/* Pictures and pages of a run are verbs of their own. false: `word` is none of them. */
+static bool run_verb_under(const char *word, int argc, char **argv, int *status)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } verbs[] = {{"plot", verb_train_plot}, {"report", verb_train_report}};
+    char name[32];
+    for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+        if (strcmp(word, verbs[i].name) == 0) {
+            snprintf(name, sizeof name, "graft train %s", word);
+            argv[1] = name;
+            *status = verbs[i].run(argc - 1, argv + 1);
+            return true;
+        }
+    }
+    return false;
+}
+
 int verb_train(int argc, char **argv)
 {
+    int status;
+    if (argc > 1 && run_verb_under(argv[1], argc, argv, &status)) {
+        return status;
+    }
     struct train_args args = {.out.what = "OUT",
                               .options = graft_train_options_default(),
                               .recipe = graft_adapter_recipe_default(),

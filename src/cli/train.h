@@ -35,4 +35,8 @@ uint64_t train_memory(void);
 enum { TRAIN_TIME_TEXT = 24 };
 void train_time_text(double seconds, char out[TRAIN_TIME_TEXT]);
 
+/* `graft train plot` and `graft train report` */
+int verb_train_plot(int argc, char **argv);
+int verb_train_report(int argc, char **argv);
+
 #endif
