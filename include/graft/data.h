@@ -45,7 +45,8 @@ typedef struct graft_dataset_options {
         raw; /* prompts, completions and instructions as plain text; false (default): as a chat, where the model has a template */
     /* Names of the members to take; NULL (default): the well-known ones. */
     const char *prompt_key, *completion_key, *text_key;
-    /* A file with a Jinja template, or "chatml" or "plain"; NULL (default): the model's own. */
+    /* A file with a Jinja template, or "chatml" or "plain"; NULL (default): the model's own, or "plain" for conversations
+     * where it has none. */
     const char *chat_template;
     graft_progress_fn progress; /* NULL (default): none; units: bytes of the sources */
     void *progress_user;

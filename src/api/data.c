@@ -222,6 +222,7 @@ static json_t *report_json(const struct dataset *d, int64_t rows, const uint8_t 
     hex_write(digest, 32, hex);
     json_put(&out, "files", files_json(d));
     json_put(&out, "loss", json_string(data_loss_name(dataset_loss(d))));
+    json_put(&out, "template", text_json(dataset_template(d)));
     json_put(&out, "max_seq_length", json_integer(dataset_max_len(d)));
     json_put(&out, "records", json_integer(s->records));
     json_put(&out, "formats", formats_json(s));

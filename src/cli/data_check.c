@@ -102,6 +102,36 @@ static void print_loss(const json_t *report)
     putchar('\n');
 }
 
+static bool has_chats(const json_t *report)
+{
+    const json_t *formats = json_object_get(report, "formats");
+    return integer(formats, "messages") + integer(formats, "sharegpt") +
+               integer(formats, "anthropic") >
+           0;
+}
+
+/* Whether conversations were written in a way that the model does not ask for. */
+static bool lacks_template(const struct cli_session *s, const struct check_args *a,
+                           const json_t *report)
+{
+    graft_model_info info;
+    return has_chats(report) && a->data.options.chat_template == NULL &&
+           graft_model_describe(s->model, &info, NULL) == GRAFT_OK && !info.has_chat_template;
+}
+
+static void print_template(const struct cli_session *s, const struct check_args *a,
+                           const json_t *report)
+{
+    const char *name = json_string_value(json_object_get(report, "template"));
+    if (lacks_template(s, a, report)) {
+        printf("%-12splain, since the model has none: ask it in that form, or choose another with "
+               "--chat-template\n",
+               "template");
+    } else if (strcmp(name, "model") != 0) {
+        printf("%-12s%s\n", "template", name);
+    }
+}
+
 static void print_records(const json_t *report)
 {
     const json_t *formats = json_object_get(report, "formats");
@@ -441,6 +471,7 @@ static int print_check(const struct cli_session *s, const struct check_args *a,
     json_int_t issues = integer(report, "dropped") + integer(report, "truncated");
     print_files(json_object_get(report, "files"));
     print_loss(report);
+    print_template(s, a, report);
     print_records(report);
     print_parts(report);
     print_lengths(report);

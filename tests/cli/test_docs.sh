@@ -205,7 +205,7 @@ run logits --json --tokens 1,2 --out "$scratch/x.npy"
 keys logits "output shape"
 printf '{"prompt":"Who is Tom?","completion":"A cat."}\n' >"$scratch/train.jsonl"
 run data check "$scratch/train.jsonl" --json --save "$scratch/train.tokens"
-for key in files loss max_seq_length records formats examples tokens learned packed_rows dropped below_quality \
+for key in files loss template max_seq_length records formats examples tokens learned packed_rows dropped below_quality \
     truncated tokens_cut divided reopened longest histogram tasks domains digest usable issues preview output; do
     check "data check --json has $key" out_has "[{,]\"$key\":"
     check "docs/training-data.md has $key" grep -q "\b$key\b" "$SOURCE/docs/training-data.md"

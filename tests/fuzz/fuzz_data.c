@@ -92,14 +92,15 @@ static void check_dataset(const struct dataset *d)
     check_plan(d);
 }
 
-static graft_status read_bytes(struct dataset *d, const struct data_model *model, bool text,
-                               const char *bytes, size_t size, graft_error *error)
+static graft_status read_bytes(struct dataset *d, const struct data_model *model, bool as_chat,
+                               bool text, const char *bytes, size_t size, graft_error *error)
 {
     struct builder b;
     int32_t file;
     graft_status status = builder_open(&b, d, model, error);
     require(names_find(&d->files, (struct text){"fuzz", 4}, &file));
     b.part = PART_OPEN;
+    b.rules.as_chat = as_chat;
     if (status == GRAFT_OK)
         status = text ? build_text(&b, bytes, size, error) : build_records(&b, bytes, size, error);
     builder_close(&b);
@@ -132,7 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     unsigned how = data[0];
     struct data_model model = {.tokenizer = tokenizer,
-                               .chat = how & 4 ? templates[how >> 3 & 1] : NULL,
+                               .chat = templates[how >> 3 & 1],
                                .n_vocab = 282,
                                .n_ctx = 4096,
                                .n_labels = (how & 0xC0) == 0xC0 ? 2 : 0};
@@ -141,13 +142,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct dataset *d = NULL;
     graft_error error = {0};
     uint8_t *copy = NULL;
-    options.raw = (how & 32) != 0;
     require(dataset_new(NULL, &d, NULL) == GRAFT_OK);
-    require(dataset_bind(d, &model, &options, (struct text){"", 0}, &error) == GRAFT_OK);
-    graft_status status =
-        (how & 0xC0) == 0x80
-            ? read_saved(d, data + 1, size - 1, &copy, &error)
-            : read_bytes(d, &model, (how & 0xC0) == 0x40, (const char *)data + 1, size - 1, &error);
+    require(dataset_bind(d, &model, &options, "model", (struct text){"", 0}, &error) == GRAFT_OK);
+    graft_status status = (how & 0xC0) == 0x80
+                              ? read_saved(d, data + 1, size - 1, &copy, &error)
+                              : read_bytes(d, &model, (how & 4) != 0, (how & 0xC0) == 0x40,
+                                           (const char *)data + 1, size - 1, &error);
     if (status == GRAFT_OK) {
         require(dataset_finish(d, &error) == GRAFT_OK);
         check_dataset(d);

@@ -125,8 +125,6 @@ static void templates_that_refuse_are_quoted(void **state)
     fixture_open(&f, "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}"
                      "{% endif %}{{ messages[0].content }}");
     DROPPED(&f, CHAT(S("s") "," A("a")), "no system");
-    fixture_template(&f, NULL);
-    DROPPED(&f, CHAT(U("s") "," A("a")), "no chat template");
     fixture_template(&f, FIXTURE_CHATML);
     DROPPED(&f, CHAT(U("s")), "no answer");
     DROPPED(&f, CHAT(""), "no messages");
@@ -140,7 +138,12 @@ static void templates_can_be_given(void **state)
     (void)state;
     struct data_fixture f;
     fixture_open(&f, NULL);
+    ONE_EXAMPLE(&f, CHAT(U("a") "," A("b")), "### User:\na\n\n### Assistant:\n[b<|im_end|>]");
+    assert_string_equal(dataset_template(f.d), "plain");
+    ONE_EXAMPLE(&f, "{\"prompt\":\"a\",\"completion\":\"b\"}", "a[b<|im_end|>]");
     f.options.chat_template = "chatml";
+    ONE_EXAMPLE(&f, "{\"prompt\":\"a\",\"completion\":\"b\"}",
+                "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[b<|im_end|>]");
     ONE_EXAMPLE(&f, CHAT(U("a") "," A("b")),
                 "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n[b<|im_end|>]");
     f.options.chat_template = "plain";

@@ -377,9 +377,5 @@ graft_status chat_sheets(const struct sheet_maker *m, const struct record *r, sh
     if (json_array_size(r->messages) == 0) {
         return why_drop(why, "remove the record", "it has no messages");
     }
-    if (m->chat == NULL) {
-        return why_drop(why, "give one with --chat-template FILE (or chatml, or plain)",
-                        "it is a conversation, and the model has no chat template");
-    }
     return m->loss == DATA_LOSS_ALL ? give_all(&c) : give_answers(&c);
 }

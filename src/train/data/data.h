@@ -131,6 +131,8 @@ struct data_example dataset_example(const struct dataset *d, enum data_part part
 int64_t dataset_number(const struct dataset *d, enum data_part part, int64_t index);
 const struct data_stats *dataset_stats(const struct dataset *d);
 enum data_loss dataset_loss(const struct dataset *d); /* as asked for */
+/* The chat template: "model", or the name or file that was asked for; "plain" where the model has none. */
+const char *dataset_template(const struct dataset *d);
 int dataset_max_len(const struct dataset *d);
 const char *dataset_file(const struct dataset *d, int file); /* NULL: out of range */
 const char *dataset_name(const struct dataset *d,

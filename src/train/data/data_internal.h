@@ -98,7 +98,7 @@ struct sheet {
 struct sheet_maker {
     struct mem *mem;
     const struct tokenizer *tokenizer;
-    const struct chat_template *chat; /* NULL: none */
+    const struct chat_template *chat; /* of conversations; never NULL */
     enum data_loss loss;
     bool adds_bos;     /* the template leaves BOS to the tokenizer */
     struct text *ends; /* [n_ends] tokens that end a turn */
@@ -158,6 +158,7 @@ struct dataset {
     struct arena arena;
     struct data_options options;     /* as they count: max_len, loss; strings in the arena */
     uint8_t tokenizer[32], chat[32]; /* digests of what it was made with */
+    const char *template;            /* its name */
     const char *made;                /* the options it was made with, as JSON */
     int n_vocab, n_labels, n_ctx;
     const graft_token_id *ids; /* [n_ids] */
@@ -205,7 +206,8 @@ void builder_close(struct builder *b);
 graft_status dataset_new(struct mem *mem, struct dataset **out, graft_error *error);
 /* Fills options in, and the digests. */
 graft_status dataset_bind(struct dataset *d, const struct data_model *model,
-                          const struct data_options *options, struct text chat, graft_error *error);
+                          const struct data_options *options, const char *name, struct text chat,
+                          graft_error *error);
 graft_status dataset_finish(struct dataset *d, graft_error *error); /* parts, statistics */
 graft_status issue_add(struct dataset *d, enum data_issue_kind kind, int file, int64_t line,
                        const struct why *why, graft_error *error);

@@ -116,7 +116,8 @@ static graft_status check_options(const struct data_model *model, const struct d
 }
 
 graft_status dataset_bind(struct dataset *d, const struct data_model *model,
-                          const struct data_options *options, struct text chat, graft_error *error)
+                          const struct data_options *options, const char *name, struct text chat,
+                          graft_error *error)
 {
     struct data_options *o = &d->options;
     *o = *options; /* its texts are read while it is opened only */
@@ -126,7 +127,8 @@ graft_status dataset_bind(struct dataset *d, const struct data_model *model,
     d->n_vocab = model->n_vocab;
     d->n_labels = model->n_labels;
     d->n_ctx = model->n_ctx;
-    graft_status status = recipe_write(d, o, error);
+    d->template = arena_strndup(&d->arena, name, strlen(name));
+    graft_status status = d->template != NULL ? recipe_write(d, o, error) : out_of_memory(error);
     if (status == GRAFT_OK) {
         status = sha256(chat.data, chat.size, d->chat, error);
     }
@@ -134,10 +136,11 @@ graft_status dataset_bind(struct dataset *d, const struct data_model *model,
                               : status;
 }
 
-/* The template that counts: its source (to be freed when *owned), and compiled. */
+/* The template that counts: its source, and compiled. */
 struct chosen {
+    const char *name; /* "model" or as it was asked for */
     struct text source;
-    char *owned;
+    char *owned;                    /* the source, when it was read from a file */
     struct chat_template *compiled; /* NULL: the model's own */
     bool builtin;
 };
@@ -145,12 +148,14 @@ struct chosen {
 static graft_status choose_template(struct mem *mem, const struct data_model *model,
                                     const char *wanted, struct chosen *out, graft_error *error)
 {
-    *out = (struct chosen){.source = {"", 0}};
-    if (wanted == NULL) {
-        if (model->chat != NULL && model->chat_source != NULL) {
-            out->source = (struct text){model->chat_source, strlen(model->chat_source)};
-        }
+    *out = (struct chosen){.name = wanted != NULL ? wanted : "model", .source = {"", 0}};
+    if (wanted == NULL && model->chat != NULL) {
+        const char *source = model->chat_source != NULL ? model->chat_source : "";
+        out->source = (struct text){source, strlen(source)};
         return GRAFT_OK;
+    }
+    if (wanted == NULL) { /* for conversations; pairs and instructions stay plain text */
+        out->name = wanted = "plain";
     }
     for (size_t i = 0; i < ARRAY_LEN(TEMPLATES); i++) {
         if (strcmp(wanted, TEMPLATES[i].name) == 0) {
@@ -342,11 +347,13 @@ void builder_close(struct builder *b)
 }
 
 static graft_status read_sources(struct dataset *d, const struct data_model *model,
-                                 const char *path, bool builtin, graft_error *error)
+                                 const char *path, const struct chosen *chosen, graft_error *error)
 {
     struct builder b;
     graft_status status = builder_open(&b, d, model, error);
-    b.maker.adds_bos = builtin;
+    b.maker.adds_bos = chosen->builtin;
+    b.maker.chat = chosen->compiled != NULL ? chosen->compiled : model->chat;
+    b.rules.as_chat = !d->options.raw && (model->chat != NULL || d->options.chat_template != NULL);
     if (status == GRAFT_OK) {
         status = build_path(&b, path, error);
     }
@@ -381,14 +388,12 @@ graft_status dataset_open(struct mem *mem, const struct data_model *model, const
         status = choose_template(mem, model, o->chat_template, &chosen, error);
     }
     if (status == GRAFT_OK) {
-        status = dataset_bind(d, model, o, chosen.source, error);
+        status = dataset_bind(d, model, o, chosen.name, chosen.source, error);
     }
     if (status == GRAFT_OK && is_saved(path)) {
         status = saved_load(d, path, o, error);
     } else if (status == GRAFT_OK) {
-        struct data_model used = *model;
-        used.chat = chosen.compiled != NULL ? chosen.compiled : model->chat;
-        status = read_sources(d, &used, path, chosen.builtin, error);
+        status = read_sources(d, model, path, &chosen, error);
     }
     chosen_free(mem, &chosen);
     if (status == GRAFT_OK) {
@@ -509,6 +514,11 @@ struct data_example dataset_example(const struct dataset *d, enum data_part part
 const struct data_stats *dataset_stats(const struct dataset *d)
 {
     return &d->stats;
+}
+
+const char *dataset_template(const struct dataset *d)
+{
+    return d->template;
 }
 
 enum data_loss dataset_loss(const struct dataset *d)

@@ -145,8 +145,9 @@ graft_status dataset_save(const struct dataset *d, const char *path, graft_error
 /* "loss=auto max=2048 …": compared member by member when it is loaded. */
 graft_status recipe_write(struct dataset *d, const struct data_options *o, graft_error *error)
 {
-    json_t *made = json_pack("{s:s, s:i, s:f, s:b}", "loss", data_loss_name(o->loss), "max_len",
-                             o->max_len, "min_quality", o->min_quality, "raw", (int)o->raw);
+    json_t *made = json_pack("{s:s, s:i, s:f, s:b, s:s}", "loss", data_loss_name(o->loss),
+                             "max_len", o->max_len, "min_quality", o->min_quality, "raw",
+                             (int)o->raw, "template", d->template);
     const char *const keys[][2] = {{"prompt_key", o->prompt_key},
                                    {"completion_key", o->completion_key},
                                    {"text_key", o->text_key}};
@@ -180,6 +181,7 @@ static graft_status compare_recipe(struct dataset *d, const json_t *made,
                                    const struct data_options *o, graft_error *error)
 {
     const char *loss = json_string_value(json_object_get(made, "loss"));
+    const char *template = json_string_value(json_object_get(made, "template"));
     int64_t max_len = json_integer_value(json_object_get(made, "max_len"));
     double min_quality = json_number_value(json_object_get(made, "min_quality"));
     bool raw = json_is_true(json_object_get(made, "raw"));
@@ -187,7 +189,7 @@ static graft_status compare_recipe(struct dataset *d, const json_t *made,
     for (int i = DATA_LOSS_AUTO; i <= DATA_LOSS_ALL && loss != NULL; i++) {
         known = strcmp(loss, data_loss_name((enum data_loss)i)) == 0 ? i : known;
     }
-    if (known < 0 || max_len < 2 || max_len > INT32_MAX - 2 ||
+    if (known < 0 || template == NULL || max_len < 2 || max_len > INT32_MAX - 2 ||
         !(min_quality >= 0 && min_quality <= 1)) {
         return error_set(error, GRAFT_FORMAT, "the saved dataset does not say how it was made");
     }
@@ -209,7 +211,9 @@ static graft_status compare_recipe(struct dataset *d, const json_t *made,
     d->options.max_len = (int)max_len;
     d->options.min_quality = min_quality;
     d->options.raw = raw;
-    return GRAFT_OK;
+    d->template = arena_strndup(&d->arena, template, strlen(template));
+    return d->template != NULL ? GRAFT_OK
+                               : error_set(error, GRAFT_NO_MEMORY, "no memory for training data");
 }
 
 static bool same_digest(const json_t *meta, const char *key, const uint8_t own[32])
