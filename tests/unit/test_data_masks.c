@@ -133,6 +133,28 @@ static void templates_that_refuse_are_quoted(void **state)
     fixture_close(&f);
 }
 
+static void endless_conversations_are_dropped(void **state)
+{
+    (void)state;
+    struct data_fixture f;
+    struct buf text;
+    fixture_open(&f, FIXTURE_CHATML);
+    buf_init(&text, NULL, SIZE_MAX);
+    buf_puts(&text, "{\"messages\":[");
+    for (int i = 0; i < 4097; i++)
+        buf_printf(&text, "%s" A("b"), i ? "," : "");
+    buf_puts(&text, "]}\n");
+    DROPPED(&f, text.data, "4097 messages is too long");
+    text.size = 0;
+    buf_puts(&text, "{\"messages\":[");
+    for (int i = 0; i < 2000; i++) /* rendered anew for each turn: 2000 times 2000 times 20 bytes */
+        buf_printf(&text, "%s" A("many words in one turn"), i ? "," : "");
+    buf_puts(&text, "]}\n");
+    DROPPED(&f, text.data, "too long to find its turns");
+    buf_free(&text);
+    fixture_close(&f);
+}
+
 static void templates_can_be_given(void **state)
 {
     (void)state;
@@ -384,6 +406,7 @@ int main(void)
         cmocka_unit_test(what_is_learned_stands_behind_the_opening_of_the_prompt),
         cmocka_unit_test(a_system_prompt_that_moves_is_where_the_model_sees_it),
         cmocka_unit_test(templates_that_refuse_are_quoted),
+        cmocka_unit_test(endless_conversations_are_dropped),
         cmocka_unit_test(templates_can_be_given),
         cmocka_unit_test(pieces_go_on_without_another_space),
         cmocka_unit_test(published_templates_give_the_answers),

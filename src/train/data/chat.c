@@ -107,9 +107,10 @@ static bool begins(const struct rendering *whole, const struct rendering *part)
     return part->size <= whole->size && memcmp(whole->text, part->text, part->size) == 0;
 }
 
-static size_t common(const struct rendering *a, const struct rendering *b)
+/* How far both are equal, which they are up to `from`. */
+static size_t common(const struct rendering *a, const struct rendering *b, size_t from)
 {
-    size_t n = 0, most = a->size < b->size ? a->size : b->size;
+    size_t n = from, most = a->size < b->size ? a->size : b->size;
     while (n < most && a->text[n] == b->text[n]) {
         n++;
     }
@@ -223,16 +224,16 @@ static bool marked_spans(const struct chat *c, const struct template_marks *mark
     return *n > 0;
 }
 
-/* Where turn `t` lies in the rendering `whole` of the conversation up to turn `last`. False: it is not there as the
- * model would have given it. */
+/* Where turn `t` lies in the rendering `whole` of the conversation up to a later turn, or its own. False: it is not
+ * there as the model would have given it. */
 static bool find_in(const struct chat *c, const struct rendering *whole, const struct turn *t,
-                    const struct turn *last, struct span *out)
+                    struct span *out)
 {
-    if (!begins(whole, &t->prompt)) {
+    if (!begins(&t->own, &t->prompt) || !begins(whole, &t->prompt)) {
         return false;
     }
     size_t begin = t->prompt.size;
-    size_t limit = t == last ? whole->size : common(whole, &t->own);
+    size_t limit = common(whole, &t->own, begin);
     size_t end = limit > begin ? turn_end(c->m, whole->text, begin, limit) : 0;
     if (end == 0 && limit == t->own.size) {
         end = limit; /* the template ends turns without a token */
@@ -273,7 +274,7 @@ static graft_status give_reopened(struct chat *c, struct turn *t)
         status == GRAFT_OK ? memmem(marked.text, marked.size, MARKER, sizeof MARKER - 1) : NULL;
     size_t head = at != NULL ? (size_t)(at - marked.text) : 0;
     bool calls = json_object_get(message_at(c, t->message), "tool_calls") != NULL;
-    if (status == GRAFT_OK && (at == NULL || calls || common(&marked, &t->own) < head)) {
+    if (status == GRAFT_OK && (at == NULL || calls || common(&marked, &t->own, 0) < head)) {
         status =
             why_drop(c->why, "give a template with {% generation %} marks (--chat-template FILE)",
                      "the chat template does not show where the answer in message %zu begins",
@@ -304,11 +305,11 @@ static graft_status give_from(struct chat *c, struct turn *last, struct span *sp
     size_t n = 0;
     struct span span, end;
     last->done = true;
-    if (!find_in(c, &last->own, last, last, &end)) {
+    if (!find_in(c, &last->own, last, &end)) {
         return give_reopened(c, last);
     }
     for (struct turn *t = c->turns; t < last; t++) {
-        if (!t->done && find_in(c, &last->own, t, last, &span) &&
+        if (!t->done && find_in(c, &last->own, t, &span) &&
             (n == 0 || span.begin >= spans[n - 1].end) && span.end <= end.begin) {
             spans[n++] = span;
             t->done = true;

@@ -80,7 +80,7 @@ graft_status tools_read(const json_t *tools, json_t **out, struct why *why);
 
 /* ---- chat.c, sheets.c: a text and what of it is learned -------------------------------------- */
 
-enum { CHAT_MESSAGES = 4096, CHAT_BYTES = 256 << 20 /* rendered for one conversation */ };
+enum { CHAT_MESSAGES = 4096, CHAT_BYTES = 64 << 20 /* rendered for one conversation */ };
 
 struct span {
     size_t begin, end;
