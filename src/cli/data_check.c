@@ -86,14 +86,18 @@ static void print_loss(const json_t *report)
     const json_t *formats = json_object_get(report, "formats");
     const char *format, *between = ": ";
     const json_t *count;
-    bool said[3] = {false};
-    static const char *const words[] = {"the assistant's answers", "completions", "texts, whole"};
+    bool said[4] = {false};
+    static const char *const words[] = {"the assistant's answers", "completions", "texts, whole",
+                                        "the class, at the last token"};
     printf("%-12s%s", "loss", loss);
     json_object_foreach((json_t *)(uintptr_t)formats, format, count)
     {
         (void)count;
-        int kind = strncmp(format, "text", 4) == 0 ? 2 : strncmp(format, "prompt", 6) == 0 ? 1 : 0;
-        if (strcmp(loss, "auto") == 0 && strcmp(format, "text/label") != 0 && !said[kind]) {
+        int kind = strcmp(format, "text/label") == 0   ? 3
+                   : strncmp(format, "text", 4) == 0   ? 2
+                   : strncmp(format, "prompt", 6) == 0 ? 1
+                                                       : 0;
+        if (strcmp(loss, "auto") == 0 && !said[kind]) {
             printf("%s%s", between, words[kind]);
             said[kind] = true;
             between = ", ";
@@ -194,9 +198,10 @@ static void print_lengths(const json_t *report)
            "); %" JSON_INTEGER_FORMAT " are taken.\n",
            integer(longest, "tokens"), json_string_value(json_object_get(longest, "file")),
            integer(longest, "line"), max);
-    printf("Packed, the training part fills %" JSON_INTEGER_FORMAT " rows of %" JSON_INTEGER_FORMAT
+    printf("Packed, the training part fills %" JSON_INTEGER_FORMAT " %s of %" JSON_INTEGER_FORMAT
            " to %.1f %%.\n",
-           rows, max, 100.0 * (double)train / ((double)rows * (double)max));
+           rows, rows == 1 ? "row" : "rows", max,
+           100.0 * (double)train / ((double)rows * (double)max));
 }
 
 /* Eighths of a cell, so that a bar is as long as its share. */
