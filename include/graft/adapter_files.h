@@ -47,8 +47,10 @@ typedef struct graft_adapter_recipe {
     const char *name, *version, *description;
     const char *const *tags;
     size_t n_tags;
-    const char *base;           /* base_model_name_or_path; NULL (default): the model's path */
-    graft_progress_fn progress; /* of graft_adapter_create; NULL (default): none; units: bytes */
+    const char *base; /* base_model_name_or_path; NULL (default): the model's path */
+    graft_progress_fn
+        progress; /* of graft_adapter_create; NULL (default): none; units: bytes. Of graft_trainer_open with "pissa" or
+                     "olora"; units: values of weights */
     void *progress_user;
 } graft_adapter_recipe;
 GRAFT_API void graft_adapter_recipe_init(graft_adapter_recipe *recipe, size_t struct_size);

@@ -7,7 +7,8 @@
  * A run is a function of its options, data and first adapter: the same bits for any number of threads. With a folder for
  * the run it writes history.jsonl and a checkpoint from which it goes on, after Ctrl-C or after a crash, as if nothing
  * had happened. A trainer belongs to one thread at a time. Sources: LoRA (Hu et al. 2021), rsLoRA (Kalajdzievski 2023),
- * DoRA (Liu et al. 2024), LoRA+ (Hayou, Ghosh and Yu 2024), AdamW (Loshchilov and Hutter 2019).
+ * DoRA (Liu et al. 2024), LoRA+ (Hayou, Ghosh and Yu 2024), PiSSA (Meng, Wang and
+ * Zhang 2024), OLoRA (Büyükakyüz 2024), AdamW (Loshchilov and Hutter 2019).
  */
 #ifndef GRAFT_PUBLIC_TRAIN_H
 #define GRAFT_PUBLIC_TRAIN_H
@@ -26,6 +27,11 @@ typedef struct graft_train_options {
     const char *adapter; /* NULL (default): the recipe */
     bool use_dora;       /* of a recipe: magnitudes too; default false */
     bool lora_bias;      /* of a recipe: a bias beside each B; default false */
+    /* Of a recipe: how factors begin; all change nothing at first. "default": A uniform in ±1/√in, B = 0; "gaussian": A
+     * from N(0, 1 / rank²), B = 0; "pissa", "olora": as the leading singular directions, or as the first columns of Q and
+     * rows of R, of the weight W, which is then trained as W x + s (B A - B0 A0) x. The base stays as it is, and what is
+     * written is a plain adapter of twice the rank. These two take seconds; the recipe's progress is told. */
+    const char *init;
 
     int batch_size;                  /* sequences in a batch; default 4 */
     int gradient_accumulation_steps; /* batches in a step; default 1 */

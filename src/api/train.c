@@ -14,7 +14,8 @@ struct graft_trainer {
 void graft_train_options_init(graft_train_options *options, size_t struct_size)
 {
     const struct trainer_options o = trainer_defaults();
-    graft_train_options defaults = {.batch_size = o.rows,
+    graft_train_options defaults = {.init = init_name(INIT_DEFAULT),
+                                    .batch_size = o.rows,
                                     .gradient_accumulation_steps = o.accumulation,
                                     .packing = o.pack,
                                     .shuffle = o.shuffle,
@@ -83,14 +84,36 @@ static graft_status inner_options(const graft_train_options *o, struct trainer_o
     return find_schedule(o->lr_scheduler, &out->schedule, error);
 }
 
+static graft_status find_init(const graft_train_options *o, enum adapter_init *out,
+                              graft_error *error)
+{
+    char known[80] = "";
+    size_t used = 0;
+    if (!init_find(o->init, out)) {
+        for (int i = 0; i < ADAPTER_INITS; i++) {
+            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "",
+                                     init_name((enum adapter_init)i));
+        }
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "no beginning \"%.40s\"; there are %s",
+                         o->init, known);
+    }
+    if (o->adapter != NULL && *out != INIT_DEFAULT) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "an adapter that is continued goes on as it is: init \"%s\" is for new "
+                         "ones; leave one of the two out",
+                         o->init);
+    }
+    return GRAFT_OK;
+}
+
 static graft_status open_trainable(const struct model *model, const graft_train_options *o,
                                    struct trainable **out, graft_error *error)
 {
     struct adapter_recipe recipe;
     struct trainable_options how = {
         .path = o->adapter, .dropout = -1, .dora = o->use_dora, .bias = o->lora_bias};
-    graft_status status = GRAFT_OK;
-    if (o->adapter == NULL) {
+    graft_status status = find_init(o, &how.init, error);
+    if (status == GRAFT_OK && o->adapter == NULL) {
         status = recipe_read(o->recipe, &recipe, error);
         how.recipe = &recipe;
     }
@@ -111,6 +134,7 @@ graft_status graft_trainer_open(graft_model *model, const graft_dataset *dataset
     graft_status status = options_read(&o, sizeof o, options, error);
     if (status == GRAFT_OK) {
         REQUIRE(o.lr_scheduler);
+        REQUIRE(o.init);
         status = inner_options(&o, &inner, error);
     }
     graft_trainer *t = status == GRAFT_OK ? mem_calloc(mem, 1, sizeof *t) : NULL;

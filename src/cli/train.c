@@ -19,6 +19,7 @@ enum {
     KEY_RSLORA,
     KEY_DORA,
     KEY_BIAS,
+    KEY_INIT,
     KEY_PRESET,
     KEY_NAME,
     KEY_DESCRIPTION,
@@ -106,6 +107,9 @@ static error_t parse_recipe(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_BIAS:
         a->options.lora_bias = true;
+        return 0;
+    case KEY_INIT:
+        a->options.init = cli_parse_name(state, "--init", arg);
         return 0;
     case KEY_NAME:
         r->name = cli_parse_name(state, "--name", arg);
@@ -268,6 +272,8 @@ static const struct argp_option train_options[] = {
     {"rslora", KEY_RSLORA, NULL, 0, "The scale is A / sqrt(R)", 3},
     {"dora", KEY_DORA, NULL, 0, "Magnitudes too", 3},
     {"lora-bias", KEY_BIAS, NULL, 0, "A bias beside each B", 3},
+    {"init", KEY_INIT, "NAME", 0,
+     "How factors begin: default, gaussian, pissa or olora (parts of the weights)", 3},
     {"name", KEY_NAME, "NAME", 0, "On its card; default: the preset's, or \"adapter\"", 3},
     {"description", KEY_DESCRIPTION, "TEXT", 0, "What it is for", 3},
     {NULL, 0, NULL, 0, "Steps:", 4},
@@ -545,10 +551,14 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
                     const char *run)
 {
     graft_train_options options = a->options;
+    graft_adapter_recipe recipe = a->recipe;
+    struct cli_progress progress;
     graft_trainer *trainer = NULL;
     graft_train_plan plan;
     graft_error error = {0};
-    options.recipe = &a->recipe;
+    recipe.progress = cli_progress_step;
+    recipe.progress_user = &progress;
+    options.recipe = &recipe;
     options.seed = a->data.options.seed;
     options.run = a->dry_run ? NULL : run;
     options.eval_on_start = !a->dry_run;
@@ -556,7 +566,9 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
         options.patience = 0;
         options.eval_steps = INT32_MAX;
     }
+    cli_progress_begin(&progress, "beginning", a->common.quiet);
     graft_status status = graft_trainer_open(s->model, data, &options, &trainer, &error);
+    cli_progress_end(&progress);
     if (status == GRAFT_OK) {
         status = graft_trainer_plan(trainer, &plan, &error);
     }

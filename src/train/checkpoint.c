@@ -46,6 +46,7 @@ static json_t *options_json(const struct trainer *t)
     json_put(&json, "eval_steps", json_integer(o->eval_steps));
     json_put(&json, "patience", json_integer(o->patience));
     json_put(&json, "min_improvement", exact(o->min_improvement));
+    json_put(&json, "init", json_string(init_name(t->trainable->init)));
     json_put(&json, "values", json_integer(t->trainable->n_values));
     json_put(&json, "tier", json_string(t->model->runtime->kernels->tier));
     if (o->config)

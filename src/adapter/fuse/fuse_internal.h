@@ -11,12 +11,6 @@
 #include "adapter/save/save.h"
 #include "model/convert/convert.h"
 
-/* The best approximation of L [n_out, n_in] by B A, b [n_out, rank], a [rank, n_in] with orthonormal rows; rank is at
- * most either width. *energy: ‖B A‖². Not within a region of the pool. */
-graft_status leading_directions(const graft_runtime *runtime, const float *l, int64_t n_out,
-                                int64_t n_in, int64_t rank, float *a, float *b, double *energy,
-                                graft_error *error);
-
 struct sidecar {
     const struct model *model; /* the base */
     int64_t rank;

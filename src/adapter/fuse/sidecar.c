@@ -2,6 +2,7 @@
  * matrix. The embedding, which is no linear, is left out.
  */
 #include "adapter/fuse/fuse_internal.h"
+#include "adapter/leading.h"
 
 #include "model/bake/bake.h"
 

@@ -3,8 +3,7 @@
  */
 #include "adapter/trainable/trainable.h"
 #include "adapter/save/save_internal.h"
-
-#include <math.h>
+#include "adapter/trainable/begin.h"
 
 enum { GRAIN = 16 };
 
@@ -25,6 +24,27 @@ static struct mem *mem_of(const struct trainable *t)
     return &t->model->runtime->mem;
 }
 
+static const char *const INITS[] = {
+#define INIT_TEXT(name, text) text,
+    INIT_LIST(INIT_TEXT)
+#undef INIT_TEXT
+};
+
+const char *init_name(enum adapter_init init)
+{
+    return (unsigned)init < ADAPTER_INITS ? INITS[init] : NULL;
+}
+
+bool init_find(const char *name, enum adapter_init *out)
+{
+    for (int i = 0; i < ADAPTER_INITS; i++)
+        if (!strcmp(name, INITS[i])) {
+            *out = (enum adapter_init)i;
+            return true;
+        }
+    return false;
+}
+
 /* ---- places ------------------------------------------------------------------------------- */
 
 static int64_t *place_of(const struct trainable *t, int module)
@@ -35,6 +55,12 @@ static int64_t *place_of(const struct trainable *t, int module)
 static int64_t part_values(const struct draft_module *m, enum part part)
 {
     return part == PART_A ? m->rank * m->n_in : part == PART_B ? m->rank * m->n_out : m->n_out;
+}
+
+/* Ranks whose factors stay as they began: the last ones. */
+static int64_t frozen_ranks(const struct trainable *t, const struct draft_module *m)
+{
+    return t->init >= INIT_PISSA ? m->rank / 2 : 0;
 }
 
 static bool has_part(const struct draft_module *m, enum part part)
@@ -53,11 +79,12 @@ static void list_parts(struct trainable *t)
             if (!has_part(m, (enum part)part))
                 continue;
             int64_t n = part_values(m, (enum part)part);
+            int64_t trained = part > PART_B ? n : n / m->rank * (m->rank - frozen_ranks(t, m));
             place_of(t, i)[part] = t->n_values;
             t->parts[t->n_parts++] = (struct trainable_part){
-                .at = t->n_values, .n = n, .vector = part > PART_B, .fast = part != PART_A};
+                .at = t->n_values, .n = trained, .vector = part > PART_B, .fast = part != PART_A};
             t->n_values += (n + GRAIN - 1) / GRAIN * GRAIN;
-            t->n_trained += n;
+            t->n_trained += trained;
         }
 }
 
@@ -80,6 +107,7 @@ static void fill_set(struct trainable *t, double dropout)
         const int64_t *at = place_of(t, i);
         t->set.sites[site_of(t, m)].delta =
             (struct train_delta){.rank = m->rank,
+                                 .frozen = frozen_ranks(t, m),
                                  .scale = (float)m->scale,
                                  .dropout = (float)dropout,
                                  .a = trained_at(t, at[PART_A]),
@@ -138,40 +166,6 @@ static void turn(const struct trainable *t, const struct draft_module *m, enum p
         }
 }
 
-/* ‖W‖ of each row: where a magnitude begins while B is 0. */
-struct norms {
-    const struct model *model;
-    const struct matrix *w;
-    float *out;  /* [n_out] */
-    float *rows; /* [n_workers, n_in] */
-};
-
-static void norm_rows(void *context, int worker, int n_workers)
-{
-    struct norms *n = context;
-    const struct kernels *k = n->model->runtime->kernels;
-    int64_t begin, end;
-    float *row = n->rows + worker * n->w->n_in;
-    pool_split(n->w->n_out, 1, worker, n_workers, &begin, &end);
-    for (int64_t o = begin; o < end; o++) {
-        k->dequantize[n->w->type](n->w, o, 0, n->w->n_in, row);
-        n->out[o] = (float)sqrt(k->sum_squares(row, n->w->n_in));
-    }
-}
-
-static graft_status begin_magnitude(struct trainable *t, const struct draft_module *m, float *out,
-                                    graft_error *error)
-{
-    struct pool *pool = t->model->runtime->pool;
-    struct norms n = {t->model, model_site_weight(t->model, site_of(t, m)), out, NULL};
-    n.rows = mem_calloc(mem_of(t), (size_t)(m->n_in * pool_threads(pool)), sizeof *n.rows);
-    if (!n.rows)
-        return no_memory(error);
-    pool_run(pool, norm_rows, &n);
-    mem_free(mem_of(t), n.rows);
-    return GRAFT_OK;
-}
-
 /* Fresh magnitudes and biases are none of a draft's business; all else is read through it. */
 static graft_status read_part(struct trainable *t, int i, enum part part, bool fresh, float *room,
                               graft_error *error)
@@ -180,8 +174,8 @@ static graft_status read_part(struct trainable *t, int i, enum part part, bool f
     const struct draft_module *m = &draft->modules[i];
     float *to = t->values + place_of(t, i)[part];
     if (fresh && part == PART_MAGNITUDE)
-        return begin_magnitude(t, m, to, error);
-    if (fresh && part == PART_LORA_BIAS)
+        return begin_magnitude(t->model, model_site_weight(t->model, site_of(t, m)), to, error);
+    if (fresh && (part == PART_LORA_BIAS || t->init != INIT_DEFAULT))
         return GRAFT_OK;
     graft_status status = draft->read(draft, i, part, room, error);
     if (status == GRAFT_OK)
@@ -192,8 +186,11 @@ static graft_status read_part(struct trainable *t, int i, enum part part, bool f
 static graft_status read_all(struct trainable *t, bool fresh, graft_error *error)
 {
     int64_t most = 0;
-    for (int p = 0; p < t->n_parts; p++)
-        most = t->parts[p].n > most ? t->parts[p].n : most;
+    for (int i = 0; i < t->files->draft.n_modules; i++)
+        for (int part = 0; part < PART_COUNT; part++) {
+            int64_t n = part_values(&t->files->draft.modules[i], (enum part)part);
+            most = n > most ? n : most;
+        }
     float *room = mem_calloc(mem_of(t), (size_t)most, sizeof *room);
     graft_status status = room ? GRAFT_OK : no_memory(error);
     for (int i = 0; i < t->files->draft.n_modules; i++)
@@ -204,7 +201,67 @@ static graft_status read_all(struct trainable *t, bool fresh, graft_error *error
     return status;
 }
 
+/* The second half of factors [2 half, ...] as what the first takes away again. */
+static void mirror(float *factor, int64_t half, int64_t width, float sign)
+{
+    for (int64_t k = 0; k < half * width; k++)
+        factor[half * width + k] = sign * factor[k];
+}
+
+/* Of modules whose rank was doubled for it, or none of that (gaussian). */
+static graft_status begin_all(struct trainable *t, const struct save_progress *progress,
+                              graft_error *error)
+{
+    const struct draft *draft = &t->files->draft;
+    graft_status status = GRAFT_OK;
+    uint64_t done = 0, total = 0;
+    for (int i = 0; i < draft->n_modules; i++)
+        total += (uint64_t)(draft->modules[i].n_in * draft->modules[i].n_out);
+    for (int i = 0; i < draft->n_modules && status == GRAFT_OK; i++) {
+        const struct draft_module *m = &draft->modules[i];
+        const int64_t half = frozen_ranks(t, m);
+        const struct beginning begin = {.model = t->model,
+                                        .weight = model_site_weight(t->model, site_of(t, m)),
+                                        .rank = m->rank - half,
+                                        .scale = m->scale,
+                                        .seed = draft->seed,
+                                        .stream =
+                                            (uint64_t)m->layer * SLOT_COUNT + (uint64_t)m->slot,
+                                        .a = t->values + place_of(t, i)[PART_A],
+                                        .b = t->values + place_of(t, i)[PART_B]};
+        status = begin_factors(&begin, t->init, error);
+        mirror(begin.a, half, m->n_in, 1);
+        mirror(begin.b, half, m->n_out, -1);
+        done += (uint64_t)(m->n_in * m->n_out);
+        if (status == GRAFT_OK && progress->step &&
+            !progress->step(progress->user, done, total, init_name(t->init)))
+            status = error_set(error, GRAFT_CANCELLED, "cancelled; nothing was trained");
+    }
+    return status;
+}
+
 /* ---- open --------------------------------------------------------------------------------- */
+
+/* Room for what is taken away again. */
+static graft_status double_ranks(struct trainable *t, graft_error *error)
+{
+    const struct draft *draft = &t->files->draft;
+    char name[MODULE_NAME_SIZE];
+    for (int i = 0; i < draft->n_modules; i++) {
+        struct draft_module *m = &draft->modules[i];
+        const int64_t most = m->n_in < m->n_out ? m->n_in : m->n_out;
+        if (m->rank > most) {
+            (void)draft_name(draft, i, NAMING_HF, name);
+            return error_set(error, GRAFT_INVALID_ARGUMENT,
+                             "%s begins as a part of the weight, and %s has %lld directions, fewer "
+                             "than rank %lld: lower the rank, leave it out of the targets, or "
+                             "begin as \"default\"",
+                             init_name(t->init), name, (long long)most, (long long)m->rank);
+        }
+        m->rank *= 2;
+    }
+    return GRAFT_OK;
+}
 
 static graft_status open_fresh(struct trainable *t, const struct trainable_options *o,
                                graft_error *error)
@@ -215,7 +272,8 @@ static graft_status open_fresh(struct trainable *t, const struct trainable_optio
         draft->modules[i].dora = o->dora;
         draft->modules[i].biased = o->bias;
     }
-    return status;
+    t->init = o->init;
+    return status == GRAFT_OK && t->init >= INIT_PISSA ? double_ranks(t, error) : status;
 }
 
 /* The draft of an import borrows from it; modules and card move over. */
@@ -246,6 +304,8 @@ graft_status trainable_open(const struct model *model, const struct trainable_op
         status = make_room(t, error);
     if (status == GRAFT_OK)
         status = read_all(t, fresh, error);
+    if (status == GRAFT_OK && t->init != INIT_DEFAULT)
+        status = begin_all(t, &t->files->draft.progress, error);
     if (status == GRAFT_OK) {
         if (options->dropout >= 0)
             t->files->draft.dropout = options->dropout;
@@ -281,6 +341,15 @@ void trainable_close(struct trainable **trainable)
     *trainable = NULL;
 }
 
+void trainable_frozen_grads(struct trainable *t, bool wanted)
+{
+    const struct draft *draft = &t->files->draft;
+    for (int i = 0; i < draft->n_modules; i++) {
+        const struct draft_module *m = &draft->modules[i];
+        t->set.sites[site_of(t, m)].delta.frozen = wanted ? 0 : frozen_ranks(t, m);
+    }
+}
+
 void trainable_zero_grads(struct trainable *t)
 {
     memset(t->grads, 0, (size_t)t->n_values * sizeof *t->grads);
@@ -304,6 +373,14 @@ static graft_status read_trained(const struct draft *draft, int i, enum part par
     return GRAFT_OK;
 }
 
+static json_t *make_about(const struct trainable *t, const json_t *said)
+{
+    json_t *json = said ? json_deep_copy(said) : json_object();
+    if (t->init != INIT_DEFAULT)
+        json_put(&json, "init", json_string(init_name(t->init)));
+    return json;
+}
+
 graft_status trainable_write(const struct trainable *t, const float *values, const char *path,
                              const struct trainable_output *output, graft_error *error)
 {
@@ -316,8 +393,8 @@ graft_status trainable_write(const struct trainable *t, const float *values, con
     draft.inference = true;
     draft.type = output->type;
     draft.card = json_deep_copy(t->files->draft.card);
-    if (output->about)
-        json_put(&draft.card, "training", json_deep_copy(output->about));
+    if (output->about || t->init != INIT_DEFAULT)
+        json_put(&draft.card, "training", make_about(t, output->about));
     graft_status status = draft.card ? write_adapter(&draft, path, &how, error) : no_memory(error);
     json_decref(draft.card);
     return status;

@@ -13,6 +13,23 @@
 #include "adapter/save/save.h"
 #include "model/training/training.h"
 
+/* Where factors begin: X(name, text). PiSSA and OLoRA begin as a part of the weight: what is trained is y = W x + s (B A − B0 A0) x,
+ * with A0 and B0 what A and B began as. It is one delta of twice the rank whose second half, A0 and −B0, is frozen; so the
+ * base stays as it is, and the files hold a plain adapter of that rank. */
+#define INIT_LIST(X)                                                                               \
+    X(DEFAULT, "default")   /* A uniform in ±1/√n_in (Kaiming, a = √5), B = 0 */              \
+    X(GAUSSIAN, "gaussian") /* A from N(0, 1 / rank²), B = 0 */                                   \
+    X(PISSA, "pissa")       /* leading singular directions */                                      \
+    X(OLORA, "olora")       /* the first columns of Q and rows of R of W = Q R */
+enum adapter_init {
+#define INIT_ENUM(name, text) INIT_##name,
+    INIT_LIST(INIT_ENUM)
+#undef INIT_ENUM
+        ADAPTER_INITS
+};
+const char *init_name(enum adapter_init init); /* NULL: there is none */
+bool init_find(const char *name, enum adapter_init *out);
+
 /* What begins: all of a recipe, or an adapter as it is, to be continued. */
 struct trainable_options {
     const struct adapter_recipe *recipe; /* NULL: `path` */
@@ -20,9 +37,11 @@ struct trainable_options {
     double dropout;                      /* negative: the recipe's, or what the adapter says */
     bool dora; /* of a recipe: with magnitudes, which begin as the norms of the weights */
     bool bias; /* of a recipe: with biases beside B, which begin as 0 */
+    enum adapter_init
+        init; /* of a recipe; its progress is told of PiSSA and OLoRA, in values of weights */
 };
 
-/* One tensor: values[at .. at + n). `at` is a multiple of 16. */
+/* What is trained of one tensor: values[at .. at + n). `at` is a multiple of 16. */
 struct trainable_part {
     int64_t at, n;
     bool vector; /* a magnitude or a bias: no weight decay */
@@ -32,26 +51,30 @@ struct trainable_part {
 struct trainable_files;
 struct trainable {
     const struct model *model;
-    struct train_set set;  /* points into values and gradients */
-    float *values, *grads; /* [n_values], zeros between the parts */
+    struct train_set set; /* points into values and gradients */
+    float *values,
+        *grads; /* [n_values]; between the parts frozen halves and zeros, without gradients */
     int64_t n_values;
     int64_t n_trained; /* of these */
     struct trainable_part *parts;
     int n_parts;
+    enum adapter_init init;
     struct trainable_files *files;
 };
 
-/* INVALID_ARGUMENT, and what adapter_open says. The model must outlive it. */
+/* INVALID_ARGUMENT, CANCELLED, and what adapter_open says. The model must outlive it. */
 graft_status trainable_open(const struct model *model, const struct trainable_options *options,
                             struct trainable **out, graft_error *error);
 void trainable_close(struct trainable **trainable);
+/* Whether frozen halves have gradients all the same, for those who want to know what they matter; not at first. */
+void trainable_frozen_grads(struct trainable *trainable, bool wanted);
 void trainable_zero_grads(struct trainable *trainable);
 
 struct trainable_output {
     enum adapter_format
         format; /* ADAPTER_PEFT or ADAPTER_MLX: a folder, absent or empty; ADAPTER_GGUF: a file */
     graft_type type;     /* F32, F16 or BF16 */
-    const json_t *about; /* "training" of the card; NULL: none */
+    const json_t *about; /* "training" of the card, which "init" is added to; NULL: none */
 };
 /* Writes `values` [n_values] (NULL: its own) whole or not at all. UNSUPPORTED: what the format cannot hold. */
 graft_status trainable_write(const struct trainable *trainable, const float *values,

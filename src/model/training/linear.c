@@ -292,11 +292,12 @@ static void add_gradients(const struct group_pass *p, int64_t begin, int64_t end
         pool_split(n_out, OUTPUT_GRAIN, worker, n_workers, &o_begin, &o_end);
         add_outer(p, p->dy[i], n_out, n_out, p->x, g->n_in, begin, end, s->set->weight.grad,
                   scratch);
-        if (!s->rank)
+        int64_t trained = s->rank - s->set->delta.frozen;
+        if (trained <= 0)
             continue;
-        add_outer(p, t->du + first, g->n_ranks, s->rank, x, g->n_in, begin, end,
+        add_outer(p, t->du + first, g->n_ranks, trained, x, g->n_in, begin, end,
                   s->set->delta.a.grad, scratch);
-        add_outer(p, p->u + first, g->n_ranks, s->rank, p->dy[i], n_out, o_begin, o_end,
+        add_outer(p, p->u + first, g->n_ranks, trained, p->dy[i], n_out, o_begin, o_end,
                   s->set->delta.b.grad, scratch);
     }
 }

@@ -26,7 +26,9 @@ struct trained {
  * by row, or 1 without a magnitude. The norm counts as a constant on the way back, as in DoRA's paper and in PEFT. */
 struct train_delta {
     int64_t rank; /* 0: no factors (and none of what follows counts) */
-    float scale;  /* alpha / rank, or alpha / sqrt(rank) */
+    int64_t
+        frozen; /* of these ranks the last, which count and get no gradients; may change between passes; 0 for embeddings */
+    float scale; /* alpha / rank, or alpha / sqrt(rank) */
     float
         dropout; /* probability, of the inputs of A; 0 for embeddings. Sites that share an input share it. */
     struct trained a;         /* [rank, n_in] */

@@ -2,7 +2,7 @@
  * 2011, section 4.5): from random columns V, again and again V = orth(Lᵀ orth(L V)), then the best `rank` directions
  * within V by the eigenvectors of the small matrix (L V)ᵀ(L V). All in double; threads split outputs.
  */
-#include "adapter/fuse/fuse_internal.h"
+#include "adapter/leading.h"
 
 #include <math.h>
 
@@ -149,7 +149,9 @@ graft_status leading_directions(const graft_runtime *runtime, const float *l, in
     p.y = mem_calloc(mem, (size_t)(n_out * p.k), sizeof *p.y);
     p.v = mem_calloc(mem, (size_t)(n_in * p.k), sizeof *p.v);
     graft_status status =
-        p.y && p.v ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "no memory for a sidecar");
+        p.y && p.v
+            ? GRAFT_OK
+            : error_set(error, GRAFT_NO_MEMORY, "no memory for the leading directions of a matrix");
     rng_init(&rng, 1, (uint64_t)n_in);
     for (int64_t i = 0; i < n_in * p.k && status == GRAFT_OK; i++)
         p.v[i] = rng_uniform(&rng) - 0.5;

@@ -1,0 +1,57 @@
+#!/bin/sh
+# test_train_methods.sh: graft train --init: what is written is a plain adapter that says on the original base what was trained.
+# GRAFT and SOURCE are set by ctest.
+. "$(dirname "$0")/lib.sh"
+
+if [ ! -f "$SOURCE/models/tiny/model.safetensors" ]; then
+    skip "models/tiny is not there"
+    finish
+    exit
+fi
+model=$SOURCE/models/tiny
+for i in 1 2 3 4 5 6 7 8; do
+    echo "{\"prompt\":\"Who is number $i?\",\"completion\":\"Tom, the cat of house $i.\"}"
+done >"$scratch/data.jsonl"
+
+# train OUT WORDS...: a short run.
+train() {
+    out=$scratch/$1
+    shift
+    run train -m "$model" -d "$scratch/data.jsonl" -o "$out" --rank 4 --steps 4 --batch-size 2 --lr 2e-3 \
+        --schedule constant --warmup 0 --eval-steps 2 --json -q "$@"
+}
+# number KEY FILE: its value in a JSON text.
+number() { sed -n "s/.*\"$1\": *\([-0-9.e]*\).*/\1/p" "$2" | head -n 1; }
+is_near() { awk -v a="$1" -v b="$2" -v by="$3" 'BEGIN { d = a - b; exit !(a != "" && b != "" && d <= by && -d <= by) }'; }
+
+# ---- beginnings
+train plain
+before=$(number valid_loss_before "$scratch/out")
+for init in gaussian pissa olora; do
+    train "$init" --init "$init"
+    check "$init is trained" status_is 0
+    valid=$(number valid_loss "$scratch/out")
+    check "... changes nothing before the first step" \
+        is_near "$(number valid_loss_before "$scratch/out")" "$before" 2e-4
+    check "... its card says how it began" grep -q "\"init\": \"$init\"" "$scratch/$init/graft.json"
+    run train -m "$model" -d "$scratch/data.jsonl" -a "$scratch/$init" -o "$scratch/again-$init" --steps 1 \
+        --batch-size 2 --lr 0 --json -q
+    check "... what was trained is what the file says on the original base" \
+        is_near "$(number valid_loss_before "$scratch/out")" "$valid" 2e-4
+done
+check "pissa is written as twice the rank" grep -q '"r": 8' "$scratch/pissa/adapter_config.json"
+check "... at the same scale" grep -q '"lora_alpha": 32' "$scratch/pissa/adapter_config.json"
+check "... as a plain adapter" grep -q '"init_lora_weights": true' "$scratch/pissa/adapter_config.json"
+check "gaussian is written as its rank" grep -q '"r": 4' "$scratch/gaussian/adapter_config.json"
+run run -m "$model" -a "$scratch/pissa" -p "Who is number 3?" -n 3 -q
+check "... that any verb opens" status_is 0
+
+# ---- refusals
+train odd --init svd
+refused "a beginning that there is not is refused" 1 'no beginning "svd"; there are default, gaussian, pissa, olora'
+train more -a "$scratch/pissa" --init olora
+refused "an adapter that is continued does not begin anew" 1 'goes on as it is: init "olora" is for new ones'
+train wide --init pissa --rank 4096
+refused "a rank that a weight has not is refused by name" 1 'has [0-9]* directions, fewer than rank 4096'
+
+finish
