@@ -22,7 +22,7 @@ enum { GRAFT_BENCH_LIST_MAX = 16 };
  * are. */
 typedef struct graft_bench_options {
     size_t struct_size;
-    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap" or "presets". */
+    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap", "presets" or "train". */
     const char *bench;
     const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
@@ -30,8 +30,8 @@ typedef struct graft_bench_options {
     const char *type;
     /* Samples of each case, at most 256; 0 (default): what some seconds for each case hold, 3 at least. */
     int samples;
-    /* decode: tokens in a sample, default 4. prefill, linear and attention: rows of the prompt, at most
-     * 4096, default 512. 0: the default. */
+    /* decode: tokens in a sample, default 4. prefill, linear, attention and train: rows of the prompt, or tokens of an
+     * example, at most 4096, default 512. 0: the default. */
     int tokens;
     /* decode and attention: tokens before those that are timed; n 0 (default): 128 and 4096. */
     int contexts[GRAFT_BENCH_LIST_MAX];
@@ -44,7 +44,7 @@ typedef struct graft_bench_options {
     void *progress_user;
     /* adapters and swap: random adapters on all linears of the blocks, of this rank (default 16), with factors
      * held as in graft_adapter_options (default "bf16"); as DoRA (default false). presets: the same but for
-     * linears and rank. */
+     * linears and rank. train: the rank alone. */
     int rank;
     const char *adapter_type;
     bool dora;

@@ -21,7 +21,7 @@ static const struct {
     {"prefill", bench_prefill, true},   {"attention", bench_attention, true},
     {"linear", bench_linear, true},     {"load", bench_load, true},
     {"adapters", bench_adapters, true}, {"swap", bench_swap, true},
-    {"presets", bench_presets, true},
+    {"presets", bench_presets, true},   {"train", bench_train, true},
 };
 
 const char *bench_shapes(void)
@@ -179,7 +179,7 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
     if (i == ARRAY_LEN(BENCHES))
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "no bench \"%s\"; known are limits, decode, prefill, attention, linear, "
-                         "load, adapters, swap, presets",
+                         "load, adapters, swap, presets, train",
                          options->bench);
     open_scalar(&b);
     graft_status status = GRAFT_OK;

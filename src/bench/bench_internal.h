@@ -178,7 +178,10 @@ graft_status check_products(struct bench *b, graft_error *error);
 graft_status check_model(struct bench *b, graft_error *error);
 /* The same under an adapter of linears (NULL: none), through all blocks. */
 graft_status check_model_with(struct bench *b, const struct adapter *adapter, graft_error *error);
-/* NUMERIC unless |got − want| is small beside the size of `want`; `through_panels`: as of products that may
+/* NUMERIC unless |got − want| is below `tolerance` of the size of `want`. */
+graft_status check_within(const float *got, const float *want, int64_t n, double tolerance,
+                          const char *what, graft_error *error);
+/* The same for what is usual; `through_panels`: as of products that may
  * round to bf16. */
 graft_status check_close(const float *got, const float *want, int64_t n, bool through_panels,
                          const char *what, graft_error *error);
@@ -234,6 +237,19 @@ void swap_names_close(struct swap_names **names); /* NULL allowed */
 graft_status swap_names_activate(struct swap_names *names, int which, graft_error *error);
 graft_status swap_names_acquire(struct swap_names *names, struct adapter **out, graft_error *error);
 
+/* ---- a prompt (prefill.c) ------------------------------------------------------------------- */
+
+/* options->tokens tokens in one pass from an empty cache, without logits. */
+struct prompt {
+    struct workspace *ws;
+    struct kv_pool *pool;
+    struct kv_seq *seq;
+    struct row *rows;
+};
+graft_status prompt_open(struct bench *b, struct prompt *p, graft_error *error);
+void prompt_close(struct bench *b, struct prompt *p); /* a zeroed one is allowed */
+graft_status prompt_run(struct bench *b, void *prompt, struct seconds *seconds, graft_error *error);
+
 /* ---- the benches -------------------------------------------------------------------------- */
 
 graft_status bench_limits(struct bench *b, graft_error *error);
@@ -247,5 +263,6 @@ graft_status bench_residents(struct bench *b, graft_error *error);
 graft_status bench_adapters(struct bench *b, graft_error *error);
 graft_status bench_presets(struct bench *b, graft_error *error);
 graft_status bench_swap(struct bench *b, graft_error *error);
+graft_status bench_train(struct bench *b, graft_error *error);
 
 #endif

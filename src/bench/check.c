@@ -21,8 +21,8 @@ enum {
  * integers in another order; prompts may go through panels of 8 bits of precision. */
 static const double TOLERANCE = 2e-3, PANEL_TOLERANCE = 2e-2;
 
-static graft_status check_within(const float *got, const float *want, int64_t n, double tolerance,
-                                 const char *what, graft_error *error)
+graft_status check_within(const float *got, const float *want, int64_t n, double tolerance,
+                          const char *what, graft_error *error)
 {
     double difference = 0, size = 0;
     for (int64_t i = 0; i < n; i++) {

@@ -6,17 +6,9 @@
  */
 #include "bench/bench_internal.h"
 
-struct prefill {
-    struct workspace *ws;
-    struct kv_pool *pool;
-    struct kv_seq *seq;
-    struct row *rows;
-};
-
-static graft_status run_prefill(struct bench *b, void *context, struct seconds *seconds,
-                                graft_error *error)
+graft_status prompt_run(struct bench *b, void *context, struct seconds *seconds, graft_error *error)
 {
-    struct prefill *p = context;
+    struct prompt *p = context;
     kv_seq_trim(p->seq, 0);
     double begun = time_seconds();
     graft_status status = model_forward(b->model, p->rows, b->options->tokens, p->ws, error);
@@ -24,7 +16,7 @@ static graft_status run_prefill(struct bench *b, void *context, struct seconds *
     return status;
 }
 
-static graft_status open_prefill(struct bench *b, struct prefill *p, graft_error *error)
+graft_status prompt_open(struct bench *b, struct prompt *p, graft_error *error)
 {
     int n = b->options->tokens;
     const struct kv_pool_options options = bench_kv_options(b, n / KV_BLOCK + 1);
@@ -45,9 +37,17 @@ static graft_status open_prefill(struct bench *b, struct prefill *p, graft_error
     return status;
 }
 
+void prompt_close(struct bench *b, struct prompt *p)
+{
+    kv_seq_close(&p->seq);
+    kv_pool_close(&p->pool);
+    workspace_close(&p->ws);
+    mem_free(b->mem, p->rows);
+}
+
 graft_status bench_prefill(struct bench *b, graft_error *error)
 {
-    struct prefill p = {0};
+    struct prompt p = {0};
     struct bench_case c = {.unit = "tokens/s",
                            .work = b->options->tokens,
                            .clock = CLOCK_WALL,
@@ -55,17 +55,14 @@ graft_status bench_prefill(struct bench *b, graft_error *error)
                                                     b->model->layers[0].linear[LINEAR_GATE].type),
                            .limit_work = model_block_flops(b->model) * b->options->tokens,
                            .baseline = -1,
-                           .run = run_prefill,
+                           .run = prompt_run,
                            .context = &p};
     snprintf(c.name, sizeof c.name, "%d tokens, without the head", b->options->tokens);
     graft_status status = check_model(b, error);
     if (status == GRAFT_OK)
-        status = open_prefill(b, &p, error);
+        status = prompt_open(b, &p, error);
     if (status == GRAFT_OK)
         status = bench_measure(b, &c, 1, error);
-    kv_seq_close(&p.seq);
-    kv_pool_close(&p.pool);
-    workspace_close(&p.ws);
-    mem_free(b->mem, p.rows);
+    prompt_close(b, &p);
     return status;
 }

@@ -48,7 +48,7 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     bool model = bench != NULL && strcmp(bench, "model") == 0;
     if (bench == NULL) {
         argp_error(state, "which one? limits, decode, prefill, attention, linear, load, adapters, "
-                          "swap, presets, or model");
+                          "swap, presets, train, or model");
     }
     if (a->common.model != NULL && a->shape_given) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
@@ -140,7 +140,7 @@ static const struct argp_option bench_options[] = {
      "Samples of each case; default as many as a few seconds hold, at most 256", 1},
     {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "Keys are kept as f16 (default), f32 or q8", 1},
     {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values likewise", 1},
-    {"rank", KEY_RANK, "R", 0, "adapters, swap: of the random adapters; default 16", 1},
+    {"rank", KEY_RANK, "R", 0, "adapters, swap, train: of the random adapters; default 16", 1},
     {"adapter-type", KEY_FACTORS, "TYPE", 0,
      "Their factors in memory, and of presets: bf16 (default), f16, int8, q4", 1},
     {"dora", KEY_DORA, NULL, 0, "They are DoRA", 1},
@@ -155,7 +155,7 @@ static const struct argp bench_argp = {
     .options = bench_options,
     .parser = parse_bench,
     .children = bench_children,
-    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|presets|model",
+    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|presets|train|model",
     .doc = "Measure speed beside the limits of this machine: what it reads from memory, and what "
            "it multiplies. Without -m the weights are random; the speed does not depend on them. "
            "Figures are medians; every result is checked against the scalar tier first.\v"
@@ -165,6 +165,7 @@ static const struct argp bench_argp = {
            "  graft bench prefill -m model.gguf --json\n"
            "  graft bench adapters --type q4_0 --adapter-type int8\n"
            "  graft bench presets --shape width-768 --adapter-type f16\n"
+           "  graft bench train --samples 3\n"
            "  graft bench model --shape qwen2.5-0.5b --type q8_0 -o qwen.gguf\n"};
 
 /* ---- figures ---- */

@@ -56,6 +56,10 @@ run bench swap --shape mini --json
 check "bench swap" status_is 0
 check "... has the fields of a figure" has_fields checked
 check "... swaps by name" out_has '"case":"swap by name, p99"'
+run bench train --shape mini -n 9 --samples 2 --json
+check "bench train" status_is 0
+check "... has the fields of a figure" has_fields checked
+check "... compares a step with a prompt" out_has '"baseline_case":"prompt of 9 tokens"'
 run bench presets --shape width-768 --adapter-type f16 --samples 1 --json
 check "bench presets" status_is 0
 check "... has the fields of a figure" has_fields checked

@@ -95,6 +95,49 @@ static void limits_are_those_of_one_thread_and_of_all(void **state)
     graft_runtime_close(&runtime);
 }
 
+static void norms_say_nothing(const float *x, const float *weight, const float *dy, int64_t n,
+                              float eps, float *dx, float *dweight)
+{
+    (void)x, (void)weight, (void)dy, (void)n, (void)eps, (void)dx, (void)dweight;
+}
+
+static void training_is_compared_with_prompts(void **state)
+{
+    (void)state;
+    graft_runtime *runtime = open_runtime(2);
+    size_t before = atomic_load(&runtime->mem.bytes_in_use);
+    graft_bench_options o = mini("train");
+    struct figures f = run(runtime, &o);
+    assert_int_equal(f.n, 7);
+    for (int i = 0; i < 4; i++)
+        assert_true(f.of[i].value > 0 && f.of[i].limit_share > 0);
+    assert_true(f.of[1].baseline_value == f.of[0].value); /* a step, beside the prompt */
+    assert_true(f.of[2].baseline_value == f.of[0].value);
+    assert_true(f.of[3].baseline_value == f.of[1].value); /* DoRA, beside LoRA */
+    assert_true(f.of[5].ratio < 0.5);                     /* activations kept */
+    assert_true(f.of[6].value > f.of[5].value);
+    assert_int_equal(atomic_load(&runtime->mem.bytes_in_use), before);
+    graft_runtime_close(&runtime);
+}
+
+static void gradients_that_are_wrong_give_no_figure(void **state)
+{
+    (void)state;
+    graft_runtime *runtime = open_runtime(2);
+    const struct kernels *good = runtime->kernels;
+    struct kernels bad = *good;
+    bad.rmsnorm_backward = norms_say_nothing;
+    runtime->kernels = &bad;
+    graft_bench_options o = mini("train");
+    struct figures f = {.n = 0};
+    graft_error error = {0};
+    assert_int_equal(graft_bench_run(runtime, &o, keep, &f, &error), GRAFT_NUMERIC);
+    assert_non_null(strstr(error.message, "gradients through all blocks"));
+    assert_int_equal(f.n, 0);
+    runtime->kernels = good;
+    graft_runtime_close(&runtime);
+}
+
 static void swaps_are_counted_and_leave_nothing(void **state)
 {
     (void)state;
@@ -513,6 +556,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_bench_gives_positive_figures_with_their_limits),
         cmocka_unit_test(limits_are_those_of_one_thread_and_of_all),
+        cmocka_unit_test(training_is_compared_with_prompts),
+        cmocka_unit_test(gradients_that_are_wrong_give_no_figure),
         cmocka_unit_test(swaps_are_counted_and_leave_nothing),
         cmocka_unit_test(presets_are_measured_on_any_model_and_have_targets_at_one_width),
         cmocka_unit_test(decode_compares_rows_with_one_row_and_contexts_with_the_first),
