@@ -247,7 +247,8 @@ static void mask_scores(const struct self_attention_args *a, const struct querie
                         float *scores)
 {
     const int64_t begin = j * a->n_group - s->first;
-    const int64_t end = a->window ? (j + a->window) * a->n_group - s->first : SELF_QUERIES;
+    const bool windowed = a->window && a->window < a->n_tok;
+    const int64_t end = windowed ? (j + a->window) * a->n_group - s->first : SELF_QUERIES;
     for (int64_t q = 0; q < begin && q < SELF_QUERIES; q++)
         scores[q] = -INFINITY;
     for (int64_t q = end > 0 ? end : 0; q < SELF_QUERIES; q++)

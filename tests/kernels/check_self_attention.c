@@ -237,8 +237,9 @@ static void check_against_scalar(const struct example *e, const struct results *
 }
 
 static const struct shape shapes[] = {
-    {1, 1, 1, 0},   {3, 1, 4, 0},    {5, 2, 33, 0},   {67, 7, 64, 0},  {70, 1, 20, 0},
-    {40, 4, 80, 7}, {131, 3, 32, 0}, {150, 2, 16, 5}, {130, 5, 8, 64}, {9, 70, 16, 0},
+    {1, 1, 1, 0},    {3, 1, 4, 0},   {5, 2, 33, 0},          {67, 7, 64, 0},
+    {70, 1, 20, 0},  {40, 4, 80, 7}, {131, 3, 32, 0},        {150, 2, 16, 5},
+    {130, 5, 8, 64}, {9, 70, 16, 0}, {30, 2, 16, INT64_MAX},
 };
 
 static void self_attention_is_right_and_its_backward_the_derivative(void **state)
