@@ -5,7 +5,7 @@ if(GRAFT_CLI_SOURCES)
     add_executable(graft_cli ${GRAFT_CLI_SOURCES})
     set_target_properties(graft_cli PROPERTIES
         OUTPUT_NAME graft RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
-    target_link_libraries(graft_cli PRIVATE graft_api graft_base PkgConfig::EDIT)
+    target_link_libraries(graft_cli PRIVATE graft_api graft_base PkgConfig::EDIT PkgConfig::PCRE2)
 else()
     message(STATUS "graft: src/cli has no sources: the program is not built")
 endif()

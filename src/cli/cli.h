@@ -33,6 +33,7 @@ int verb_adapter(int argc, char **argv);
 int verb_fuse(int argc, char **argv);
 int verb_train(int argc, char **argv);
 int verb_data(int argc, char **argv);
+int verb_eval(int argc, char **argv);
 int verb_bench(int argc, char **argv);
 int verb_version(int argc, char **argv);
 
