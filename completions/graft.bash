@@ -67,6 +67,18 @@ _graft() {
             ;;
         esac
     fi
+    if [ "${COMP_WORDS[1]}" = eval ]; then
+        case $prev in
+        --loss)
+            mapfile -t COMPREPLY < <(compgen -W "assistant completion all" -- "$cur")
+            return
+            ;;
+        --part)
+            mapfile -t COMPREPLY < <(compgen -W "train valid test all" -- "$cur")
+            return
+            ;;
+        esac
+    fi
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in
         bench)

@@ -178,6 +178,14 @@ GRAFT_API graft_status graft_session_logits(graft_session *session, const graft_
 /* Natural-log probability of each id given those before it: out[0] is 0, out[i] = log p(ids[i] | ids[..i]). */
 GRAFT_API graft_status graft_session_score(graft_session *session, const graft_token_id *ids,
                                            size_t n, float *out, graft_error *error);
+/* The same of several texts that do not see each other, in fewer passes: text i is ids[starts[i]..starts[i + 1]), of 1
+ * to n_ctx tokens; starts is [n_texts + 1] and begins with 0. `wanted` (may be NULL: all) has a byte for each id:
+ * where it is 0, and at the beginning of a text, out is 0. What is wanted has the values of graft_session_score, bit
+ * for bit. n_texts 0 is allowed. */
+GRAFT_API graft_status graft_session_score_texts(graft_session *session, const graft_token_id *ids,
+                                                 const size_t *starts, size_t n_texts,
+                                                 const uint8_t *wanted, float *out,
+                                                 graft_error *error);
 typedef enum graft_pooling { GRAFT_POOL_MEAN = 0, GRAFT_POOL_LAST = 1 } graft_pooling;
 /* The final normed hidden state, pooled: out is [d_model]. */
 GRAFT_API graft_status graft_session_embedding(graft_session *session, const graft_token_id *ids,

@@ -200,6 +200,18 @@ graft_status graft_session_score(graft_session *session, const graft_token_id *i
     return session_score(session, ids, n, out, error);
 }
 
+graft_status graft_session_score_texts(graft_session *session, const graft_token_id *ids,
+                                       const size_t *starts, size_t n_texts, const uint8_t *wanted,
+                                       float *out, graft_error *error)
+{
+    CHECK_SESSION();
+    REQUIRE(ids);
+    REQUIRE(starts);
+    REQUIRE(out);
+    const struct score_texts texts = {ids, starts, n_texts, wanted};
+    return session_score_texts(session, &texts, out, error);
+}
+
 graft_status graft_session_embedding(graft_session *session, const graft_token_id *ids, size_t n,
                                      graft_pooling pooling, float *out, graft_error *error)
 {

@@ -332,10 +332,6 @@ static int open_column(struct eval_run *run, size_t i)
                              (long long)column->dropped);
     }
     graft_status taken = take_examples(run, i, choice, &error);
-    if (taken == GRAFT_OK && run->how.pattern != NULL && column->questions > 0 &&
-        column->found == 0) {
-        return cli_fail_text("%s: --regex finds nothing in any reference answer", data.path);
-    }
     return taken == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }
 
@@ -469,8 +465,13 @@ static int prepare(struct eval_run *run)
     if (status == CLI_OK) {
         status = open_rows(run);
     }
+    bool found = false;
     for (size_t i = 0; i < a->n_files && status == CLI_OK; i++) {
         status = open_column(run, i);
+        found = found || run->columns[i].found > 0;
+    }
+    if (status == CLI_OK && a->pattern != NULL && !found) {
+        return cli_fail_text("--regex: \"%s\" finds nothing in any reference answer", a->pattern);
     }
     return status;
 }

@@ -1,6 +1,6 @@
 /* eval_measure.c: the examples of one file under one mix: losses of what is learned, answers, classes.
  *
- * All of an example's tokens go through the model as one prompt, and what is learned of them is summed up. The question
+ * Examples go through the model side by side as prompts, and what is learned of them is summed up. The question
  * of an example is what precedes the last span that is learned, the reference that span; the answer is greedy. Where no
  * pattern is searched for, an answer ends as soon as it cannot be the reference any more. Questions that begin alike
  * (a system prompt) keep that in the cache.
@@ -9,7 +9,11 @@
 
 #include <math.h>
 
-enum { ANSWER_LIMIT = 1 << 24, DECODE_COST = 8 /* of a token, in tokens of a prompt */ };
+enum {
+    ANSWER_LIMIT = 1 << 24,
+    BATCH_TOKENS = 1024,
+    DECODE_COST = 8 /* of a token, in tokens of a prompt */
+};
 
 graft_status eval_sums_make(struct eval_sums *out, size_t n)
 {
@@ -117,18 +121,84 @@ void eval_items_free(struct eval_items *items)
 
 /* ---- losses and classes ---- */
 
-static graft_status score(graft_session *session, const struct eval_item *item, float *scores,
-                          struct eval_sums *out, size_t i, graft_error *error)
+/* Examples that go through the model together. */
+struct batch {
+    graft_token_id *ids; /* [room] */
+    uint8_t *wanted;     /* [room] */
+    float *scores;       /* [room] */
+    size_t *starts;      /* [room + 1] */
+    size_t room, first, n;
+};
+
+static void batch_free(struct batch *b)
 {
-    const graft_example *e = &item->example;
-    graft_status status =
-        graft_session_score(session, e->tokens, (size_t)e->n_tokens + 1, scores, error);
-    double sum = 0;
-    for (int t = 0; status == GRAFT_OK && t < e->n_tokens; t++) {
-        sum -= e->learned[t] ? (double)scores[t + 1] : 0;
+    mem_free(NULL, b->ids);
+    mem_free(NULL, b->wanted);
+    mem_free(NULL, b->scores);
+    mem_free(NULL, b->starts);
+}
+
+static graft_status batch_make(struct batch *b, size_t longest)
+{
+    size_t room = longest > BATCH_TOKENS ? longest : BATCH_TOKENS;
+    *b = (struct batch){.ids = mem_calloc(NULL, room, sizeof *b->ids),
+                        .wanted = mem_calloc(NULL, room, sizeof *b->wanted),
+                        .scores = mem_calloc(NULL, room, sizeof *b->scores),
+                        .starts = mem_calloc(NULL, room + 1, sizeof *b->starts),
+                        .room = room};
+    bool made = b->ids != NULL && b->wanted != NULL && b->scores != NULL && b->starts != NULL;
+    return made ? GRAFT_OK : GRAFT_NO_MEMORY;
+}
+
+/* As many examples from `first` on as fit: one always does. */
+static void batch_fill(struct batch *b, const struct eval_items *items, size_t first)
+{
+    b->first = first;
+    for (b->n = 0; first + b->n < items->n; b->n++) {
+        const graft_example *e = &items->items[first + b->n].example;
+        size_t at = b->starts[b->n], n = (size_t)e->n_tokens + 1;
+        if (at + n > b->room) {
+            break;
+        }
+        memcpy(b->ids + at, e->tokens, n * sizeof *b->ids);
+        b->wanted[at] = 0;
+        memcpy(b->wanted + at + 1, e->learned, n - 1);
+        b->starts[b->n + 1] = at + n;
     }
-    out->sum[EVAL_LOSS][i] = (double)e->weight * sum;
-    out->weight[EVAL_LOSS][i] = (double)e->weight * e->n_learned;
+}
+
+static void batch_take(const struct batch *b, const struct eval_items *items, struct eval_sums *out)
+{
+    for (size_t k = 0; k < b->n; k++) {
+        const graft_example *e = &items->items[b->first + k].example;
+        double sum = 0;
+        for (size_t at = b->starts[k]; at < b->starts[k + 1]; at++) {
+            sum -= (double)b->scores[at]; /* 0 where nothing is learned */
+        }
+        out->sum[EVAL_LOSS][b->first + k] = (double)e->weight * sum;
+        out->weight[EVAL_LOSS][b->first + k] = (double)e->weight * e->n_learned;
+    }
+}
+
+static graft_status score_all(graft_session *session, const struct eval_items *items,
+                              struct eval_sums *out, eval_step_fn step, void *user,
+                              graft_error *error)
+{
+    struct batch b;
+    graft_status status = batch_make(&b, (size_t)items->longest);
+    if (status != GRAFT_OK) {
+        error_set(error, status, "no memory for a batch");
+    }
+    for (size_t first = 0; first < items->n && status == GRAFT_OK; first += b.n) {
+        batch_fill(&b, items, first);
+        status =
+            graft_session_score_texts(session, b.ids, b.starts, b.n, b.wanted, b.scores, error);
+        if (status == GRAFT_OK) {
+            batch_take(&b, items, out);
+            status = step(user, b.starts[b.n]) ? GRAFT_OK : GRAFT_CANCELLED;
+        }
+    }
+    batch_free(&b);
     return status;
 }
 
@@ -142,12 +212,12 @@ static graft_status classify(graft_session *session, const struct eval_item *ite
         return status;
     }
     int label = e->tokens[e->n_tokens], best = 0;
-    double sum = 0;
     for (int k = 1; k < n_labels; k++) {
         best = scores[k] > scores[best] ? k : best;
     }
+    double sum = 1; /* of the best itself */
     for (int k = 0; k < n_labels; k++) {
-        sum += exp((double)scores[k] - (double)scores[best]);
+        sum += k != best ? exp((double)scores[k] - (double)scores[best]) : 0;
     }
     double nll = log(sum) + (double)scores[best] - (double)scores[label];
     out->sum[EVAL_LOSS][i] = (double)e->weight * nll;
@@ -261,25 +331,32 @@ static graft_status ask_all(graft_session *session, const struct eval_items *ite
     return status;
 }
 
-graft_status eval_measure(graft_session *session, const struct eval_items *items,
-                          const struct eval_how *how, struct eval_sums *out, eval_step_fn step,
-                          void *user, graft_error *error)
+static graft_status classify_all(graft_session *session, const struct eval_items *items,
+                                 int n_labels, struct eval_sums *out, eval_step_fn step, void *user,
+                                 graft_error *error)
 {
-    size_t room = (size_t)items->longest > (size_t)how->n_labels ? (size_t)items->longest
-                                                                 : (size_t)how->n_labels;
-    float *scores = mem_calloc(NULL, room + 1, sizeof *scores);
+    float *scores = mem_calloc(NULL, (size_t)n_labels, sizeof *scores);
     graft_status status =
         scores != NULL ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < items->n && status == GRAFT_OK; i++) {
         const struct eval_item *item = &items->items[i];
-        status = how->n_labels > 0 ? classify(session, item, how->n_labels, scores, out, i, error)
-                                   : score(session, item, scores, out, i, error);
+        status = classify(session, item, n_labels, scores, out, i, error);
         if (status == GRAFT_OK && !step(user, (uint64_t)item->example.n_tokens + 1)) {
             status = GRAFT_CANCELLED;
         }
     }
     mem_free(NULL, scores);
-    return status == GRAFT_OK && how->answers && how->n_labels == 0
-               ? ask_all(session, items, how, out, step, user, error)
-               : status;
+    return status;
+}
+
+graft_status eval_measure(graft_session *session, const struct eval_items *items,
+                          const struct eval_how *how, struct eval_sums *out, eval_step_fn step,
+                          void *user, graft_error *error)
+{
+    if (how->n_labels > 0) {
+        return classify_all(session, items, how->n_labels, out, step, user, error);
+    }
+    graft_status status = score_all(session, items, out, step, user, error);
+    return status == GRAFT_OK && how->answers ? ask_all(session, items, how, out, step, user, error)
+                                              : status;
 }

@@ -88,6 +88,15 @@ graft_status session_logits(struct graft_session *s, const graft_token_id *ids, 
                             enum role role, float *out, graft_error *error);
 graft_status session_score(struct graft_session *s, const graft_token_id *ids, size_t n, float *out,
                            graft_error *error);
+/* Texts one behind the other, as graft_session_score_texts says. */
+struct score_texts {
+    const graft_token_id *ids;
+    const size_t *starts; /* [n + 1] */
+    size_t n;
+    const uint8_t *wanted; /* [starts[n]], or NULL: all */
+};
+graft_status session_score_texts(struct graft_session *s, const struct score_texts *texts,
+                                 float *out, graft_error *error);
 graft_status session_embedding(struct graft_session *s, const graft_token_id *ids, size_t n,
                                graft_pooling pooling, float *out, graft_error *error);
 graft_status session_classify(struct graft_session *s, const graft_token_id *ids, size_t n,

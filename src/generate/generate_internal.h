@@ -56,6 +56,7 @@ struct graft_session {
     const struct model *model;
     struct mem *mem;
     struct kv_pool *pool;
+    enum kv_type k_type, v_type; /* of what it holds */
     struct kv_seq *seq;
     struct workspace *workspace;
     struct row *rows; /* [chunk] */

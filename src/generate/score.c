@@ -117,7 +117,9 @@ graft_status session_logits(struct graft_session *s, const graft_token_id *ids, 
 struct scoring {
     const struct model *model;
     const graft_token_id *ids;
-    float *out;     /* [n] */
+    const size_t
+        *targets;   /* [n] the id that a row of the pass predicts; NULL: the one behind its own */
+    float *out;     /* of each id */
     float *scratch; /* [workers, n_vocab] */
     const struct workspace *ws;
     size_t first;
@@ -133,7 +135,10 @@ static void score_rows(void *context, int worker, int n_workers)
     pool_split(sc->n, 1, worker, n_workers, &begin, &end);
     for (int64_t i = begin; i < end; i++) {
         const float *logits = workspace_logits(sc->ws, (int)i);
-        size_t next = sc->first + (size_t)i + 1;
+        size_t next = sc->targets != NULL ? sc->targets[i] : sc->first + (size_t)i + 1;
+        if (logits == NULL) {
+            continue; /* not wanted */
+        }
         memcpy(scratch, logits, (size_t)n_vocab * sizeof *scratch);
         double log_sum = sc->model->runtime->kernels->softmax(scratch, n_vocab);
         sc->out[next] = (float)((double)logits[sc->ids[next]] - log_sum);
@@ -149,6 +154,12 @@ static void take_scores(void *context, const struct workspace *ws, size_t first,
     pool_run(sc->model->runtime->pool, score_rows, sc);
 }
 
+static float *score_scratch(const struct graft_session *s)
+{
+    size_t workers = (size_t)pool_threads(s->model->runtime->pool);
+    return mem_calloc(s->mem, workers * (size_t)s->model->config.n_vocab, sizeof(float));
+}
+
 graft_status session_score(struct graft_session *s, const graft_token_id *ids, size_t n, float *out,
                            graft_error *error)
 {
@@ -159,9 +170,7 @@ graft_status session_score(struct graft_session *s, const graft_token_id *ids, s
     if (status != GRAFT_OK) {
         return status;
     }
-    size_t workers = (size_t)pool_threads(s->model->runtime->pool);
-    float *scratch =
-        mem_calloc(s->mem, workers * (size_t)s->model->config.n_vocab, sizeof *scratch);
+    float *scratch = score_scratch(s);
     if (scratch == NULL) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory to score %zu tokens", n);
     }
@@ -173,6 +182,134 @@ graft_status session_score(struct graft_session *s, const graft_token_id *ids, s
         out[0] = 0;
     }
     mem_free(s->mem, scratch);
+    return status;
+}
+
+/* ---- scores of texts side by side ---- */
+
+/* Short texts alone would be passes of few rows, and weights are read once a pass. Each text is a sequence of its own in
+ * a cache of their own, given back as soon as its last row ran. */
+struct side_by_side {
+    struct graft_session *s;
+    const struct score_texts *texts;
+    struct kv_pool *pool;
+    struct kv_seq **seqs; /* [texts->n] */
+    size_t *targets;      /* [chunk] */
+    size_t text, pos;     /* of the next row */
+};
+
+/* Rows of a text up to the last that is wanted. */
+static size_t rows_of(const struct score_texts *t, size_t text)
+{
+    size_t begin = t->starts[text], end = t->starts[text + 1];
+    while (t->wanted != NULL && end > begin + 1 && !t->wanted[end - 1]) {
+        end--;
+    }
+    return end - begin - 1;
+}
+
+/* The rows of the next pass; 0: there are none left. */
+static graft_status fill_pass(struct side_by_side *b, size_t most_logits, int *n,
+                              graft_error *error)
+{
+    struct graft_session *s = b->s;
+    const struct score_texts *t = b->texts;
+    size_t logits = 0;
+    graft_status status = GRAFT_OK;
+    for (*n = 0; *n < s->chunk && b->text < t->n && status == GRAFT_OK;) {
+        if (b->pos == rows_of(t, b->text)) {
+            b->text++;
+            b->pos = 0;
+            continue;
+        }
+        size_t at = t->starts[b->text] + b->pos;
+        bool wanted = t->wanted == NULL || t->wanted[at + 1];
+        if (wanted && logits == most_logits) {
+            break;
+        }
+        if (b->seqs[b->text] == NULL) {
+            status = kv_seq_open(b->pool, &b->seqs[b->text], error);
+        }
+        s->rows[*n] = (struct row){.token = t->ids[at],
+                                   .pos = (int32_t)b->pos,
+                                   .seq = b->seqs[b->text],
+                                   .role = ROLE_PREFILL,
+                                   .deltas = session_deltas(s),
+                                   .want_logits = wanted};
+        b->targets[(*n)++] = at + 1;
+        logits += wanted;
+        b->pos++;
+    }
+    return status;
+}
+
+static graft_status run_passes(struct side_by_side *b, struct scoring *sc, graft_error *error)
+{
+    const struct evaluation all = {.logits = true};
+    struct graft_session *s = b->s;
+    size_t closed = 0;
+    int n;
+    graft_status status;
+    s->logits_row = -1;
+    while ((status = fill_pass(b, rows_per_pass(s, &all), &n, error)) == GRAFT_OK && n > 0) {
+        status = model_forward(s->model, s->rows, n, s->workspace, error);
+        if (status != GRAFT_OK) {
+            break;
+        }
+        take_scores(sc, s->workspace, 0, n);
+        for (; closed < b->text; closed++) {
+            kv_seq_close(&b->seqs[closed]);
+        }
+    }
+    return status;
+}
+
+static graft_status check_texts(const struct graft_session *s, const struct score_texts *t,
+                                graft_error *error)
+{
+    graft_status status = needs_language_model(s, error);
+    if (status == GRAFT_OK && t->starts[0] != 0) {
+        status = error_set(error, GRAFT_INVALID_ARGUMENT, "the first text does not begin at 0");
+    }
+    for (size_t i = 0; i < t->n && status == GRAFT_OK; i++) {
+        size_t begin = t->starts[i], end = t->starts[i + 1];
+        status = check(s, t->ids + begin, end > begin ? end - begin : 0, error);
+    }
+    return status;
+}
+
+graft_status session_score_texts(struct graft_session *s, const struct score_texts *texts,
+                                 float *out, graft_error *error)
+{
+    graft_status status = check_texts(s, texts, error);
+    if (status != GRAFT_OK || texts->n == 0) {
+        return status;
+    }
+    struct side_by_side b = {.s = s, .texts = texts};
+    const struct kv_pool_options kv = {s->k_type, s->v_type, INT32_MAX};
+    b.seqs = mem_calloc(s->mem, texts->n, sizeof(struct kv_seq *));
+    b.targets = mem_calloc(s->mem, (size_t)s->chunk, sizeof *b.targets);
+    struct scoring sc = {.model = s->model,
+                         .ids = texts->ids,
+                         .targets = b.targets,
+                         .out = out,
+                         .scratch = score_scratch(s)};
+    if (b.seqs == NULL || b.targets == NULL || sc.scratch == NULL) {
+        status = error_set(error, GRAFT_NO_MEMORY, "no memory to score %zu texts", texts->n);
+    } else {
+        status = kv_pool_open(s->model, &kv, &b.pool, error);
+    }
+    if (status == GRAFT_OK) {
+        memset(out, 0, texts->starts[texts->n] * sizeof *out);
+        status = run_passes(&b, &sc, error);
+    }
+    for (size_t i = 0; b.seqs != NULL && i < texts->n; i++) {
+        kv_seq_close(&b.seqs[i]);
+    }
+    kv_pool_close(&b.pool);
+    mem_free(s->mem, sc.scratch);
+    mem_free(s->mem, b.targets);
+    mem_free(s->mem, b.seqs);
     return status;
 }
 

@@ -61,6 +61,8 @@ static graft_status open_cache(struct graft_session *s, const graft_session_opti
     struct kv_pool_options kv = {.k_type = kv_type_of(o->cache_k),
                                  .v_type = kv_type_of(o->cache_v),
                                  .max_blocks = (int64_t)((s->n_ctx + KV_BLOCK - 1) / KV_BLOCK)};
+    s->k_type = kv.k_type;
+    s->v_type = kv.v_type;
     graft_status status = kv_pool_open(s->model, &kv, &s->pool, error);
     if (status == GRAFT_OK) {
         status = kv_seq_open(s->pool, &s->seq, error);

@@ -10,7 +10,7 @@ if [ ! -f "$tiny/model.safetensors" ]; then
     finish
     exit
 fi
-verbs='run chat classify perplexity logits tokenize detokenize inspect quantize fuse version'
+verbs='run chat classify perplexity logits tokenize detokenize inspect quantize fuse eval version'
 GRAFT_HOME=$scratch/home
 export GRAFT_HOME
 
@@ -72,6 +72,8 @@ prepare() {
         ;;
     esac
     printf '{"prompt":"Who is %s?","completion":"A cat."}\n' Tom Mia Leo Ann >train.jsonl
+    printf '{"prompt":"What is 2 + 2?","completion":"We add. #### 4"}\n' >held-out.jsonl
+    printf '{"text":"The cat sat on the mat."}\n' >other.jsonl
     cp "$scratch/tiny.gguf" model.gguf
     ln model.gguf vocab.gguf
     ln model.gguf qwen.gguf
@@ -174,6 +176,8 @@ if command -v bash >/dev/null 2>&1; then
     check "completion of a verb of data" out_is check
     offered graft data check --loss comp
     check "completion of losses" out_is completion
+    offered graft eval --part v
+    check "completion of parts" out_is valid
     offered graft adapter convert --format m
     check "completion of its formats" out_is mlx
     offered graft quantize --type ""
@@ -209,6 +213,13 @@ for key in files loss template max_seq_length records formats examples tokens le
     truncated tokens_cut divided reopened longest histogram tasks domains digest usable issues preview output; do
     check "data check --json has $key" out_has "[{,]\"$key\":"
     check "docs/training-data.md has $key" grep -q "\b$key\b" "$SOURCE/docs/training-data.md"
+done
+run eval "$scratch/train.jsonl" --regex cat --max-tokens 2 --json
+keys eval "model pattern max_tokens interrupted files results"
+for key in file part records dropped truncated available examples tokens learned questions matched adapter loss \
+    perplexity exact regex value error change change_error best; do
+    check "eval --json has $key" out_has "[{,]\"$key\":"
+    check "docs/evaluate.md has $key" grep -q "\b$key\b" "$SOURCE/docs/evaluate.md"
 done
 run quantize --json -o "$scratch/y.gguf"
 keys quantize "output format type"

@@ -55,6 +55,18 @@ cp out once
 run eval -a one=0.1 -a two --mix text.jsonl --max-seq-length 15 --json -t 1
 check "one thread measures the same" out_equals_file once
 
+# ---- ... and what training validates on
+for name in Tom Mia Leo Ann Ben Eva Ida Max Zoe Sam; do
+    printf '{"prompt":"Who is %s?","completion":"%s is a cat."}\n' $name $name
+done >cats.jsonl
+run train -d cats.jsonl -o cats --steps 4 --f32 -q --json
+before=$(number valid_loss_before)
+after=$(number valid_loss)
+run eval -a ./cats cats.jsonl --part valid --no-answers --json
+check "the base's loss is that before training" near "$(value null cats.jsonl loss)" "$before" 0.01
+check "the adapter's is that after it" near "$(value '"./cats"' cats.jsonl loss)" "$after" 0.01
+check "... which is another" test "$(value '"./cats"' cats.jsonl loss best)" = true
+
 # ---- weights: the loss is Σ weight · nll / Σ weight · tokens
 printf '{"text":"The cat sat."}\n' >a.jsonl
 printf '{"text":"A dog saw a kite in the tree."}\n' >b.jsonl
@@ -184,6 +196,8 @@ run eval a.jsonl -a ./nowhere
 refused "no such adapter" 1 "nowhere"
 run eval known.jsonl --regex 'xyzzy'
 refused "a pattern that no reference has" 1 "finds nothing in any reference"
+run eval known.jsonl likely.jsonl --regex '#### (\d+)' --json --max-tokens 2
+check "one file that has it will do" out_has '"matched":1}.*"matched":0}'
 run eval ten.jsonl --part test
 refused "an empty part" 1 "no example in part test"
 

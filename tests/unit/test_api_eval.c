@@ -94,6 +94,66 @@ static void scores_are_the_logarithms_of_the_softmax(void **state)
     graft_session_close(&t);
 }
 
+static void texts_side_by_side_have_the_scores_of_each_alone(void **state)
+{
+    (void)state;
+    /* lengths that end in the middle of a pass, at its end, and one of a token alone */
+    static const size_t LENGTHS[] = {5, 1, 70, 33, 2, 39};
+    enum { TEXTS = sizeof LENGTHS / sizeof LENGTHS[0] };
+    size_t starts[TEXTS + 1] = {0};
+    uint8_t wanted[N];
+    float alone[N], all[N], some[N];
+    for (size_t i = 0; i < TEXTS; i++) {
+        starts[i + 1] = starts[i] + LENGTHS[i];
+    }
+    assert_int_equal(starts[TEXTS], N);
+    for (int i = 0; i < N; i++) {
+        wanted[i] = i % 7 == 3 && (i < 76 || i > 100);
+    }
+    static const int CHUNKS[] = {256, 37, 1};
+    for (size_t c = 0; c < sizeof CHUNKS / sizeof CHUNKS[0]; c++) {
+        graft_session *s = with_chunk(F.model, CHUNKS[c]);
+        for (size_t i = 0; i < TEXTS; i++) {
+            MUST(graft_session_score(s, IDS + starts[i], LENGTHS[i], alone + starts[i], error));
+        }
+        MUST(graft_session_score_texts(s, IDS, starts, TEXTS, NULL, all, error));
+        assert_memory_equal(all, alone, sizeof all);
+        MUST(graft_session_score_texts(s, IDS, starts, TEXTS, wanted, some, error));
+        for (size_t i = 0; i < TEXTS; i++) {
+            for (size_t k = starts[i]; k < starts[i + 1]; k++) {
+                float expected = wanted[k] ? alone[k] : 0;
+                assert_memory_equal(&some[k], &expected, sizeof expected);
+            }
+        }
+        assert_int_equal(graft_session_length(s), 0);
+        MUST(graft_session_score_texts(s, IDS, starts, 0, NULL, all, error));
+        graft_session_close(&s);
+    }
+}
+
+static void texts_that_cannot_be_scored_are_refused(void **state)
+{
+    (void)state;
+    static graft_token_id many[RM_CTX + 3];
+    static float out[RM_CTX + 3];
+    graft_session *s = with_chunk(F.model, 64);
+    static const size_t LONG[] = {0, 2, RM_CTX + 3}, EMPTY[] = {0, 2, 2}, LATE[] = {1, 2};
+    static const size_t TWO[] = {0, 2, 4}, BACK[] = {0, 4, 2};
+    static const graft_token_id BAD[] = {1, 2, 3, -1};
+    assert_int_equal(graft_session_score_texts(s, many, LONG, 2, NULL, out, NULL), GRAFT_LIMIT);
+    assert_int_equal(graft_session_score_texts(s, IDS, EMPTY, 2, NULL, out, NULL),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(graft_session_score_texts(s, IDS, BACK, 2, NULL, out, NULL),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(graft_session_score_texts(s, IDS, LATE, 1, NULL, out, NULL),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(graft_session_score_texts(s, BAD, TWO, 2, NULL, out, NULL),
+                     GRAFT_INVALID_ARGUMENT);
+    MUST(graft_session_prompt(s, IDS, 5, NULL, NULL, error));
+    assert_int_equal(graft_session_score_texts(s, IDS, TWO, 2, NULL, out, NULL), GRAFT_STATE);
+    graft_session_close(&s);
+}
+
 static void generated_logprobs_agree_with_decode_logits(void **state)
 {
     (void)state;
@@ -507,6 +567,10 @@ static void evaluation_survives_failure_of_every_allocation(void **state)
         arm(&f, at);
         status = graft_session_score(s, IDS, N, scores, NULL);
         if (status == GRAFT_OK) {
+            static const size_t starts[] = {0, 70, 75, N};
+            status = graft_session_score_texts(s, IDS, starts, 3, NULL, scores, NULL);
+        }
+        if (status == GRAFT_OK) {
             status = graft_session_embedding(s, IDS, N, GRAFT_POOL_MEAN, embedding, NULL);
         }
         assert_int_equal(status, f.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
@@ -567,6 +631,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_do_not_depend_on_the_chunk),
         cmocka_unit_test(scores_are_the_logarithms_of_the_softmax),
+        cmocka_unit_test(texts_side_by_side_have_the_scores_of_each_alone),
+        cmocka_unit_test(texts_that_cannot_be_scored_are_refused),
         cmocka_unit_test(generated_logprobs_agree_with_decode_logits),
         cmocka_unit_test(evaluation_needs_an_empty_session_and_tokens_that_fit),
         cmocka_unit_test(mean_embedding_is_the_mean_of_the_last_ones_of_all_prefixes),
