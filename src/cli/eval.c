@@ -69,6 +69,10 @@ static void check_together(const struct eval_args *a, struct argp_state *state)
     if (a->no_base && a->adapters.n == 0) {
         argp_error(state, "--no-base leaves nothing to measure; give -a");
     }
+    if (a->adapters.n == 0 &&
+        (a->adapters.type != NULL || a->adapters.scale != 0 || a->adapters.strict_base)) {
+        argp_error(state, "an option of adapters, and no adapter; give -a");
+    }
     if (a->mix && a->adapters.n < 2) {
         argp_error(state, "--mix: two adapters make a mix; give -a for each");
     }

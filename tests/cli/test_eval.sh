@@ -181,6 +181,8 @@ run eval a.jsonl --part some
 refused "a part that is none" 2 'part: "some" is none of'
 run eval a.jsonl --no-base
 refused "nothing to measure" 2 "give -a"
+run eval a.jsonl --adapter-type int8
+refused "a type of no adapter" 2 "no adapter; give -a"
 run eval a.jsonl --mix -a one
 refused "a mix of one" 2 "two adapters"
 run eval a.jsonl --regex '(' --no-answers
