@@ -11,7 +11,7 @@ struct trainer_options trainer_defaults(void)
 {
     return (struct trainer_options){.rows = 4,
                                     .accumulation = 1,
-                                                                .shuffle = true,
+                                    .shuffle = true,
                                     .epochs = 3,
                                     .schedule = SCHEDULE_COSINE,
                                     .rate = 2e-4,
