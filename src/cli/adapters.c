@@ -1,8 +1,8 @@
 /* adapters.c: adapters on the command line: -a and its aliases, and what chat's commands do.
  *
- * ADAPTER is a path or a registered name, with =WEIGHT behind it where it is not 1. A path is opened once in the
- * life of the program. A name is asked for each time, so that what another process has published is seen; versions
- * that are no longer applied are let go.
+ * ADAPTER is a path or a name, with =WEIGHT behind it where it is not 1. A path is opened once in the life of the program.
+ * A name is asked for each time, so that what another process has published is seen; versions that are no longer
+ * applied are let go. A name that nobody registered may be that of an adapter that ships.
  */
 #include "cli.h"
 
@@ -190,8 +190,9 @@ static struct cli_adapter *add_adapter(struct cli_session *s, const char *name, 
     return s->adapters[s->n_adapters].name != NULL ? &s->adapters[s->n_adapters] : NULL;
 }
 
+/* Known as `name` from then on. */
 static int open_path(struct cli_session *s, const struct cli_adapters *how, const char *name,
-                     size_t size, graft_adapter **out)
+                     size_t size, const char *path, graft_adapter **out)
 {
     struct cli_adapter *a = find_open(s, name, size);
     if (a == NULL) {
@@ -204,7 +205,7 @@ static int open_path(struct cli_session *s, const struct cli_adapters *how, cons
         options.scale = how->scale;
         options.strict_base = how->strict_base;
         graft_error error = {0};
-        if (graft_adapter_open(s->model, a->name, &options, &a->handle, &error) != GRAFT_OK) {
+        if (graft_adapter_open(s->model, path, &options, &a->handle, &error) != GRAFT_OK) {
             mem_free(NULL, a->name);
             return cli_fail(&error);
         }
@@ -257,9 +258,18 @@ static int keep_version(struct cli_session *s, const graft_adapter_id *id, graft
 
 static int refuse_scale(const char *name)
 {
-    return cli_fail_text("--adapter-scale is for adapters at a path: %s is registered, with the "
-                         "scale that it has",
+    return cli_fail_text("--adapter-scale is for adapters at a path: %s is a name, with the scale "
+                         "that it has",
                          name);
+}
+
+/* Where the adapter that ships lies which this name means, as nothing is registered under it; NULL: there is none. */
+static char *shipped_path(graft_registry *registry, const char *name)
+{
+    graft_adapter_id id;
+    return graft_registry_resolve(registry, name, &id, NULL) == GRAFT_NOT_FOUND
+               ? cli_shipped_adapter(name)
+               : NULL;
 }
 
 static int open_name(struct cli_session *s, const struct cli_adapters *how, const char *name,
@@ -274,6 +284,12 @@ static int open_name(struct cli_session *s, const struct cli_adapters *how, cons
     }
     if (s->registry == NULL) {
         status = cli_open_registry(s->runtime, s->model, how, &s->registry);
+    }
+    char *shipped = status == CLI_OK ? shipped_path(s->registry, name) : NULL;
+    if (shipped != NULL) {
+        status = open_path(s, how, name, strlen(name), shipped, out);
+        mem_free(NULL, shipped);
+        return status;
     }
     if (status == CLI_OK &&
         graft_registry_acquire(s->registry, name, &handle, NULL, &id, &error) != GRAFT_OK) {
@@ -294,7 +310,8 @@ int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, cons
     if (text == NULL) {
         return cli_fail_text("out of memory");
     }
-    int status = is_path(text) ? open_path(s, how, name, size, out) : open_name(s, how, text, out);
+    int status =
+        is_path(text) ? open_path(s, how, name, size, text, out) : open_name(s, how, text, out);
     mem_free(NULL, text);
     return status;
 }
@@ -305,6 +322,11 @@ static int locate_name(graft_runtime *runtime, const char *name, char **path, gr
     graft_error error = {0};
     char *found = NULL;
     int status = cli_open_registry(runtime, NULL, NULL, &registry);
+    *path = status == CLI_OK ? shipped_path(registry, name) : NULL;
+    if (*path != NULL) {
+        graft_registry_close(&registry);
+        return CLI_OK;
+    }
     if (status == CLI_OK && graft_registry_locate(registry, name, &found, id, &error) != GRAFT_OK) {
         status = acquire_failed(&error);
     }

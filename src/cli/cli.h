@@ -131,6 +131,8 @@ void cli_close(struct cli_session *s);
  * model; other names are left to the library. Result is owned by the caller (free). NULL: not found,
  * the reason was printed. */
 char *cli_model_path(const char *name);
+/* The folder of an adapter that ships, models/adapters/NAME; NULL: none has this name. Owned by the caller (free). */
+char *cli_shipped_adapter(const char *name);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; with `make` created when absent. NULL: none. */
 char *cli_home(bool make);
 /* For what changes the registry of the home. On failure says why. */

@@ -29,7 +29,7 @@ int cli_open_runtime(const struct cli_common *common, graft_runtime **out)
     return CLI_OK;
 }
 
-/* ---- where shipped models are: beside the program in the build tree, or where install put them ---- */
+/* ---- where shipped models and adapters are: beside the program in the build tree, or where install put them ---- */
 
 static char *shipped_model(const char *name)
 {
@@ -74,6 +74,14 @@ char *cli_model_path(const char *name)
         return NULL;
     }
     return mem_strdup(NULL, name);
+}
+
+char *cli_shipped_adapter(const char *name)
+{
+    char path[CLI_WORD];
+    int n = snprintf(path, sizeof path, "adapters/%s", name);
+    bool plain = name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL;
+    return plain && n < CLI_WORD ? shipped_model(path) : NULL;
 }
 
 int cli_open_model(const struct cli_common *common, struct cli_session *out)

@@ -74,6 +74,13 @@ prepare() {
     printf '{"prompt":"Who is %s?","completion":"A cat."}\n' Tom Mia Leo Ann >train.jsonl
     printf '{"prompt":"What is 2 + 2?","completion":"We add. #### 4"}\n' >held-out.jsonl
     printf '{"text":"The cat sat on the mat."}\n' >other.jsonl
+    mkdir -p build/skills/reviewer
+    cp train.jsonl build/skills/reviewer/train.jsonl
+    cp train.jsonl build/skills/reviewer/test.jsonl
+    case $1 in
+    *"-o build/my-reviewer"*) ;;
+    *) ln -s "$scratch/models/adapter" build/my-reviewer ;;
+    esac
     cp "$scratch/tiny.gguf" model.gguf
     ln model.gguf vocab.gguf
     ln model.gguf qwen.gguf
@@ -132,7 +139,7 @@ check "graft --help has three" test "$count" -eq 3
 sed -n 's|^build/\(graft .*\)|\1|p' "$SOURCE/README.md" | sed 's/  *#.*//' >"$scratch/examples"
 grep -v '^graft bench' "$scratch/examples" >"$scratch/some"
 each_example "README.md" <"$scratch/some"
-check "README.md has ten" test "$(wc -l <"$scratch/examples")" -eq 10
+check "README.md has five and ten" test "$(wc -l <"$scratch/examples")" -eq 15
 sed -n 's/^\.Dl \(graft .*\)/\1/p' "$SOURCE/docs/man/graft.1" | sed 's/\\(dq/"/g' |
     grep -v '^graft bench' >"$scratch/examples"
 each_example "man graft" <"$scratch/examples"

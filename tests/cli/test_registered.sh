@@ -160,7 +160,7 @@ refused "an unknown version" 1 "has no version 7.0.0"
 answer -a coder -a adapter-1
 refused "one adapter under two names" 1 "given twice"
 answer -a coder --adapter-scale 2
-refused "a scale for what has one" 1 "is registered"
+refused "a scale for what has one" 1 "is a name, with the scale"
 
 # ---- a name wherever an adapter is read: the same as its path, and the same errors
 answer -a "$one=2" --fuse
@@ -200,9 +200,9 @@ refused "a weight where none counts" 2 "no weight here"
 run fuse -a coder -a coder@1.0.0 -o "$scratch/no.gguf"
 refused "one adapter under two names, fused" 1 "given twice"
 answer -a coder --fuse --adapter-scale 2
-refused "a scale for what has one, fused" 1 "is registered"
+refused "a scale for what has one, fused" 1 "is a name, with the scale"
 run adapter convert coder -o "$scratch/no" --adapter-scale 2
-refused "a scale for what has one, converted" 1 "is registered"
+refused "a scale for what has one, converted" 1 "is a name, with the scale"
 check "nothing of these was written" test ! -e "$scratch/no" -a ! -e "$scratch/no.gguf"
 (cd "$scratch/made" && mkdir coder && "$GRAFT" run -p Hello -a coder >"$scratch/out" 2>"$scratch/err")
 check "a folder of that name goes first" err_has "coder: there is no adapter_config.json"
