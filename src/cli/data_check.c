@@ -65,6 +65,31 @@ static const struct argp check_argp = {
            "  graft data check train.jsonl --loss all --max-seq-length 512 --all\n"
            "  graft data check train.jsonl --save train.tokens --json\n"};
 
+/* ---- text of files ------------------------------------------------------------------------- */
+
+/* Line breaks stay, indented; what would steer a terminal does not. */
+static void print_text(const char *text, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '\n') {
+            fputs("\n  ", stdout);
+        } else if (c < 0x20 || c == 0x7F) {
+            printf("\\x%02x", c);
+        } else {
+            putchar(c);
+        }
+    }
+}
+
+/* A name or a path, in one line. */
+static void print_name(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        putchar((unsigned char)*text < 0x20 || *text == 0x7F ? '?' : *text);
+    }
+}
+
 /* ---- the report for people ----------------------------------------------------------------- */
 
 static json_int_t integer(const json_t *object, const char *key)
@@ -75,7 +100,9 @@ static json_int_t integer(const json_t *object, const char *key)
 static void print_files(const json_t *files)
 {
     for (size_t i = 0; i < json_array_size(files); i++) {
-        printf("%-12s%s\n", i == 0 ? "data" : "", json_string_value(json_array_get(files, i)));
+        printf("%-12s", i == 0 ? "data" : "");
+        print_name(json_string_value(json_array_get(files, i)));
+        putchar('\n');
     }
 }
 
@@ -194,9 +221,9 @@ static void print_lengths(const json_t *report)
     if (rows == 0) {
         return;
     }
-    printf("\nThe longest has %" JSON_INTEGER_FORMAT " tokens (%s, line %" JSON_INTEGER_FORMAT
-           "); %" JSON_INTEGER_FORMAT " are taken.\n",
-           integer(longest, "tokens"), json_string_value(json_object_get(longest, "file")),
+    printf("\nThe longest has %" JSON_INTEGER_FORMAT " tokens (", integer(longest, "tokens"));
+    print_name(json_string_value(json_object_get(longest, "file")));
+    printf(", line %" JSON_INTEGER_FORMAT "); %" JSON_INTEGER_FORMAT " are taken.\n",
            integer(longest, "line"), max);
     printf("Packed, the training part fills %" JSON_INTEGER_FORMAT " %s of %" JSON_INTEGER_FORMAT
            " to %.1f %%.\n",
@@ -245,8 +272,10 @@ static void print_groups(const json_t *groups, const char *what)
     printf("\n%-24s%10s %12s\n", what, "examples", "learned");
     for (size_t i = 0; i < json_array_size(groups); i++) {
         const json_t *g = json_array_get(groups, i);
-        printf("%-24s%10" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT "\n",
-               json_string_value(json_object_get(g, "name")), integer(g, "examples"),
+        const char *name = json_string_value(json_object_get(g, "name"));
+        print_name(name);
+        printf("%*s%10" JSON_INTEGER_FORMAT " %12" JSON_INTEGER_FORMAT "\n",
+               strlen(name) < 24 ? 24 - (int)strlen(name) : 0, "", integer(g, "examples"),
                integer(g, "learned"));
     }
 }
@@ -260,8 +289,9 @@ static void print_issues(const graft_dataset *dataset, bool all, json_int_t coun
     for (int64_t i = 0; i < shown; i++) {
         graft_data_issue issue;
         if (graft_dataset_issue(dataset, i, &issue, NULL) == GRAFT_OK) {
-            printf("%s:%lld: %s: %s; %s\n", issue.file, (long long)issue.line,
-                   issue.dropped ? "dropped" : "cut", issue.reason, issue.fix);
+            print_name(issue.file);
+            printf(":%lld: %s: %s; %s\n", (long long)issue.line, issue.dropped ? "dropped" : "cut",
+                   issue.reason, issue.fix);
         }
     }
     if (counted > shown) {
@@ -323,21 +353,6 @@ static graft_status run_text(const struct cli_session *s, const graft_example *e
     return status;
 }
 
-/* Line breaks stay, indented; what would steer a terminal does not. */
-static void print_text(const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c == '\n') {
-            fputs("\n  ", stdout);
-        } else if (c < 0x20 || c == 0x7F) {
-            printf("\\x%02x", c);
-        } else {
-            putchar(c);
-        }
-    }
-}
-
 static void print_run(const struct buf *text, const struct run *r, bool colour)
 {
     size_t size =
@@ -354,13 +369,18 @@ static int print_example(const struct cli_session *s, const graft_example *e, bo
 {
     graft_error error = {0};
     graft_status status = GRAFT_OK;
-    printf("\n%s:%lld  %s, %d tokens, %d learned", e->file, (long long)e->line, e->format,
-           e->n_tokens, e->n_learned);
+    putchar('\n');
+    print_name(e->file);
+    printf(":%lld  %s, %d tokens, %d learned", (long long)e->line, e->format, e->n_tokens,
+           e->n_learned);
     if (e->weight != 1) {
         printf(", weight %g", (double)e->weight);
     }
-    printf("%s%s%s%s\n  ", e->task[0] != '\0' ? ", task " : "", e->task,
-           e->domain[0] != '\0' ? ", domain " : "", e->domain);
+    fputs(e->task[0] != '\0' ? ", task " : "", stdout);
+    print_name(e->task);
+    fputs(e->domain[0] != '\0' ? ", domain " : "", stdout);
+    print_name(e->domain);
+    fputs("\n  ", stdout);
     for (int at = 0; at <= e->n_tokens && status == GRAFT_OK;) {
         struct run r = run_at(e, at);
         struct buf text;

@@ -54,6 +54,11 @@ printf '{"prompt":"a\\u001b[31mb","completion":"c"}\n' >"$scratch/esc.jsonl"
 run data check "$scratch/esc.jsonl"
 check "control characters of a file do not reach the terminal" out_has 'a\\x1b\[31mb'
 
+printf '{"a\\u001b[31mb":1}\n{"prompt":"a","completion":"b","task":"t\\u001b[31m"}\n' >"$scratch/esc.jsonl"
+run data check "$scratch/esc.jsonl" --valid-share 0
+check "... nor those of names" out_lacks "$(printf '\033')"
+check "... which are shown" out_has 'task t?\[31m'
+
 # ---- for machines
 run data check "$data" --max-seq-length 128 --valid-share 0 --json --preview 1
 check "--json succeeds" status_is 0

@@ -53,6 +53,16 @@ static bool issue_room(struct dataset *d)
     return true;
 }
 
+/* A copy in one line, whatever a file put into it. */
+static char *one_line(struct arena *arena, const char *text)
+{
+    char *copy = arena_strndup(arena, text, strlen(text));
+    for (char *c = copy; c != NULL && *c != '\0'; c++) {
+        *c = (unsigned char)*c < 0x20 || *c == 0x7F ? ' ' : *c;
+    }
+    return copy;
+}
+
 graft_status issue_add(struct dataset *d, enum data_issue_kind kind, int file, int64_t line,
                        const struct why *why, graft_error *error)
 {
@@ -61,9 +71,8 @@ graft_status issue_add(struct dataset *d, enum data_issue_kind kind, int file, i
     if (d->n_issues == DATA_ISSUES_KEPT) {
         return GRAFT_OK;
     }
-    const char *reason = why->error.message;
-    char *kept = arena_strndup(&d->arena, reason, strlen(reason));
-    char *fix = arena_strndup(&d->arena, why->fix, strlen(why->fix));
+    char *kept = one_line(&d->arena, why->error.message);
+    char *fix = one_line(&d->arena, why->fix);
     if (kept == NULL || fix == NULL || !issue_room(d)) {
         return out_of_memory(error);
     }

@@ -296,7 +296,8 @@ static graft_status issues_load(struct dataset *d, const json_t *list, graft_err
         struct why why = {0};
         if (json_unpack(json_array_get(list, i), "[i, i, I, s, s]", &kind, &file, &line, &reason,
                         &fix) != 0 ||
-            (unsigned)kind >= DATA_ISSUE_KINDS || file < 0 || file >= d->files.count) {
+            (unsigned)kind >= DATA_ISSUE_KINDS || file < 0 || file >= d->files.count || line < 0 ||
+            reason[0] == '\0') {
             return damaged(error, "an issue");
         }
         why_drop(&why, fix, "%s", reason);
@@ -366,7 +367,7 @@ static bool example_fits(const struct dataset *d, const struct stored *s, uint64
 {
     return s->at == at && s->n_tok >= 1 && s->n_tok <= d->options.max_len &&
            (uint64_t)s->n_tok + 1 <= (uint64_t)d->n_ids - at && s->part <= PART_OPEN &&
-           s->format < DATA_FORMATS && s->truncated <= 1 && s->record >= record &&
+           s->format < DATA_FORMATS && s->truncated <= 1 && s->record >= record && s->line >= 1 &&
            isfinite(s->weight) && s->weight > 0 && s->task >= -1 && s->task < d->names.count &&
            s->domain >= -1 && s->domain < d->names.count && s->file >= 0 &&
            s->file < d->files.count;
