@@ -8,7 +8,7 @@
  * the run it writes history.jsonl and a checkpoint from which it goes on, after Ctrl-C or after a crash, as if nothing
  * had happened. A trainer belongs to one thread at a time. Sources: LoRA (Hu et al. 2021), rsLoRA (Kalajdzievski 2023),
  * DoRA (Liu et al. 2024), LoRA+ (Hayou, Ghosh and Yu 2024), PiSSA (Meng, Wang and
- * Zhang 2024), OLoRA (Büyükakyüz 2024), AdamW (Loshchilov and Hutter 2019).
+ * Zhang 2024), OLoRA (Büyükakyüz 2024), EWC++ (Chaudhry et al. 2018), AdamW (Loshchilov and Hutter 2019).
  */
 #ifndef GRAFT_PUBLIC_TRAIN_H
 #define GRAFT_PUBLIC_TRAIN_H
@@ -60,6 +60,13 @@ typedef struct graft_train_options {
     double min_improvement; /* of the loss of validation; default 0 */
     int max_bad_steps; /* steps in a row without a finite loss that end the run with an error; default 5 */
 
+    /* EWC++, for one adapter through successive tasks: what earlier ones left in ADAPTER/ewc.safetensors holds its values
+     * by a penalty ewc_lambda / 2 · Σ F (θ - θ*)², and what this one leaves is written beside the new adapter, with the
+     * running F = ewc_decay · F + F of this task. Without such a file (the first task) nothing is held. */
+    bool ewc;          /* default false */
+    double ewc_lambda; /* default 2000 */
+    double ewc_decay;  /* default 0.999 */
+
     const char *run;    /* folder for history and checkpoint; NULL (default): nothing is kept */
     int64_t save_steps; /* steps between checkpoints; 0 (default): at each validation */
 } graft_train_options;
@@ -101,7 +108,8 @@ typedef struct graft_train_step {
     int64_t step, steps; /* done, of */
     double epoch;        /* done */
     double loss;         /* mean of the step's tokens, weighted */
-    double grad_norm;    /* before clipping */
+    double penalty;      /* of EWC, beside the loss */
+    double grad_norm;    /* of both, before clipping */
     double learning_rate;
     int64_t tokens;    /* learned */
     int64_t fed;       /* tokens that went through the model */
@@ -136,7 +144,7 @@ GRAFT_API graft_status graft_trainer_loss(graft_trainer *trainer, graft_part par
 
 /* Writes the adapter of the best validation, or without any the last: a folder that is absent or empty (PEFT, MLX) or a
  * GGUF file, whole or not at all. `type`: "f32" (NULL), "f16" or "bf16". `about`: a JSON object for "training" of its
- * card; NULL: none. */
+ * card; NULL: none. With ewc: UNSUPPORTED: a GGUF; INVALID_ARGUMENT: the run is not over. */
 GRAFT_API graft_status graft_trainer_write(const graft_trainer *trainer, const char *path,
                                            graft_adapter_format format, const char *type,
                                            const char *about, graft_error *error);

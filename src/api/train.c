@@ -34,7 +34,9 @@ void graft_train_options_init(graft_train_options *options, size_t struct_size)
                                     .bf16 = o.half,
                                     .eval_on_start = o.eval_first,
                                     .patience = o.patience,
-                                    .max_bad_steps = o.bad_steps};
+                                    .max_bad_steps = o.bad_steps,
+                                    .ewc_lambda = o.ewc_options.lambda,
+                                    .ewc_decay = o.ewc_options.decay};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -56,31 +58,34 @@ static graft_status find_schedule(const char *name, enum schedule_kind *out, gra
 static graft_status inner_options(const graft_train_options *o, struct trainer_options *out,
                                   graft_error *error)
 {
-    *out = (struct trainer_options){.rows = o->batch_size,
-                                    .accumulation = o->gradient_accumulation_steps,
-                                    .pack = o->packing,
-                                    .shuffle = o->shuffle,
-                                    .seed = o->seed,
-                                    .epochs = o->num_epochs,
-                                    .max_steps = o->max_steps,
-                                    .rate = o->learning_rate,
-                                    .warmup_steps = o->warmup_steps < 0 ? -1 : o->warmup_steps,
-                                    .warmup_ratio = o->warmup_ratio,
-                                    .optimiser = {.beta1 = o->adam_beta1,
-                                                  .beta2 = o->adam_beta2,
-                                                  .eps = o->adam_epsilon,
-                                                  .weight_decay = o->weight_decay,
-                                                  .loraplus = o->loraplus_lr_ratio},
-                                    .max_norm = o->max_grad_norm,
-                                    .checkpoint = o->gradient_checkpointing,
-                                    .half = o->bf16,
-                                    .eval_first = o->eval_on_start,
-                                    .eval_steps = o->eval_steps,
-                                    .patience = o->patience,
-                                    .min_improvement = o->min_improvement,
-                                    .bad_steps = o->max_bad_steps,
-                                    .run = o->run,
-                                    .save_steps = o->save_steps};
+    *out = (struct trainer_options){
+        .rows = o->batch_size,
+        .accumulation = o->gradient_accumulation_steps,
+        .pack = o->packing,
+        .shuffle = o->shuffle,
+        .seed = o->seed,
+        .epochs = o->num_epochs,
+        .max_steps = o->max_steps,
+        .rate = o->learning_rate,
+        .warmup_steps = o->warmup_steps < 0 ? -1 : o->warmup_steps,
+        .warmup_ratio = o->warmup_ratio,
+        .optimiser = {.beta1 = o->adam_beta1,
+                      .beta2 = o->adam_beta2,
+                      .eps = o->adam_epsilon,
+                      .weight_decay = o->weight_decay,
+                      .loraplus = o->loraplus_lr_ratio},
+        .max_norm = o->max_grad_norm,
+        .checkpoint = o->gradient_checkpointing,
+        .half = o->bf16,
+        .eval_first = o->eval_on_start,
+        .eval_steps = o->eval_steps,
+        .patience = o->patience,
+        .min_improvement = o->min_improvement,
+        .bad_steps = o->max_bad_steps,
+        .ewc = o->ewc,
+        .ewc_options = {.lambda = o->ewc_lambda, .decay = o->ewc_decay, .from = o->adapter},
+        .run = o->run,
+        .save_steps = o->save_steps};
     return find_schedule(o->lr_scheduler, &out->schedule, error);
 }
 
@@ -217,6 +222,7 @@ static bool pass_on(void *user, const struct trainer_report *r)
                                    .steps = r->steps,
                                    .epoch = r->epoch,
                                    .loss = r->loss,
+                                   .penalty = r->penalty,
                                    .grad_norm = r->grad_norm,
                                    .learning_rate = r->rate,
                                    .tokens = r->tokens,
@@ -295,8 +301,7 @@ graft_status graft_trainer_write(const graft_trainer *trainer, const char *path,
     if (status == GRAFT_OK) {
         const struct trainable_output output = {
             .format = (enum adapter_format)format, .type = as, .about = json};
-        status = trainable_write(trainer->trainable, trainer_values(trainer->trainer), path,
-                                 &output, error);
+        status = trainer_write(trainer->trainer, path, &output, error);
     }
     json_decref(json);
     return status;

@@ -37,6 +37,9 @@ enum {
     KEY_SAVE,
     KEY_PATIENCE,
     KEY_IMPROVEMENT,
+    KEY_EWC,
+    KEY_LAMBDA,
+    KEY_EWC_DECAY,
     KEY_PACKING,
     KEY_NO_SHUFFLE,
     KEY_NO_CHECKPOINTING,
@@ -165,6 +168,12 @@ static error_t parse_steps(int key, char *arg, struct argp_state *state)
     case KEY_LORAPLUS:
         o->loraplus_lr_ratio = cli_parse_number(state, "--loraplus", arg, 1e-6, 1e6);
         return 0;
+    case KEY_LAMBDA:
+        o->ewc_lambda = cli_parse_number(state, "--ewc-lambda", arg, 0, 1e30);
+        return 0;
+    case KEY_EWC_DECAY:
+        o->ewc_decay = cli_parse_number(state, "--ewc-decay", arg, 0, 1);
+        return 0;
     case KEY_NORM:
         o->max_grad_norm = cli_parse_number(state, "--max-grad-norm", arg, 0, 1e30);
         return 0;
@@ -201,6 +210,9 @@ static error_t parse_switches(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_F32:
         a->options.bf16 = false;
+        return 0;
+    case KEY_EWC:
+        a->options.ewc = true;
         return 0;
     case KEY_RESUME:
         a->resume = true;
@@ -289,6 +301,11 @@ static const struct argp_option train_options[] = {
     {"weight-decay", KEY_DECAY, "X", 0, "Default 0.01", 4},
     {"loraplus", KEY_LORAPLUS, "X", 0, "The rate of B in rates of A; 16 is usual; default 1", 4},
     {"max-grad-norm", KEY_NORM, "X", 0, "Default 1; 0: gradients are not clipped", 4},
+    {"ewc", KEY_EWC, NULL, 0,
+     "Tasks one after the other: hold what those before learned (-a), keep what the next has to",
+     4},
+    {"ewc-lambda", KEY_LAMBDA, "X", 0, "How firmly; default 2000", 4},
+    {"ewc-decay", KEY_EWC_DECAY, "X", 0, "Of what earlier tasks need, by task; default 0.999", 4},
     {"packing", KEY_PACKING, NULL, 0, "Short examples share a sequence, unseen by each other", 4},
     {"no-shuffle", KEY_NO_SHUFFLE, NULL, 0, "In the order of the file", 4},
     {"no-checkpointing", KEY_NO_CHECKPOINTING, NULL, 0, "Keep activations: faster, more memory", 4},

@@ -22,6 +22,18 @@ static json_t *exact(double x)
     return json_string(text);
 }
 
+/* What is held is read again from the adapter that is continued: this names it. */
+static json_t *ewc_json(const struct trainer *t)
+{
+    if (!t->options.ewc)
+        return json_null();
+    json_t *json = json_object();
+    json_put(&json, "lambda", exact(t->ewc.options.lambda));
+    json_put(&json, "decay", exact(t->ewc.options.decay));
+    json_put(&json, "state", json_string(t->ewc.state));
+    return json;
+}
+
 static json_t *options_json(const struct trainer *t)
 {
     const struct trainer_options *o = &t->options;
@@ -46,6 +58,7 @@ static json_t *options_json(const struct trainer *t)
     json_put(&json, "eval_steps", json_integer(o->eval_steps));
     json_put(&json, "patience", json_integer(o->patience));
     json_put(&json, "min_improvement", exact(o->min_improvement));
+    json_put(&json, "ewc", ewc_json(t));
     json_put(&json, "init", json_string(init_name(t->trainable->init)));
     json_put(&json, "values", json_integer(t->trainable->n_values));
     json_put(&json, "tier", json_string(t->model->runtime->kernels->tier));

@@ -51,6 +51,8 @@ graft_status history_add(struct history *h, const struct trainer_report *r, graf
     n += put_number(line + n, sizeof line - (size_t)n, "epoch", r->epoch);
     if (r->step) {
         n += put_number(line + n, sizeof line - (size_t)n, "loss", r->loss);
+        if (!isnan(r->penalty))
+            n += put_number(line + n, sizeof line - (size_t)n, "penalty", r->penalty);
         n += put_number(line + n, sizeof line - (size_t)n, "grad_norm", r->grad_norm);
         n += put_number(line + n, sizeof line - (size_t)n, "learning_rate", r->rate);
         n += snprintf(line + n, sizeof line - (size_t)n, ",\"tokens\":%lld,\"fed\":%lld",

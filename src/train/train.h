@@ -45,6 +45,14 @@ struct optimiser_options {
         loraplus; /* LoRA+ (Hayou, Ghosh and Yu 2024): the rate of B and of vectors, in rates of A; 1: none */
 };
 
+/* EWC++ (ewc.c): what earlier tasks left holds the values of this one, and this one leaves its own to the next. */
+struct ewc_options {
+    double lambda; /* of the penalty λ/2 Σ F (θ − θ*)² */
+    double decay;  /* of F over tasks */
+    const char *
+        from; /* folder of the adapter that is continued, with or without ewc.safetensors; NULL: the first task. Read at open. */
+};
+
 struct trainer_options {
     int rows, accumulation; /* sequences in a batch, batches in a step */
     bool pack, shuffle;     /* as data_plan_options */
@@ -65,7 +73,9 @@ struct trainer_options {
     int bad_steps; /* steps in a row whose loss or gradient is no number, after which the run fails */
     const char
         *run; /* folder for history.jsonl and the checkpoint, which is made; NULL: none is kept */
-    int64_t save_steps;   /* a checkpoint after so many; 0: at each validation, and at the end */
+    int64_t save_steps; /* a checkpoint after so many; 0: at each validation, and at the end */
+    bool ewc;
+    struct ewc_options ewc_options;
     const json_t *config; /* what else makes the run what it is; compared on resuming */
 };
 /* What graft_train_options begins with. */
@@ -77,7 +87,8 @@ struct trainer_report {
     int64_t step, steps; /* done, of */
     double epoch;        /* done */
     double loss;         /* of the step, weighted by token; NAN: none yet */
-    double grad_norm;    /* before clipping */
+    double penalty;      /* of EWC, which is no part of the loss; NAN: nothing is held */
+    double grad_norm;    /* of both, before clipping */
     double rate;
     int64_t tokens, fed; /* learned and fed in this step */
     bool skipped;        /* the loss or gradient was no number: nothing was changed */
@@ -122,6 +133,10 @@ graft_status trainer_run(struct trainer *trainer, trainer_step_fn step, void *us
                          struct trainer_outcome *out, graft_error *error);
 /* The values of the best validation, else the last: [n_values], valid until the trainer is closed. */
 const float *trainer_values(const struct trainer *trainer);
+/* trainable_write of those values; with EWC the folder also has ewc.safetensors. INVALID_ARGUMENT: with EWC, before the
+ * run is over. UNSUPPORTED: with EWC, a format that is no folder. */
+graft_status trainer_write(const struct trainer *trainer, const char *path,
+                           const struct trainable_output *output, graft_error *error);
 /* The mean loss over a part of the dataset as the values are; NAN: it has no examples. */
 graft_status trainer_loss(struct trainer *trainer, enum data_part part, double *out,
                           graft_error *error);

@@ -28,6 +28,38 @@ void optimiser_step(struct optimiser *o, const graft_runtime *runtime,
                     const struct trainable_part *parts, int n_parts, float *values,
                     const float *grads, double rate, double scale);
 
+/* ---- ewc.c, ewc_file.c -------------------------------------------------------------------- */
+
+enum { EWC_EXAMPLES = 256 }; /* that F is the mean of at most, evenly taken */
+
+struct ewc {
+    struct mem *mem;
+    struct ewc_options options; /* `from` is not kept */
+    int64_t n;
+    int64_t tasks;          /* before this one */
+    float *fisher, *anchor; /* [n] F and θ* of those; zeros without any */
+    float *next;            /* [n] F after this one, when it is measured */
+    double *sums;
+    double weight; /* of the examples that F was measured on */
+    bool measured;
+    char state[65]; /* SHA-256 of the file that was read; "": none */
+};
+graft_status ewc_open(struct ewc *e, const struct trainable *trainable,
+                      const struct ewc_options *options, graft_error *error);
+void ewc_close(struct ewc *e); /* a zeroed one is allowed */
+/* Adds weight · λ F (θ − θ*) to gradients; the penalty. */
+double ewc_pull(struct ewc *e, const graft_runtime *runtime, const float *values, double weight,
+                float *grads);
+/* F of this task: of each example's summed gradient and its weight, between begin and end. */
+void ewc_begin(struct ewc *e);
+void ewc_add(struct ewc *e, const graft_runtime *runtime, const float *grads, double weight);
+void ewc_end(struct ewc *e);
+/* ewc.safetensors of a folder with an adapter, if there is one; INVALID_ARGUMENT: of other weights. FORMAT. */
+graft_status ewc_read(struct ewc *e, const struct trainable *t, const char *dir,
+                      graft_error *error);
+graft_status ewc_write(const struct ewc *e, const struct trainable *t, const float *values,
+                       const char *dir, graft_error *error);
+
 /* ---- history.c ---------------------------------------------------------------------------- */
 
 /* history.jsonl: a line for each step and each validation, the same bytes for the same run. */
@@ -71,7 +103,8 @@ struct trainer {
     struct data_batch batch;
     struct train_tape *tape;
     struct optimiser optimiser;
-    float *best; /* [n_values]: of the best validation; NULL: there is none */
+    struct ewc ewc; /* zeroed without */
+    float *best;    /* [n_values]: of the best validation; NULL: there is none */
     struct trainer_state state;
     struct history history;
 };

@@ -27,7 +27,8 @@ struct trainer_options trainer_defaults(void)
                                     .half = true,
                                     .eval_first = true,
                                     .patience = 3,
-                                    .bad_steps = 5};
+                                    .bad_steps = 5,
+                                    .ewc_options = {.lambda = 2000, .decay = 0.999}};
 }
 
 /* ---- checks ------------------------------------------------------------------------------- */
@@ -67,6 +68,8 @@ static graft_status check_options(const struct trainer_options *o, graft_error *
         {"the patience", o->patience, 0, 1e6},
         {"the least improvement", o->min_improvement, 0, 1e30},
         {"the number of bad steps", o->bad_steps, 1, 1e6},
+        {"lambda of EWC", o->ewc_options.lambda, 0, 1e30},
+        {"the decay of EWC", o->ewc_options.decay, 0, 1},
         {"the schedule", o->schedule, 0, SCHEDULE_KINDS - 1}};
     return check_ranges(ranges, ARRAY_LEN(ranges), error);
 }
@@ -152,6 +155,8 @@ static graft_status open_parts(struct trainer *t, graft_error *error)
     const struct train_options tape = tape_options(t);
     graft_status status =
         optimiser_open(&t->optimiser, t->mem, t->trainable->n_values, &o->optimiser, error);
+    if (status == GRAFT_OK && o->ewc)
+        status = ewc_open(&t->ewc, t->trainable, &o->ewc_options, error);
     if (status == GRAFT_OK)
         status = data_batch_open(t->mem, t->most_tok, t->most_tok, &t->batch, error);
     if (status == GRAFT_OK)
@@ -203,6 +208,7 @@ void trainer_close(struct trainer **trainer)
     history_close(&t->history);
     train_tape_close(&t->tape);
     optimiser_close(&t->optimiser);
+    ewc_close(&t->ewc);
     data_batch_close(&t->batch);
     data_plan_free(&t->plan);
     data_plan_free(&t->valid);
@@ -214,7 +220,8 @@ void trainer_close(struct trainer **trainer)
 void trainer_plan_of(const struct trainer *t, struct trainer_plan *out)
 {
     const struct data_stats *stats = dataset_stats(t->dataset);
-    int64_t copies = t->best ? 5 : 4; /* values, gradients, two moments, the best */
+    /* values, gradients, two moments, the best; two F and θ* */
+    int64_t copies = 4 + (t->best ? 1 : 0) + (t->options.ewc ? 3 : 0);
     *out = (struct trainer_plan){.steps = t->schedule.steps,
                                  .steps_per_epoch = t->per_epoch,
                                  .warmup = t->schedule.warmup,
@@ -238,10 +245,13 @@ static void add_result(struct train_result *sum, const struct train_result *one)
     sum->n_right += one->n_right;
 }
 
+/* Without gradients; with gradients and dropout; with gradients of the values as they are. */
+enum pass { PASS_LOOK, PASS_LEARN, PASS_MEASURE };
+
 /* Batches first..last of a plan, summed. */
 static graft_status run_batches(struct trainer *t, const struct data_plan *plan, int64_t first,
-                                int64_t last, bool backward, struct train_result *sum, int64_t *fed,
-                                graft_error *error)
+                                int64_t last, enum pass pass, struct train_result *sum,
+                                int64_t *fed, graft_error *error)
 {
     graft_status status = GRAFT_OK;
     *sum = (struct train_result){.nll = 0};
@@ -257,8 +267,8 @@ static graft_status run_batches(struct trainer *t, const struct data_plan *plan,
                                           .seed = t->options.seed,
                                           .step = (uint64_t)t->state.step,
                                           .examples = t->batch.examples,
-                                          .dropout = backward};
-        status = train_tape_run(t->tape, &batch, backward, &one, error);
+                                          .dropout = pass == PASS_LEARN};
+        status = train_tape_run(t->tape, &batch, pass != PASS_LOOK, &one, error);
         add_result(sum, &one);
         *fed += batch.n_tok;
     }
@@ -276,7 +286,7 @@ graft_status trainer_loss(struct trainer *t, enum data_part part, double *out, g
         return GRAFT_OK;
     graft_status status = data_plan_make(t->mem, t->dataset, part, &options, &plan, error);
     if (status == GRAFT_OK)
-        status = run_batches(t, &plan, 0, plan.n_batches, false, &sum, &fed, error);
+        status = run_batches(t, &plan, 0, plan.n_batches, PASS_LOOK, &sum, &fed, error);
     if (status == GRAFT_OK)
         *out = sum.nll / sum.weight;
     data_plan_free(&plan);
@@ -317,12 +327,15 @@ static graft_status take_step(struct trainer *t, struct trainer_report *r, graft
     int64_t first = index * each, last = first + each;
     last = last < t->plan.n_batches ? last : t->plan.n_batches;
     trainable_zero_grads(t->trainable);
-    status = run_batches(t, &t->plan, first, last, true, &sum, &r->fed, error);
+    status = run_batches(t, &t->plan, first, last, PASS_LEARN, &sum, &r->fed, error);
     if (status != GRAFT_OK)
         return status;
     r->rate = schedule_rate(&t->schedule, step);
     r->loss = sum.nll / sum.weight;
     r->tokens = sum.n_targets;
+    if (t->ewc.tasks)
+        r->penalty = ewc_pull(&t->ewc, t->model->runtime, t->trainable->values, sum.weight,
+                              t->trainable->grads);
     r->grad_norm =
         optimiser_norm(&t->optimiser, t->model->runtime, t->trainable->grads) / sum.weight;
     r->skipped = !isfinite(r->loss) || !isfinite(r->grad_norm);
@@ -353,7 +366,7 @@ static graft_status validate(struct trainer *t, struct trainer_report *r, graft_
     struct train_result sum;
     int64_t fed = 0;
     graft_status status =
-        run_batches(t, &t->valid, 0, t->valid.n_batches, false, &sum, &fed, error);
+        run_batches(t, &t->valid, 0, t->valid.n_batches, PASS_LOOK, &sum, &fed, error);
     if (status != GRAFT_OK)
         return status;
     r->valid_loss = s->last_valid = sum.nll / sum.weight;
@@ -411,6 +424,7 @@ static struct trainer_report report_of(const struct trainer *t)
                                    .steps = t->schedule.steps,
                                    .epoch = (double)t->state.step / (double)t->per_epoch,
                                    .loss = NAN,
+                                   .penalty = NAN,
                                    .grad_norm = NAN,
                                    .valid_loss = NAN,
                                    .best_loss = t->state.best_loss,
@@ -432,6 +446,62 @@ static graft_status first_report(struct trainer *t, trainer_step_fn step, void *
     return status;
 }
 
+/* ---- after the last step ------------------------------------------------------------------ */
+
+/* The best values in place of the last, and back. */
+static graft_status swap_values(struct trainer *t, graft_error *error)
+{
+    float *a = t->trainable->values, *b = t->best;
+    if (trainer_values(t) != b)
+        return GRAFT_OK;
+    for (int64_t i = 0; i < t->trainable->n_values; i++) {
+        float x = a[i];
+        a[i] = b[i];
+        b[i] = x;
+    }
+    return train_tape_refresh(t->tape, error);
+}
+
+/* The gradient of one example alone, squared. One whose gradient is no number tells nothing. */
+static graft_status measure_example(struct trainer *t, const struct data_plan *plan, int64_t i,
+                                    graft_error *error)
+{
+    const graft_runtime *runtime = t->model->runtime;
+    struct train_result one;
+    int64_t fed = 0;
+    trainable_zero_grads(t->trainable);
+    graft_status status = run_batches(t, plan, i, i + 1, PASS_MEASURE, &one, &fed, error);
+    if (status == GRAFT_OK && one.weight > 0 &&
+        isfinite(optimiser_norm(&t->optimiser, runtime, t->trainable->grads)))
+        ewc_add(&t->ewc, runtime, t->trainable->grads, one.weight);
+    return status;
+}
+
+/* What the values that are written matter to this task. */
+static graft_status measure(struct trainer *t, graft_error *error)
+{
+    const struct data_plan_options options = {.rows = 1};
+    struct data_plan plan = {.mem = NULL};
+    graft_status status = data_plan_make(t->mem, t->dataset, DATA_TRAIN, &options, &plan, error);
+    if (status == GRAFT_OK)
+        status = swap_values(t, error);
+    if (status == GRAFT_OK) {
+        const int64_t n = plan.n_batches < EWC_EXAMPLES ? plan.n_batches : EWC_EXAMPLES;
+        trainable_frozen_grads(t->trainable, true);
+        ewc_begin(&t->ewc);
+        for (int64_t i = 0; i < n && status == GRAFT_OK; i++)
+            status = measure_example(t, &plan, i * plan.n_batches / n, error);
+        trainable_frozen_grads(t->trainable, false);
+        trainable_zero_grads(t->trainable);
+        graft_status swapped = swap_values(t, error);
+        status = status == GRAFT_OK ? swapped : status;
+    }
+    if (status == GRAFT_OK)
+        ewc_end(&t->ewc);
+    data_plan_free(&plan);
+    return status;
+}
+
 graft_status trainer_run(struct trainer *t, trainer_step_fn step, void *user,
                          struct trainer_outcome *out, graft_error *error)
 {
@@ -449,6 +519,9 @@ graft_status trainer_run(struct trainer *t, trainer_step_fn step, void *user,
     }
     if (status == GRAFT_OK && !go_on && t->options.run)
         status = checkpoint_write(t, error);
+    if (status == GRAFT_OK && t->options.ewc &&
+        (t->state.over || t->state.step == t->schedule.steps))
+        status = measure(t, error);
     if (status != GRAFT_OK)
         return status;
     const struct trainer_state *s = &t->state;
@@ -467,4 +540,29 @@ graft_status trainer_run(struct trainer *t, trainer_step_fn step, void *user,
 const float *trainer_values(const struct trainer *t)
 {
     return t->best && !isnan(t->state.best_loss) ? t->best : t->trainable->values;
+}
+
+static graft_status write_beside(const void *user, const char *dir, graft_error *error)
+{
+    const struct trainer *t = user;
+    return ewc_write(&t->ewc, t->trainable, trainer_values(t), dir, error);
+}
+
+graft_status trainer_write(const struct trainer *t, const char *path,
+                           const struct trainable_output *output, graft_error *error)
+{
+    struct trainable_output all = *output;
+    if (t->options.ewc) {
+        if (output->format == ADAPTER_GGUF)
+            return error_set(error, GRAFT_UNSUPPORTED,
+                             "what EWC leaves to the next task lies in the adapter's folder, and a "
+                             "GGUF is a file: write PEFT or MLX, and convert that");
+        if (!t->ewc.measured)
+            return error_set(error, GRAFT_INVALID_ARGUMENT,
+                             "with EWC an adapter is written when its run is over: what it leaves "
+                             "to the next task is measured then");
+        all.beside = write_beside;
+        all.user = t;
+    }
+    return trainable_write(t->trainable, trainer_values(t), path, &all, error);
 }

@@ -111,6 +111,8 @@ graft_status write_folder(const struct draft *draft, const struct pieces *pieces
         status = write_json(draft, folder.work, "graft.json", draft->card, error);
     if (status == GRAFT_OK)
         status = write_weights(draft, pieces, folder.work, plan, error);
+    if (status == GRAFT_OK && draft->beside)
+        status = draft->beside(draft->beside_user, folder.work, error);
     if (status == GRAFT_OK)
         status = folder_writer_commit(&folder, error);
     folder_writer_abort(&folder);

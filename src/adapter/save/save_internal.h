@@ -37,6 +37,9 @@ struct draft {
     const void *source;
     uint64_t seed;
     struct save_progress progress;
+    /* Adds files to a folder that is written, before it appears; NULL: none. */
+    graft_status (*beside)(const void *user, const char *dir, graft_error *error);
+    const void *beside_user;
 };
 /* Fills `base`: what somebody said it is, else what other programs can load: the model's folder. A GGUF file is none
  * of these, so that its bare name is told. */

@@ -355,6 +355,31 @@ void trainable_zero_grads(struct trainable *t)
     memset(t->grads, 0, (size_t)t->n_values * sizeof *t->grads);
 }
 
+/* ---- order of files ------------------------------------------------------------------------ */
+
+static void turn_all(const struct trainable *t, float *trained, float *drafted, bool to_draft)
+{
+    for (int i = 0; i < t->files->draft.n_modules; i++)
+        for (int part = 0; part < PART_COUNT; part++) {
+            const int64_t at = place_of(t, i)[part];
+            if (at >= 0)
+                turn(t, &t->files->draft.modules[i], (enum part)part, trained + at, drafted + at,
+                     to_draft);
+        }
+}
+
+void trainable_to_files(const struct trainable *t, const float *values, float *out)
+{
+    memset(out, 0, (size_t)t->n_values * sizeof *out);
+    turn_all(t, (float *)(uintptr_t)values, out, true);
+}
+
+void trainable_from_files(const struct trainable *t, const float *values, float *out)
+{
+    memset(out, 0, (size_t)t->n_values * sizeof *out);
+    turn_all(t, out, (float *)(uintptr_t)values, false);
+}
+
 /* ---- write -------------------------------------------------------------------------------- */
 
 struct reading {
@@ -392,6 +417,8 @@ graft_status trainable_write(const struct trainable *t, const float *values, con
     draft.source = &from;
     draft.inference = true;
     draft.type = output->type;
+    draft.beside = output->beside;
+    draft.beside_user = output->user;
     draft.card = json_deep_copy(t->files->draft.card);
     if (output->about || t->init != INIT_DEFAULT)
         json_put(&draft.card, "training", make_about(t, output->about));

@@ -70,11 +70,19 @@ void trainable_close(struct trainable **trainable);
 void trainable_frozen_grads(struct trainable *trainable, bool wanted);
 void trainable_zero_grads(struct trainable *trainable);
 
+/* A buffer [n_values] in the order of files and back: part by part at the same places, B as [n_out, rank], and rows as
+ * Hugging Face has them, whatever container the base is. */
+void trainable_to_files(const struct trainable *trainable, const float *values, float *out);
+void trainable_from_files(const struct trainable *trainable, const float *values, float *out);
+
 struct trainable_output {
     enum adapter_format
         format; /* ADAPTER_PEFT or ADAPTER_MLX: a folder, absent or empty; ADAPTER_GGUF: a file */
     graft_type type;     /* F32, F16 or BF16 */
     const json_t *about; /* "training" of the card, which "init" is added to; NULL: none */
+    /* What else belongs into a folder, before it appears; NULL: nothing. */
+    graft_status (*beside)(const void *user, const char *dir, graft_error *error);
+    const void *user;
 };
 /* Writes `values` [n_values] (NULL: its own) whole or not at all. UNSUPPORTED: what the format cannot hold. */
 graft_status trainable_write(const struct trainable *trainable, const float *values,
