@@ -341,6 +341,10 @@ static const struct argp train_argp = {
 static int check_output(const struct train_args *a)
 {
     const char *path = a->out.path;
+    if (a->options.ewc && a->format == GRAFT_ADAPTER_GGUF) {
+        return cli_fail_text("--ewc keeps its state in the adapter's folder, and a GGUF is a file: "
+                             "--format peft or mlx, and graft adapter convert later");
+    }
     if (a->format == GRAFT_ADAPTER_GGUF) {
         return path_is_dir(path) ? cli_fail_text("%s: is a folder; a GGUF is a file", path)
                                  : CLI_OK;
