@@ -79,6 +79,30 @@ _graft() {
             ;;
         esac
     fi
+    if [ "${COMP_WORDS[1]}" = train ]; then
+        case $prev in
+        train)
+            case $cur in
+            -*) ;;
+            *)
+                mapfile -t COMPREPLY < <(compgen -W "plot report settings" -- "$cur")
+                return
+                ;;
+            esac
+            ;;
+        --preset)
+            mapfile -t COMPREPLY < <(compgen -W "quick stable coder researcher security architect reviewer" -- "$cur")
+            return
+            ;;
+        --set)
+            compopt -o nospace 2>/dev/null
+            # shellcheck disable=SC2016 # backquotes of a table
+            mapfile -t COMPREPLY < <(compgen -S = -W "$("$graft" train settings 2>/dev/null |
+                sed -n 's/^| `\([a-z_0-9]*\)` .*/\1/p')" -- "$cur")
+            return
+            ;;
+        esac
+    fi
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in
         bench)

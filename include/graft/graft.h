@@ -12,6 +12,7 @@
 #include <graft/runtime.h>
 #include <graft/session.h>
 #include <graft/train.h>
+#include <graft/train_config.h>
 #include <graft/types.h>
 
 #endif

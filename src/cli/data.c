@@ -113,12 +113,13 @@ static error_t parse_members(int key, char *arg, struct argp_state *state)
     }
 }
 
-static void check_together(const struct cli_data *d, struct argp_state *state)
+static void check_together(struct cli_data *d, struct argp_state *state)
 {
     const graft_dataset_options *o = &d->options;
-    if (d->path == NULL) {
+    if (d->path == NULL && d->fallback == NULL) {
         argp_error(state, "which data? give a file or a folder");
     }
+    d->path = d->path != NULL ? d->path : d->fallback;
     if (o->text_key != NULL && (o->prompt_key != NULL || o->completion_key != NULL)) {
         argp_error(state, "either --text-key, or --prompt-key and --completion-key");
     }

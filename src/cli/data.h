@@ -8,7 +8,8 @@ int verb_data_check(int argc, char **argv);
 
 /* What training data is read, and how: an argp child whose input is this. Before cli_common_argp. */
 struct cli_data {
-    const char *path; /* FILE or DIR as typed */
+    const char *path;     /* FILE or DIR as typed */
+    const char *fallback; /* what is read where none is typed; NULL (default): one must be */
     graft_dataset_options options;
 };
 extern const struct argp cli_data_argp;

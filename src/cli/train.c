@@ -48,19 +48,26 @@ enum {
     KEY_TYPE,
     KEY_RUN,
     KEY_RESUME,
-    KEY_DRY
+    KEY_DRY,
+    KEY_CONFIG,
+    KEY_SET
 };
 enum { MAX_TARGETS = 64 };
 
 /* ---- options ------------------------------------------------------------------------------- */
 
 static const char *target_names[MAX_TARGETS]; /* of the one recipe of this process */
+static char target_texts[4096];
 
-static void read_targets(struct argp_state *state, char *arg, graft_adapter_recipe *recipe)
+/* The command line is read twice: it stays as it is. */
+static void read_targets(struct argp_state *state, const char *arg, graft_adapter_recipe *recipe)
 {
     char *left = NULL;
     size_t n = 0;
-    for (char *word = strtok_r(arg, ", ", &left); word != NULL;
+    if ((size_t)snprintf(target_texts, sizeof target_texts, "%s", arg) >= sizeof target_texts) {
+        argp_error(state, "--targets: the list is too long");
+    }
+    for (char *word = strtok_r(target_texts, ", ", &left); word != NULL;
          word = strtok_r(NULL, ", ", &left)) {
         if (n == MAX_TARGETS) {
             argp_error(state, "--targets: at most %d names", MAX_TARGETS);
@@ -74,12 +81,13 @@ static void read_targets(struct argp_state *state, char *arg, graft_adapter_reci
     recipe->n_targets = n;
 }
 
-static void read_preset(struct argp_state *state, const char *arg, graft_adapter_recipe *recipe)
+static void collect(struct argp_state *state, const char *option, const char *arg,
+                    const char *list[TRAIN_TYPED], int *n)
 {
-    graft_error error = {0};
-    if (graft_adapter_recipe_preset(recipe, arg, &error) != GRAFT_OK) {
-        argp_error(state, "%s", error.message);
+    if (*n == TRAIN_TYPED) {
+        argp_error(state, "%s: at most %d times", option, TRAIN_TYPED);
     }
+    list[(*n)++] = arg;
 }
 
 static error_t parse_recipe(int key, char *arg, struct argp_state *state)
@@ -88,7 +96,13 @@ static error_t parse_recipe(int key, char *arg, struct argp_state *state)
     graft_adapter_recipe *r = &a->recipe;
     switch (key) {
     case KEY_PRESET:
-        read_preset(state, arg, r);
+        collect(state, "--preset", arg, a->typed.presets, &a->typed.n_presets);
+        return 0;
+    case KEY_SET:
+        collect(state, "--set", arg, a->typed.sets, &a->typed.n_sets);
+        return 0;
+    case KEY_CONFIG:
+        a->typed.config = cli_parse_name(state, "--config", arg);
         return 0;
     case KEY_RANK:
         r->rank = (int)cli_parse_int(state, "--rank", arg, 1, 65536);
@@ -269,13 +283,17 @@ static error_t parse_train(int key, char *arg, struct argp_state *state)
 static const struct argp_option train_options[] = {
     {"data", 'd', "FILE|DIR", 0, "Examples; `graft data check` looks at them first", 1},
     {"adapter", 'a', "ADAPTER", 0, "Go on with this one (a path), as it is", 1},
+    {"config", KEY_CONFIG, "FILE", 0, "Settings, as YAML or JSON; options go first", 1},
+    {"set", KEY_SET, "KEY=VALUE", 0, "One setting by its name; `graft train settings` lists them",
+     1},
     {"format", KEY_FORMAT, "FORMAT", 0, "peft (default), mlx or gguf", 1},
     {"type", KEY_TYPE, "TYPE", 0, "Of the factors in the file: f32 (default), f16, bf16", 1},
     {"run", KEY_RUN, "DIR", 0, "History and checkpoint; default: OUT.run", 1},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the checkpoint there", 1},
     {"dry-run", KEY_DRY, NULL, 0, "Say what it would take: steps, memory, time; train nothing", 1},
     {NULL, 0, NULL, 0, "The adapter:", 3},
-    {"preset", KEY_PRESET, "NAME", 0, "coder, researcher, security, architect or reviewer", 3},
+    {"preset", KEY_PRESET, "NAME", 0,
+     "quick or stable; coder, researcher, security, architect or reviewer; or one of each", 3},
     {"rank", KEY_RANK, "R", 0, "Default 8", 3},
     {"alpha", KEY_ALPHA, "A", 0, "The scale is A / R; default 16", 3},
     {"dropout", KEY_DROPOUT, "P", 0, "Of the inputs of A; default 0", 3},
@@ -326,14 +344,17 @@ static const struct argp train_argp = {
     .options = train_options,
     .parser = parse_train,
     .children = train_children,
-    .doc = "Train an adapter on examples. The model's weights stay as they are, quantised or not. "
-           "Of all validations the best adapter is written.\v"
-           "Examples:\n"
-           "  graft train -m DIR -d examples.jsonl -o my-skill\n"
-           "  graft train -m model.gguf -d data/ --preset coder --dora -o my-coder\n"
-           "  graft train -m DIR -d examples.jsonl -o my-skill --dry-run\n"
-           "  graft train -m DIR -d examples.jsonl -o my-skill --resume\n\n"
-           "`graft train plot RUN` draws a run, `graft train report RUN` makes a page of it.\n"};
+    .doc =
+        "Train an adapter on examples. The model's weights stay as they are, quantised or not. "
+        "Of all validations the best adapter is written.\v"
+        "Examples:\n"
+        "  graft train -m DIR -d examples.jsonl -o my-skill\n"
+        "  graft train -m model.gguf -d data/ --preset coder --dora -o my-coder\n"
+        "  graft train -m DIR -d examples.jsonl -o my-skill --dry-run\n"
+        "  graft train -m DIR -d examples.jsonl -o my-skill --resume\n"
+        "  graft train --config train.yaml --preset quick --set lora_alpha=32\n\n"
+        "`graft train plot RUN` draws a run, `graft train report RUN` makes a page of it, `graft "
+        "train settings` lists the names for --set and --config.\n"};
 
 /* ---- where things go ------------------------------------------------------------------------ */
 
@@ -607,7 +628,7 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
     return done;
 }
 
-static int train(struct train_args *a)
+static int train(struct train_args *a, graft_train_config *config)
 {
     char run[PATH_MAX] = "";
     struct cli_session s = {0};
@@ -628,7 +649,13 @@ static int train(struct train_args *a)
     if (status != CLI_OK) {
         return status;
     }
-    status = cli_open_data(&a->data, &s, a->common.quiet, &data);
+    status = train_check_layers(config, s.model);
+    if (status == CLI_OK) {
+        status = cli_open_data(&a->data, &s, a->common.quiet, &data);
+    }
+    if (status == CLI_OK && !a->dry_run) {
+        status = train_keep(config, data, s.runtime, run);
+    }
     if (status == CLI_OK) {
         status = train_on(a, &s, data, run);
     }
@@ -643,7 +670,9 @@ static bool run_verb_under(const char *word, int argc, char **argv, int *status)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } verbs[] = {{"plot", verb_train_plot}, {"report", verb_train_report}};
+    } verbs[] = {{"plot", verb_train_plot},
+                 {"report", verb_train_report},
+                 {"settings", verb_train_settings}};
     char name[32];
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (strcmp(word, verbs[i].name) == 0) {
@@ -656,22 +685,50 @@ static bool run_verb_under(const char *word, int argc, char **argv, int *status)
     return false;
 }
 
+/* Settings first, whatever stands behind them, then options: the command line is read twice. */
+static void read_words(int argc, char **argv, const graft_train_config *config,
+                       struct train_args *a)
+{
+    *a = (struct train_args){.out.what = "OUT"};
+    cli_data_init(&a->data);
+    if (config != NULL) {
+        train_from_config(config, a);
+    } else {
+        a->recipe = graft_adapter_recipe_default();
+        a->options = graft_train_options_default();
+        a->data.fallback = "";
+        a->out.optional = true;
+    }
+    argp_parse(&train_argp, argc, argv, 0, NULL, a);
+}
+
 int verb_train(int argc, char **argv)
 {
     int status;
+    struct train_args args;
+    graft_train_config *config = NULL;
+    graft_error error = {0};
     if (argc > 1 && run_verb_under(argv[1], argc, argv, &status)) {
         return status;
     }
-    struct train_args args = {.out.what = "OUT",
-                              .options = graft_train_options_default(),
-                              .recipe = graft_adapter_recipe_default(),
-                              .format = GRAFT_ADAPTER_PEFT};
-    graft_error error = {0};
-    cli_data_init(&args.data);
-    argp_parse(&train_argp, argc, argv, 0, NULL, &args);
-    if (graft_adapter_recipe_check(&args.recipe, &error) != GRAFT_OK) {
-        cli_fail(&error);
-        return CLI_USAGE;
+    read_words(argc, argv, NULL, &args);
+    status = train_read_config(&args.typed, args.common.quiet, &config);
+    if (status == CLI_OK) {
+        read_words(argc, argv, config, &args);
+        args.recipe.seed = args.options.seed = args.data.options.seed;
+        status = train_to_config(&args, config);
     }
-    return train(&args);
+    if (status == CLI_OK) { /* what depends on what else was typed is worked out there */
+        args.options = graft_train_config_settings(config)->train;
+        args.recipe = graft_train_config_settings(config)->recipe;
+    }
+    if (status == CLI_OK && graft_adapter_recipe_check(&args.recipe, &error) != GRAFT_OK) {
+        cli_fail(&error);
+        status = CLI_USAGE;
+    }
+    if (status == CLI_OK) {
+        status = train(&args, config);
+    }
+    graft_train_config_close(&config);
+    return status;
 }

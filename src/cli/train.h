@@ -5,6 +5,8 @@
 #include "cli.h"
 #include "data.h"
 
+enum { TRAIN_TYPED = 64 };
+
 /* What was typed. */
 struct train_args {
     struct cli_common common;
@@ -15,7 +17,26 @@ struct train_args {
     graft_adapter_format format;
     const char *type, *run; /* of the factors; --run */
     bool resume, dry_run;
+    struct train_typed {
+        const char *config;                                   /* --config; NULL: none */
+        const char *presets[TRAIN_TYPED], *sets[TRAIN_TYPED]; /* --preset NAME, --set KEY=VALUE */
+        int n_presets, n_sets;
+    } typed;
 };
+
+/* ---- settings by name (train_settings.c) ---- */
+
+/* A configuration of --config, then --preset, then --set. On failure says why. */
+int train_read_config(const struct train_typed *typed, bool quiet, graft_train_config **out);
+/* What is set becomes what options are laid over, and what came of both is set again. */
+void train_from_config(const graft_train_config *config, struct train_args *a);
+int train_to_config(const struct train_args *a, graft_train_config *config);
+/* Whether the model is one that they fit. */
+int train_check_layers(const graft_train_config *config, const graft_model *model);
+/* RUN/config.json, and RUN/data.json from the dataset. */
+int train_keep(graft_train_config *config, const graft_dataset *data, graft_runtime *runtime,
+               const char *run);
+int verb_train_settings(int argc, char **argv);
 
 /* A line for every step (train_line.c): drawn over itself on a terminal, else now and then. */
 struct train_line {
