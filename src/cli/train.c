@@ -603,7 +603,7 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
     options.recipe = &recipe;
     options.seed = a->data.options.seed;
     options.run = a->dry_run ? NULL : run;
-    options.eval_on_start = !a->dry_run;
+    options.eval_on_start = options.eval_on_start && !a->dry_run;
     if (a->dry_run) {
         options.patience = 0;
         options.eval_steps = INT32_MAX;

@@ -19,7 +19,7 @@ refused "no data" 2 "which data"
 run train -d "$data"
 refused "no output" 2 "-o"
 run train -d "$data" -o skill --schedule wavy
-refused "an unknown schedule" 1 "cosine"
+refused "an unknown schedule" 2 "lr_scheduler_type: must be one of constant linear cosine"
 run train -d "$data" -o skill --preset poet
 refused "an unknown preset" 2 "coder"
 run train -d "$data" -o skill --rank 0

@@ -77,7 +77,7 @@ cp "$scratch/who.jsonl" "$scratch/data.jsonl"
 
 # ---- refusals
 train odd --init svd
-refused "a beginning that there is not is refused" 1 'no beginning "svd"; there are default, gaussian, pissa, olora'
+refused "a beginning that there is not is refused" 2 'must be one of default gaussian pissa olora, not "svd"'
 train more -a "$scratch/pissa" --init olora
 refused "an adapter that is continued does not begin anew" 1 'goes on as it is: init "olora" is for new ones'
 train wide --init pissa --rank 4096

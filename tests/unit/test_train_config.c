@@ -324,7 +324,6 @@ static void what_graft_does_not_do_is_refused_by_name(void **state)
 {
     static const char *const pairs[][2] = {{"optim", "adafactor"},
                                            {"fine_tune_type", "full"},
-                                           {"init_lora_weights", "pissa"},
                                            {"bias", "all"},
                                            {"peft_type", "IA3"},
                                            {"task_type", "SEQ_2_SEQ_LM"},
@@ -339,6 +338,12 @@ static void what_graft_does_not_do_is_refused_by_name(void **state)
     for (size_t i = 0; i < ARRAY_LEN(pairs); i++)
         refused(c, pairs[i][0], pairs[i][1], GRAFT_UNSUPPORTED, pairs[i][0]);
     text_refused("alpha_pattern: {q_proj: 3}\n", GRAFT_UNSUPPORTED, "alpha_pattern");
+    refused(c, "init_lora_weights", "eva", GRAFT_INVALID_ARGUMENT,
+            "one of default gaussian pissa olora");
+    set(c, "init", "olora");
+    assert_string_equal(settings(c)->train.init, "olora");
+    set(c, "init_lora_weights", "true");
+    assert_string_equal(settings(c)->train.init, "default");
     refused(c, "eval_strategy", "sometimes", GRAFT_INVALID_ARGUMENT, "steps or epoch");
     refused(c, "save_strategy", "sometimes", GRAFT_INVALID_ARGUMENT, "steps, epoch");
     refused(c, "mask_prompt", "3", GRAFT_INVALID_ARGUMENT, "true or false");

@@ -115,10 +115,10 @@ MEANING(put_fine_tune_type)
 
 MEANING(put_init)
 {
-    (void)c;
-    if (json_is_true(value) || is_text(value, "default"))
-        return GRAFT_OK;
-    return cannot(error, key, "factors begin as in LoRA (A at random, B zero): true or default");
+    if (!json_is_true(value) && !is_text(value, "true")) /* behind --set it is a text */
+        return config_put(c, "init_lora_weights", key, value, error);
+    c->said.train.init = "default";
+    return GRAFT_OK;
 }
 
 MEANING(put_bias)
@@ -362,7 +362,6 @@ const struct special specials[] = {
     {"scale lora_parameters.scale", "number", "mlx-lm's: lora_alpha = scale · r", put_scale, 1},
     {"lora_parameters.keys", "list", "target_modules: self_attn.q_proj is q_proj", put_targets, 0},
     {"fine_tune_type train_type", "text", "lora or dora (use_dora)", put_fine_tune_type, 0},
-    {"init_lora_weights", "true", "B is zero, A at random", put_init, 0},
     {"bias", "text", "none", put_bias, 0},
     {"peft_type", "text", "LORA", put_peft_type, 0},
     {"task_type", "text", "CAUSAL_LM or SEQ_CLS", put_task_type, 0},
@@ -402,6 +401,7 @@ const struct special specials[] = {
     /* Names of the table that mean more than a value put in its place, and so are described there. */
     {"lora_alpha alpha", NULL, NULL, put_alpha, 0},
     {"target_modules targets lora_target_modules", NULL, NULL, put_targets, 0},
+    {"init_lora_weights init", NULL, NULL, put_init, 0},
     {"max_steps", NULL, NULL, put_max_steps, 0},
     {"eval_steps", NULL, NULL, put_eval_steps, 0},
     {"save_steps", NULL, NULL, put_save_steps, 0},

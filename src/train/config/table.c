@@ -36,6 +36,8 @@ static const struct setting SETTINGS[] = {
     {"use_rslora", "rslora", SETTING_BOOL, RECIPE(rslora), 0, 0, NULL, "see lora_alpha"},
     {"use_dora", "dora", SETTING_BOOL, TRAIN(use_dora), 0, 0, NULL, "magnitudes too"},
     {"lora_bias", "", SETTING_BOOL, TRAIN(lora_bias), 0, 0, NULL, "a bias beside each B"},
+    {"init_lora_weights", "init", SETTING_WORD, TRAIN(init), 0, 0, "default gaussian pissa olora",
+     "how factors begin; true is default"},
     {"num_layers", "lora_layers", SETTING_INT, OWN(num_layers), -1, MANY, NULL,
      "the last so many blocks; 0 and -1: all, and so far graft trains no fewer"},
     {"adapter_dtype", "", SETTING_WORD, RECIPE(type), 0, 0, "f32 f16 bf16",
