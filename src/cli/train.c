@@ -715,7 +715,7 @@ int verb_train(int argc, char **argv)
     status = train_read_config(&args.typed, args.common.quiet, &config);
     if (status == CLI_OK) {
         read_words(argc, argv, config, &args);
-        args.recipe.seed = args.options.seed = args.data.options.seed;
+        args.options.seed = args.data.options.seed;
         status = train_to_config(&args, config);
     }
     if (status == CLI_OK) { /* what depends on what else was typed is worked out there */

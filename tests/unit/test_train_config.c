@@ -400,7 +400,7 @@ static void a_configuration_of_mlx_lm_means_what_it_means_there(void **state)
     assert_true(s->train.use_dora && !s->train.gradient_checkpointing);
     assert_int_equal(s->train.seed, 5);
     assert_int_equal(s->dataset.seed, 5);
-    assert_int_equal(s->recipe.seed, 5);
+    assert_int_equal(s->recipe.seed, 0);
     assert_int_equal(s->num_layers, 0);
     assert_int_equal(s->train.batch_size, 2);
     assert_int_equal(s->train.max_steps, 600);

@@ -25,7 +25,7 @@ enum setting_kind {
     SETTING_BOOL,   /* bool */
     SETTING_INT,    /* int */
     SETTING_LONG,   /* int64_t */
-    SETTING_SEED,   /* uint64_t, three of them */
+    SETTING_SEED,   /* uint64_t; that of training is that of the data, too */
     SETTING_NUMBER, /* double */
     SETTING_TEXT,   /* const char * */
     SETTING_WORD,   /* const char *, one of the choices */

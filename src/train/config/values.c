@@ -87,8 +87,10 @@ static graft_status put_integer(graft_train_config *c, const struct setting *s, 
         *(int *)member(&c->said, s->at) = (int)x;
     else if (s->kind == SETTING_LONG)
         *(int64_t *)member(&c->said, s->at) = (int64_t)x;
+    else if (s->at == offsetof(graft_train_settings, train.seed))
+        c->said.train.seed = c->said.dataset.seed = exact;
     else
-        c->said.train.seed = c->said.dataset.seed = c->said.recipe.seed = exact;
+        *(uint64_t *)member(&c->said, s->at) = exact;
     return GRAFT_OK;
 }
 
