@@ -143,7 +143,7 @@ static const struct argp_option member_options[] = {
     {NULL, 0, NULL, 0, "Adapters:", 2},
     {"adapter", 'a', "ADAPTER[=WEIGHT]", 0,
      "Graft this adapter on: a PEFT or MLX directory, a GGUF file, or NAME[@VERSION] as "
-     "registered; repeatable: a mix",
+     "registered, else of one that ships; repeatable: a mix",
      2},
     {"adapter-path", KEY_PATH, "ADAPTER", 0, "The same as --adapter", 2},
     {"lora", KEY_LORA, "FILE", 0, "The same, without a weight", 2},
