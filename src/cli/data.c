@@ -198,3 +198,29 @@ int cli_open_data(const struct cli_data *data, const struct cli_session *s, bool
     }
     return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }
+
+void cli_print_loss(FILE *to, const json_t *report)
+{
+    const char *loss = json_string_value(json_object_get(report, "loss"));
+    const json_t *formats = json_object_get(report, "formats");
+    const char *format, *between = ": ";
+    const json_t *count;
+    bool said[4] = {false};
+    static const char *const words[] = {"the assistant's answers", "completions", "texts, whole",
+                                        "the class, at the last token"};
+    fprintf(to, "%-12s%s", "loss", loss);
+    json_object_foreach((json_t *)(uintptr_t)formats, format, count)
+    {
+        (void)count;
+        int kind = strcmp(format, "text/label") == 0   ? 3
+                   : strncmp(format, "text", 4) == 0   ? 2
+                   : strncmp(format, "prompt", 6) == 0 ? 1
+                                                       : 0;
+        if (strcmp(loss, "auto") == 0 && !said[kind]) {
+            fprintf(to, "%s%s", between, words[kind]);
+            said[kind] = true;
+            between = ", ";
+        }
+    }
+    putc('\n', to);
+}

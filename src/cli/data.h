@@ -17,5 +17,7 @@ void cli_data_init(struct cli_data *data);
 /* Opens it with a progress bar. On failure prints why; Ctrl-C has words of its own. */
 int cli_open_data(const struct cli_data *data, const struct cli_session *s, bool quiet,
                   graft_dataset **out);
+/* "loss  auto: the assistant's answers, completions": what is learned of what there is, by a dataset's report. */
+void cli_print_loss(FILE *to, const json_t *report);
 
 #endif

@@ -106,33 +106,6 @@ static void print_files(const json_t *files)
     }
 }
 
-/* "auto: the answers of chats, completions": of what there is. */
-static void print_loss(const json_t *report)
-{
-    const char *loss = json_string_value(json_object_get(report, "loss"));
-    const json_t *formats = json_object_get(report, "formats");
-    const char *format, *between = ": ";
-    const json_t *count;
-    bool said[4] = {false};
-    static const char *const words[] = {"the assistant's answers", "completions", "texts, whole",
-                                        "the class, at the last token"};
-    printf("%-12s%s", "loss", loss);
-    json_object_foreach((json_t *)(uintptr_t)formats, format, count)
-    {
-        (void)count;
-        int kind = strcmp(format, "text/label") == 0   ? 3
-                   : strncmp(format, "text", 4) == 0   ? 2
-                   : strncmp(format, "prompt", 6) == 0 ? 1
-                                                       : 0;
-        if (strcmp(loss, "auto") == 0 && !said[kind]) {
-            printf("%s%s", between, words[kind]);
-            said[kind] = true;
-            between = ", ";
-        }
-    }
-    putchar('\n');
-}
-
 static bool has_chats(const json_t *report)
 {
     const json_t *formats = json_object_get(report, "formats");
@@ -495,7 +468,7 @@ static int print_check(const struct cli_session *s, const struct check_args *a,
 {
     json_int_t issues = integer(report, "dropped") + integer(report, "truncated");
     print_files(json_object_get(report, "files"));
-    print_loss(report);
+    cli_print_loss(stdout, report);
     print_template(s, a, report);
     print_records(report);
     print_parts(report);

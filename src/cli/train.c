@@ -619,6 +619,7 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
     }
     int done = status == GRAFT_OK ? CLI_OK : cli_fail(&error);
     if (done == CLI_OK && !a->common.quiet && !a->resume) {
+        train_tell_data(s->runtime, data);
         print_plan(a, &plan);
     }
     if (done == CLI_OK) {

@@ -50,6 +50,8 @@ struct train_line {
 void train_line_begin(struct train_line *line, bool quiet, FILE *timing);
 void train_line_step(struct train_line *line, const graft_train_step *step);
 void train_line_end(struct train_line *line);
+/* What there is to learn from, and what of it is learned, on stderr. */
+void train_tell_data(graft_runtime *runtime, const graft_dataset *data);
 /* Bytes of this process that are no file's. 0: the system does not say. */
 uint64_t train_memory(void);
 /* "2:05", "1:02:05" */

@@ -1,4 +1,4 @@
-/* train_line.c: what `graft train` says while it runs, on stderr: step, losses, rate, speed, memory, time left. */
+/* train_line.c: what `graft train` says on stderr: what it learns from, then step, losses, rate, speed, memory, time left. */
 #include "adapter.h"
 #include "train.h"
 
@@ -32,6 +32,32 @@ void train_time_text(double seconds, char out[TRAIN_TIME_TEXT])
     } else {
         snprintf(out, TRAIN_TIME_TEXT, "%lld:%02lld", s / 60, s % 60);
     }
+}
+
+void train_tell_data(graft_runtime *runtime, const graft_dataset *data)
+{
+    graft_error error = {0};
+    char *text = NULL;
+    json_t *report = NULL;
+    if (graft_dataset_report(data, &text, &error) == GRAFT_OK) {
+        report = json_loads(text, 0, NULL);
+    }
+    if (report != NULL) {
+        json_int_t dropped = json_integer_value(json_object_get(report, "dropped"));
+        const char *form = json_string_value(json_object_get(report, "template"));
+        cli_print_loss(stderr, report);
+        fprintf(stderr, "%-12s%lld to train on, %lld to validate with", "examples",
+                (long long)graft_dataset_count(data, GRAFT_PART_TRAIN),
+                (long long)graft_dataset_count(data, GRAFT_PART_VALID));
+        if (dropped > 0) {
+            fprintf(stderr, "; %lld records dropped, `graft data check` says why",
+                    (long long)dropped);
+        }
+        fprintf(stderr, "%s%s\n", strcmp(form, "model") != 0 ? "; template: " : "",
+                strcmp(form, "model") != 0 ? form : "");
+    }
+    json_decref(report);
+    graft_free(runtime, text);
 }
 
 void train_line_begin(struct train_line *line, bool quiet, FILE *timing)

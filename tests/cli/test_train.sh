@@ -6,8 +6,8 @@
 data=$scratch/examples.jsonl
 i=0
 while [ $i -lt 48 ]; do
-    case $((i % 4)) in 0) who=cat ;; 1) who=dog ;; 2) who=owl ;; *) who=hen ;; esac
-    case $((i % 3)) in 0) what=red ;; 1) what=blue ;; *) what=green ;; esac
+    case $((i % 4)) in 0) who='cat' ;; 1) who='dog' ;; 2) who='owl' ;; *) who='hen' ;; esac
+    case $((i % 3)) in 0) what='red' ;; 1) what='blue' ;; *) what='green' ;; esac
     echo "{\"prompt\":\"Describe the $who in $what.\",\"completion\":\"The $who wears a $what hat and says good day.\"}"
     i=$((i + 1))
 done >"$data"
@@ -45,6 +45,7 @@ rm -rf skill.run
 run train -d "$data" -o skill --dry-run --json
 check "a dry run" status_is 0
 check "... tells steps, memory and time" out_has '"steps":.*"activation_bytes":.*"seconds":'
+check "... says what is learned" err_has "loss  *auto: completions"
 check "... and leaves nothing" [ ! -e skill ] && [ ! -e skill.run ]
 
 # ---- a run
@@ -71,7 +72,13 @@ run train -q -d "$data" -o one.gguf --format gguf --steps 2
 check "an adapter for llama.cpp" [ -s one.gguf ]
 
 # ---- stopped, killed, and gone on with
-sums() { (cd "$scratch" && sha256sum <"$1/adapter_model.safetensors" && sha256sum <"$1.run/checkpoint.safetensors" && sha256sum <"$1.run/history.jsonl"); }
+# lines FILE: how many there are so far.
+lines() { if [ -f "$1" ]; then wc -l <"$1"; else echo 0; fi; }
+sums() {
+    for file in "$1/adapter_model.safetensors" "$1.run/checkpoint.safetensors" "$1.run/history.jsonl"; do
+        sha256sum <"$scratch/$file"
+    done
+}
 steps=$((40 + 5 * ${KILLS:-4}))
 set -- "$@" --steps $steps --eval-steps 7 --save-steps 3
 run train -q "$@" -t 2 -o whole
@@ -79,7 +86,7 @@ check "a run in one piece" status_is 0
 
 "$GRAFT" train -q "$@" -o stopped >"$scratch/out" 2>"$scratch/err" &
 child=$!
-while [ "$(cat stopped.run/history.jsonl 2>/dev/null | wc -l)" -lt 9 ] && kill -0 $child 2>/dev/null; do sleep 0.05; done
+while [ "$(lines stopped.run/history.jsonl)" -lt 9 ] && kill -0 $child 2>/dev/null; do sleep 0.05; done
 kill -INT $child
 wait $child
 status=$?
@@ -99,12 +106,12 @@ while [ $killed -lt "$kills" ]; do
     resume=
     [ -s killed.run/checkpoint.safetensors ] && resume=--resume
     [ -z "$resume" ] && rm -rf killed.run
-    before=$(cat killed.run/history.jsonl 2>/dev/null | wc -l)
+    before=$(lines killed.run/history.jsonl)
     seed=$(((seed * 1103515245 + 12345) % 2147483648))
     wanted=$((before + 4 + seed / 65536 % 4))
     "$GRAFT" train -q "$@" -t $((killed % 2 + 1)) -o killed $resume >"$scratch/out" 2>"$scratch/err" &
     child=$!
-    while kill -0 $child 2>/dev/null && [ "$(cat killed.run/history.jsonl 2>/dev/null | wc -l)" -lt $wanted ]; do sleep 0.01; done
+    while kill -0 $child 2>/dev/null && [ "$(lines killed.run/history.jsonl)" -lt $wanted ]; do sleep 0.01; done
     kill -KILL $child 2>/dev/null || break
     wait $child 2>/dev/null
     killed=$((killed + 1))
@@ -120,6 +127,7 @@ if [ -d "$shared/datasets" ]; then
     run train -q -m "$shared/models/stories260K" -d "$shared/datasets/tinyshakespeare/input.txt" -o play --rank 16 --alpha 32 \
         --targets all-linear --lr 1e-2 --steps 40 --batch-size 4 --max-seq-length 128 --eval-steps 40 --json
     check "stories260K learns from plays" status_is 0
+    # shellcheck disable=SC2016
     check "... a loss at least 15 % lower" awk -F'[:,}]' '{ for (i = 1; i < NF; i++) { if ($i == "\"valid_loss_before\"") a = $(i + 1); if ($i == "\"valid_loss\"") b = $(i + 1) } exit !(b > 0 && b < 0.85 * a) }' "$scratch/out"
 else
     skip "../shared is not there: plays"
