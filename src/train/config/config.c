@@ -144,9 +144,10 @@ static graft_status put_preset(graft_train_config *c, const char *name, graft_er
     const struct adapter_preset *p = preset_find(name);
     if (!strcmp(name, "quick"))
         put_way(c, 1, 5e-3, "constant", 1, 0);
-    else if (!strcmp(name, "stable"))
+    else if (!strcmp(name, "stable")) {
         put_way(c, 5, 5e-4, "cosine", 5, 1e-4);
-    else if (!p)
+        c->said.train.ewc_lambda = 5000;
+    } else if (!p)
         return error_set(error, GRAFT_NOT_FOUND,
                          "no preset \"%.60s\"; there are quick, stable, and of tasks coder, "
                          "researcher, security, architect, reviewer",
