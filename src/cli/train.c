@@ -720,8 +720,11 @@ int verb_train(int argc, char **argv)
         status = train_to_config(&args, config);
     }
     if (status == CLI_OK) { /* what depends on what else was typed is worked out there */
-        args.options = graft_train_config_settings(config)->train;
-        args.recipe = graft_train_config_settings(config)->recipe;
+        const graft_train_settings *s = graft_train_config_settings(config);
+        args.options.max_steps = s->train.max_steps;
+        args.options.eval_steps = s->train.eval_steps;
+        args.options.save_steps = s->train.save_steps;
+        args.recipe.alpha = s->recipe.alpha;
     }
     if (status == CLI_OK && graft_adapter_recipe_check(&args.recipe, &error) != GRAFT_OK) {
         cli_fail(&error);
