@@ -4,6 +4,7 @@
 #include "unit/save_fixture.h"
 
 #include "train/train_internal.h"
+#include "unit/failing_allocator.h"
 #include "unit/must.h"
 
 #include <math.h>
@@ -414,6 +415,49 @@ static void only_a_folder_of_a_finished_run_is_written(void **state)
     assert_int_equal(open_second(path, &why), GRAFT_OK);
 }
 
+/* Reads what was kept, and writes it again. */
+static graft_status read_and_write(const struct trainable *t, const char *path, const char *dir,
+                                   graft_error *error)
+{
+    struct ewc e;
+    struct ewc_options options = HOW_TO.ewc_options;
+    options.from = path;
+    graft_status status = ewc_open(&e, t, &options, error);
+    if (status == GRAFT_OK) {
+        status = ewc_write(&e, t, t->values, dir, error);
+        ewc_close(&e);
+    }
+    return status;
+}
+
+static void lack_of_memory_is_said_and_leaves_nothing(void **state)
+{
+    (void)state;
+    struct lesson l;
+    const char *path = first_task();
+    char out[512];
+    snprintf(out, sizeof out, "%s", fresh_path("out"));
+    assert_int_equal(mkdir(out, 0777), 0);
+    lesson_begin(&l, &rt, 1, path, &HOW_TO);
+    for (size_t n = 1;; n++) {
+        struct failing_allocator failing;
+        struct mem with;
+        graft_allocator saved = rt.mem.allocator;
+        size_t before = atomic_load(&rt.mem.bytes_in_use);
+        graft_error why = {0};
+        failing_init(&failing, &with, n);
+        rt.mem.allocator = with.allocator;
+        graft_status status = read_and_write(l.trainable, path, out, &why);
+        rt.mem.allocator = saved;
+        assert_int_equal(atomic_load(&rt.mem.bytes_in_use), before);
+        if (status != (failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK))
+            fail_msg("allocation %zu: %s", n, why.message);
+        if (!failing.failed)
+            break;
+    }
+    lesson_end(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +468,7 @@ int main(void)
         cmocka_unit_test(runs_that_are_resumed_leave_the_same),
         cmocka_unit_test(what_is_kept_belongs_to_the_weights_beside_it),
         cmocka_unit_test(only_a_folder_of_a_finished_run_is_written),
+        cmocka_unit_test(lack_of_memory_is_said_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, begin, teardown);
 }

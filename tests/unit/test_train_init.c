@@ -4,6 +4,7 @@
 #include "unit/save_fixture.h"
 
 #include "train/train_internal.h"
+#include "unit/failing_allocator.h"
 
 #include <math.h>
 
@@ -411,6 +412,39 @@ static void progress_is_told_and_may_cancel(void **state)
     base_close(&b);
 }
 
+static void lack_of_memory_is_said_and_leaves_nothing(void **state)
+{
+    (void)state;
+    struct base b;
+    static const char *const q[] = {"q_proj"};
+    struct adapter_recipe recipe = recipe_of(RANK);
+    recipe.targets = q;
+    recipe.n_targets = 1;
+    base_open(&b, "qwen2", false);
+    for (int init = INIT_PISSA; init <= INIT_OLORA; init++)
+        for (size_t n = 1;; n++) {
+            const struct trainable_options options = {
+                .recipe = &recipe, .dropout = -1, .init = (enum adapter_init)init, .dora = true};
+            struct failing_allocator failing;
+            struct mem with;
+            struct trainable *t = NULL;
+            graft_allocator saved = rt.mem.allocator;
+            size_t before = atomic_load(&rt.mem.bytes_in_use);
+            graft_error error = {0};
+            failing_init(&failing, &with, n);
+            rt.mem.allocator = with.allocator;
+            graft_status status = trainable_open(b.model, &options, &t, &error);
+            trainable_close(&t);
+            rt.mem.allocator = saved;
+            assert_int_equal(atomic_load(&rt.mem.bytes_in_use), before);
+            if (status != (failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK))
+                fail_msg("allocation %zu: %s", n, error.message);
+            if (!failing.failed)
+                break;
+        }
+    base_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +458,7 @@ int main(void)
         cmocka_unit_test(number_of_threads_cannot_be_seen),
         cmocka_unit_test(ranks_that_a_weight_has_not_are_refused_by_name),
         cmocka_unit_test(progress_is_told_and_may_cancel),
+        cmocka_unit_test(lack_of_memory_is_said_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
