@@ -48,6 +48,7 @@ enum {
     KEY_TYPE,
     KEY_RUN,
     KEY_RESUME,
+    KEY_SAMPLES,
     KEY_DRY,
     KEY_CONFIG,
     KEY_SET
@@ -272,6 +273,9 @@ static error_t parse_train(int key, char *arg, struct argp_state *state)
     case KEY_TYPE:
         a->type = cli_parse_name(state, "--type", arg);
         return 0;
+    case KEY_SAMPLES:
+        a->samples = (int)cli_parse_int(state, "--samples", arg, 0, TRAIN_SAMPLES);
+        return 0;
     case KEY_RUN:
         a->run = cli_parse_name(state, "--run", arg);
         return 0;
@@ -290,6 +294,7 @@ static const struct argp_option train_options[] = {
     {"type", KEY_TYPE, "TYPE", 0, "Of the factors in the file: f32 (default), f16, bf16", 1},
     {"run", KEY_RUN, "DIR", 0, "History and checkpoint; default: OUT.run", 1},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the checkpoint there", 1},
+    {"samples", KEY_SAMPLES, "N", 0, "Answers before and after that are kept; default 3", 1},
     {"dry-run", KEY_DRY, NULL, 0, "Say what it would take: steps, memory, time; train nothing", 1},
     {NULL, 0, NULL, 0, "The adapter:", 3},
     {"preset", KEY_PRESET, "NAME", 0,
@@ -561,7 +566,7 @@ static int write_adapter(const struct train_args *a, const graft_trainer *traine
 }
 
 static int run_all(const struct train_args *a, graft_trainer *trainer, const char *run,
-                   const graft_dataset *data)
+                   const graft_dataset *data, struct train_samples *samples)
 {
     char path[PATH_MAX + 32];
     struct train_line line;
@@ -582,6 +587,9 @@ static int run_all(const struct train_args *a, graft_trainer *trainer, const cha
     int done = CLI_OK;
     if (outcome.end != GRAFT_TRAIN_STOPPED) {
         done = write_adapter(a, trainer, &outcome, data);
+        if (done == CLI_OK) {
+            done = train_samples_end(samples, a->out.path, run);
+        }
     }
     if (done == CLI_OK) {
         done = print_outcome(a, &outcome, run, time_seconds() - begun);
@@ -622,8 +630,15 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
         train_tell_data(s->runtime, data);
         print_plan(a, &plan);
     }
-    if (done == CLI_OK) {
-        done = a->dry_run ? dry_run(a, trainer, &plan) : run_all(a, trainer, run, data);
+    if (done == CLI_OK && a->dry_run) {
+        done = dry_run(a, trainer, &plan);
+    } else if (done == CLI_OK) {
+        struct train_samples samples;
+        done = train_samples_begin(&samples, a, s, data);
+        if (done == CLI_OK) {
+            done = run_all(a, trainer, run, data, &samples);
+        }
+        train_samples_free(&samples);
     }
     graft_trainer_close(&trainer);
     return done;
@@ -690,7 +705,7 @@ static bool run_verb_under(const char *word, int argc, char **argv, int *status)
 static void read_words(int argc, char **argv, const graft_train_config *config,
                        struct train_args *a)
 {
-    *a = (struct train_args){.out.what = "OUT"};
+    *a = (struct train_args){.out.what = "OUT", .samples = 3};
     cli_data_init(&a->data);
     if (config != NULL) {
         train_from_config(config, a);

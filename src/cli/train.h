@@ -17,6 +17,7 @@ struct train_args {
     graft_adapter_format format;
     const char *type, *run; /* of the factors; --run */
     bool resume, dry_run;
+    int samples; /* answers before and after; default 3 */
     struct train_typed {
         const char *config;                                   /* --config; NULL: none */
         const char *presets[TRAIN_TYPED], *sets[TRAIN_TYPED]; /* --preset NAME, --set KEY=VALUE */
@@ -37,6 +38,27 @@ int train_check_layers(const graft_train_config *config, const graft_model *mode
 int train_keep(graft_train_config *config, const graft_dataset *data, graft_runtime *runtime,
                const char *run);
 int verb_train_settings(int argc, char **argv);
+
+/* ---- answers before and after (train_samples.c) ---- */
+
+enum { TRAIN_SAMPLES = 16 };
+struct train_sample {
+    const graft_token_id *ids; /* [n] of the prompt; the dataset's */
+    size_t n;
+    char *prompt, *expected, *before, *after; /* mem_free; NULL: there is none */
+};
+struct train_samples {
+    graft_runtime *runtime;
+    graft_model *model;
+    struct train_sample items[TRAIN_SAMPLES];
+    int n;
+};
+/* Chooses them and asks what the model is before; whatever is returned, train_samples_free. */
+int train_samples_begin(struct train_samples *t, const struct train_args *a, struct cli_session *s,
+                        const graft_dataset *data);
+/* Asks under the adapter at that path, and writes RUN/samples.json. */
+int train_samples_end(struct train_samples *t, const char *adapter, const char *run);
+void train_samples_free(struct train_samples *t);
 
 /* A line for every step (train_line.c): drawn over itself on a terminal, else now and then. */
 struct train_line {

@@ -57,6 +57,7 @@ check "... and what became of the loss" out_has '"valid_loss_before":[0-9.]*'
 check "... writes an adapter" [ -s skill/adapter_model.safetensors ]
 check "... whose card says of its training" grep -q '"training"' skill/graft.json
 check "... and a line for each step" [ "$(grep -c '"loss"' skill.run/history.jsonl)" -eq 42 ]
+check "... and answers before and after" [ "$(grep -c '"after": "The .* wears a .* hat and says good day' skill.run/samples.json)" -eq 3 ]
 run run -a ./skill -p "Describe the owl in blue." -n 24 --temp 0
 check "the adapter says what it was taught" out_has "owl wears a blue hat"
 run train "$@" -o skill --epochs 6
