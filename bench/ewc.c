@@ -162,12 +162,16 @@ static struct chain run_chain(graft_dataset *const tasks[TASKS], bool ewc, uint6
 
 int main(int argc, char **argv)
 {
-    const int seeds = argc > 2 ? atoi(argv[2]) : 5;
+    const int seeds = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 5;
     graft_model_options options = graft_model_options_default();
     graft_error error = {0};
     struct chain sum[2] = {{.forgotten = 0}};
     lambda = argc > 3 ? strtod(argv[3], NULL) : lambda;
     options.pack = "none";
+    if (seeds < 1 || seeds > 1000) {
+        fputs("usage: ewc [MODEL [SEEDS [LAMBDA]]]\n", stderr);
+        return 2;
+    }
     if (!mkdtemp(scratch)) {
         perror(scratch);
         return 1;

@@ -81,7 +81,8 @@ static inline graft_train_options graft_train_options_default(void)
 typedef struct graft_trainer graft_trainer;
 
 /* INVALID_ARGUMENT: an option is out of range, or there is nothing to train on. Else as graft_adapter_open. Model and
- * dataset must stay open. `options` NULL: the defaults. */
+ * dataset must stay open; of the options nothing is kept (the recipe's progress is called during this alone). `options`
+ * NULL: the defaults. */
 GRAFT_API graft_status graft_trainer_open(graft_model *model, const graft_dataset *dataset,
                                           const graft_train_options *options, graft_trainer **out,
                                           graft_error *error);
@@ -115,7 +116,7 @@ typedef struct graft_train_step {
     int64_t fed;       /* tokens that went through the model */
     bool skipped;      /* loss or gradient were no numbers: nothing was changed */
     double valid_loss; /* of a validation after this step */
-    double best_loss;  /* of all validations */
+    double best_loss;  /* of all validations after a step */
     int64_t best_step;
     bool saved; /* a checkpoint was written */
 } graft_train_step;
@@ -134,11 +135,12 @@ typedef struct graft_train_outcome {
     double first_valid, last_valid, best_valid; /* NaN: no validation */
     int64_t best_step;
 } graft_train_outcome;
-/* Runs what is left of the steps. NUMERIC: too many steps in a row were no numbers. `step` NULL: nobody is told. */
+/* Runs what is left of the steps. IO: history or checkpoint cannot be written. INVALID_ARGUMENT: the folder of the run has
+ * a checkpoint, which was not resumed. After a failure the trainer can be closed, and nothing else. NUMERIC: too many steps in a row were no numbers. `step` NULL: nobody is told. */
 GRAFT_API graft_status graft_trainer_run(graft_trainer *trainer, graft_train_fn step, void *user,
                                          graft_train_outcome *out, graft_error *error);
 
-/* The mean loss over a part of the data as the adapter is now; NaN: that part has no examples. */
+/* The mean loss over a part of the data as the adapter is now, after the last step, which need not be the best; NaN: that part has no examples. */
 GRAFT_API graft_status graft_trainer_loss(graft_trainer *trainer, graft_part part, double *loss,
                                           graft_error *error);
 

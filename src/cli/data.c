@@ -171,7 +171,7 @@ static const struct argp_option data_options[] = {
     {"min-quality", KEY_QUALITY, "Q", 0, "Leave out records whose \"quality\" is less", 2},
     {"valid", KEY_VALID, "FILE", 0, "Validate on this file; default: valid.jsonl, or a split", 2},
     {"valid-share", KEY_SHARE, "S", 0, "Share of the records that is split off; default: 0.2", 2},
-    {"seed", KEY_SEED, "N", 0, "Of the split; default: 0", 2},
+    {"seed", KEY_SEED, "N", 0, "Of the split; in training of order and dropout too; default: 0", 2},
     {"raw", KEY_RAW, NULL, 0, "Prompts, completions, instructions as plain text, not as a chat", 2},
     {"prompt-key", KEY_PROMPT, "NAME", 0, "The member that is the prompt; default: known names", 2},
     {"completion-key", KEY_COMPLETION, "NAME", 0, "The member that is the completion", 2},

@@ -351,7 +351,7 @@ static const struct argp train_argp = {
     .children = train_children,
     .doc =
         "Train an adapter on examples. The model's weights stay as they are, quantised or not. "
-        "Of all validations the best adapter is written.\v"
+        "Of the validations after its steps the best adapter is written.\v"
         "Examples:\n"
         "  graft train -m DIR -d examples.jsonl -o my-skill\n"
         "  graft train -m model.gguf -d data/ --preset coder --dora -o my-coder\n"
@@ -445,11 +445,11 @@ static int print_outcome(const struct train_args *a, const graft_train_outcome *
     char time[TRAIN_TIME_TEXT];
     bool written = o->end != GRAFT_TRAIN_STOPPED;
     if (a->common.json) {
-        json_t *json =
-            json_pack("{s:s, s:I, s:f, s:o, s:s, s:f}", "end", ends[o->end], "step",
-                      (json_int_t)o->step, "loss", o->last_loss, "output",
-                      written ? cli_json_text(a->out.path, strlen(a->out.path)) : json_null(),
-                      "run", run, "seconds", seconds);
+        json_t *json = json_pack(
+            "{s:s, s:I, s:o, s:o, s:o, s:f}", "end", ends[o->end], "step", (json_int_t)o->step,
+            "loss", isnan(o->last_loss) ? json_null() : json_real(o->last_loss), "output",
+            written ? cli_json_text(a->out.path, strlen(a->out.path)) : json_null(), "run",
+            cli_json_text(run, strlen(run)), "seconds", seconds);
         if (!isnan(o->best_valid)) {
             json_put(&json, "valid_loss", json_real(o->best_valid));
             json_put(&json, "best_step", json_integer(o->best_step));
@@ -470,8 +470,11 @@ static int print_outcome(const struct train_args *a, const graft_train_outcome *
     printf("%s: %lld steps in %s%s", a->out.path, (long long)o->step, time,
            o->end == GRAFT_TRAIN_EARLY ? ", ended early" : "");
     if (!isnan(o->best_valid)) {
-        printf(", validation loss %.4f -> %.4f at step %lld", o->first_valid, o->best_valid,
-               (long long)o->best_step);
+        printf(", validation loss ");
+        if (!isnan(o->first_valid)) {
+            printf("%.4f -> ", o->first_valid);
+        }
+        printf("%.4f at step %lld", o->best_valid, (long long)o->best_step);
     }
     printf("\n");
     return CLI_OK;
@@ -644,6 +647,24 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
     return done;
 }
 
+/* An adapter that is continued stays what it is; what was asked for in its place is not passed over in silence. */
+static void tell_continued(const struct train_args *a)
+{
+    const graft_adapter_recipe fresh = graft_adapter_recipe_default(), *r = &a->recipe;
+    bool same = r->rank == fresh.rank && r->alpha == fresh.alpha && r->dropout == fresh.dropout &&
+                r->rslora == fresh.rslora && r->n_targets == fresh.n_targets &&
+                !a->options.use_dora && !a->options.lora_bias;
+    for (size_t i = 0; i < r->n_targets && same; i++) {
+        same = strcmp(r->targets[i], fresh.targets[i]) == 0;
+    }
+    if (a->options.adapter != NULL && !same && !a->common.quiet) {
+        fprintf(stderr,
+                "graft: note: %s is gone on with as it is; rank, alpha, dropout, targets, rslora, "
+                "dora and lora-bias that are given beside it count for nothing\n",
+                a->options.adapter);
+    }
+}
+
 static int train(struct train_args *a, graft_train_config *config)
 {
     char run[PATH_MAX] = "";
@@ -669,7 +690,7 @@ static int train(struct train_args *a, graft_train_config *config)
     if (status == CLI_OK) {
         status = cli_open_data(&a->data, &s, a->common.quiet, &data);
     }
-    if (status == CLI_OK && !a->dry_run) {
+    if (status == CLI_OK && !a->dry_run && !a->resume) {
         status = train_keep(config, data, s.runtime, run);
     }
     if (status == CLI_OK) {
@@ -746,6 +767,7 @@ int verb_train(int argc, char **argv)
         status = CLI_USAGE;
     }
     if (status == CLI_OK) {
+        tell_continued(&args);
         status = train(&args, config);
     }
     graft_train_config_close(&config);

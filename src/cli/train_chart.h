@@ -33,7 +33,7 @@ struct run_history {
  * left out: the run may still be going on. On failure says why. */
 int run_history_read(const char *run, struct run_history *out);
 void run_history_free(struct run_history *h);
-/* The index of the lowest validation; h->n: there was none. */
+/* The index of the lowest validation after a step; h->n: there was none. */
 size_t run_history_best(const struct run_history *h);
 /* The last number of a column; NaN: none. */
 double run_history_last(const struct run_history *h, enum run_column column);

@@ -190,7 +190,9 @@ size_t run_history_best(const struct run_history *h)
     size_t best = h->n;
     for (size_t i = 0; i < h->n; i++) {
         double loss = h->columns[RUN_VALID][i];
-        if (!isnan(loss) && (best == h->n || loss < h->columns[RUN_VALID][best])) {
+        bool of_step =
+            h->columns[RUN_STEP][i] > 0; /* the one before the first counts for nothing */
+        if (of_step && !isnan(loss) && (best == h->n || loss < h->columns[RUN_VALID][best])) {
             best = i;
         }
     }

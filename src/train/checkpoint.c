@@ -9,17 +9,36 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { N_TENSORS = 4, VERSION = 1 };
+enum { N_TENSORS = 4, VERSION = 1, MOST_COUNTED = 1000000 };
 static const char KEY[] = "graft.run";
 
 /* ---- what makes a run ---------------------------------------------------------------------- */
 
-/* The shortest text that is this number and no other. */
+/* All digits that a double has; what is no number is said in words. */
 static json_t *exact(double x)
 {
-    char text[40];
-    snprintf(text, sizeof text, "%.17g", x);
-    return json_string(text);
+    return isfinite(x) ? json_real(x) : json_string("nan");
+}
+
+/* What each linear is trained with. */
+static json_t *adapter_json(const struct trainer *t)
+{
+    const struct train_set *set = &t->trainable->set;
+    json_t *all = json_array();
+    for (int site = 0; site < model_n_sites(t->model); site++) {
+        const struct train_delta *d = &set->sites[site].delta;
+        if (!d->rank)
+            continue;
+        json_t *one = json_array();
+        json_append(&one, json_integer(site));
+        json_append(&one, json_integer(d->rank));
+        json_append(&one, exact((double)d->scale));
+        json_append(&one, exact((double)d->dropout));
+        json_append(&one, json_boolean(d->magnitude.value != NULL));
+        json_append(&one, json_boolean(d->bias.value != NULL));
+        json_append(&all, one);
+    }
+    return all;
 }
 
 /* What is held is read again from the adapter that is continued: this names it. */
@@ -62,8 +81,7 @@ static json_t *options_json(const struct trainer *t)
     json_put(&json, "init", json_string(init_name(t->trainable->init)));
     json_put(&json, "values", json_integer(t->trainable->n_values));
     json_put(&json, "tier", json_string(t->model->runtime->kernels->tier));
-    if (o->config)
-        json_put(&json, "config", json_deep_copy(o->config));
+    json_put(&json, "rank, alpha, dropout and targets", adapter_json(t));
     return json;
 }
 
@@ -107,14 +125,12 @@ static json_t *state_json(const struct trainer *t)
 
 static graft_status get_exact(const json_t *json, const char *key, double *out, graft_error *error)
 {
-    const char *text = NULL;
-    char *end = NULL;
-    graft_status status = json_get_string(json, key, &text, error);
-    if (status == GRAFT_OK && text)
-        *out = strtod(text, &end);
-    if (status == GRAFT_OK && (!text || end == text || *end))
+    const json_t *value = json_object_get(json, key);
+    const char *text = json_string_value(value);
+    if (!json_is_real(value) && !(text && !strcmp(text, "nan")))
         return error_set(error, GRAFT_FORMAT, "its \"%s\" is no number", key);
-    return status;
+    *out = text ? NAN : json_real_value(value);
+    return GRAFT_OK;
 }
 
 struct restored {
@@ -131,8 +147,8 @@ static graft_status read_state(const json_t *json, const struct trainer *t, stru
         const char *key;
         int64_t most, *to;
     } integers[] = {{"version", INT_MAX, &version},       {"step", most, &s->step},
-                    {"updates", most, &out->updates},     {"bad", INT_MAX, &bad},
-                    {"stale", INT_MAX, &stale},           {"best_step", most, &s->best_step},
+                    {"updates", most, &out->updates},     {"bad", MOST_COUNTED, &bad},
+                    {"stale", MOST_COUNTED, &stale},      {"best_step", most, &s->best_step},
                     {"history", INT64_MAX, &out->history}};
     const struct {
         const char *key;
@@ -141,7 +157,12 @@ static graft_status read_state(const json_t *json, const struct trainer *t, stru
                    {"last_valid", &s->last_valid},
                    {"best_loss", &s->best_loss},
                    {"last_loss", &s->last_loss}};
-    graft_status status = json_get_bool(json, "over", &s->over, error);
+    graft_status status = json_is_boolean(json_object_get(json, "over"))
+                              ? json_get_bool(json, "over", &s->over, error)
+                              : error_set(error, GRAFT_FORMAT, "does not say whether it is over");
+    for (size_t i = 0; i < ARRAY_LEN(integers) && status == GRAFT_OK; i++)
+        if (!json_object_get(json, integers[i].key))
+            status = error_set(error, GRAFT_FORMAT, "has no \"%s\"", integers[i].key);
     for (size_t i = 0; i < ARRAY_LEN(integers) && status == GRAFT_OK; i++)
         status = json_get_int(json, integers[i].key, 0, integers[i].most, integers[i].to, error);
     for (size_t i = 0; i < ARRAY_LEN(numbers) && status == GRAFT_OK; i++)
@@ -254,6 +275,12 @@ static graft_status check_tensors(const struct trainer *t, const struct safetens
             tensor->shape[0] != t->trainable->n_values)
             return error_set(error, GRAFT_FORMAT, "has no \"%s\" of %lld floats", all.names[i],
                              (long long)t->trainable->n_values);
+        const float *x = (const float *)(const void *)tensor->data;
+        bool square = all.data[i] == t->optimiser.v;
+        for (int64_t k = 0; k < t->trainable->n_values; k++)
+            if (!isfinite(x[k]) || (square && x[k] < 0))
+                return error_set(error, GRAFT_FORMAT, "value %lld of its \"%s\" cannot be",
+                                 (long long)k, all.names[i]);
     }
     return GRAFT_OK;
 }

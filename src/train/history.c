@@ -4,13 +4,16 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static graft_status failed(const struct history *h, const char *what, graft_error *error)
+/* Says why, and closes it. */
+static graft_status failed(struct history *h, const char *what, graft_error *error)
 {
     graft_status status = error_set(error, GRAFT_IO, "cannot %s: %s", what, strerror(errno));
     error_at_file(error, h->path);
+    history_close(h);
     return status;
 }
 
@@ -31,6 +34,7 @@ graft_status history_open(struct history *h, struct mem *mem, const char *run, u
             error, GRAFT_FORMAT, "has %lld bytes, fewer than the %llu that the checkpoint knows",
             (long long)about.st_size, (unsigned long long)keep);
         error_at_file(error, h->path);
+        history_close(h);
         return status;
     }
     if (ftruncate(fileno(h->file), (off_t)keep) || fseeko(h->file, (off_t)keep, SEEK_SET))
@@ -38,34 +42,47 @@ graft_status history_open(struct history *h, struct mem *mem, const char *run, u
     return GRAFT_OK;
 }
 
-static int put_number(char *out, size_t size, const char *key, double x)
+static void put_number(json_t **line, const char *key, double x)
 {
-    return isfinite(x) ? snprintf(out, size, ",\"%s\":%.9g", key, x)
-                       : snprintf(out, size, ",\"%s\":null", key);
+    json_put(line, key, isfinite(x) ? json_real(x) : json_null());
 }
 
-graft_status history_add(struct history *h, const struct trainer_report *r, graft_error *error)
+/* Through jansson, whose numbers have a point in every locale. */
+static char *line_of(const struct trainer_report *r)
 {
-    char line[512];
-    int n = snprintf(line, sizeof line, "{\"step\":%lld", (long long)r->step);
-    n += put_number(line + n, sizeof line - (size_t)n, "epoch", r->epoch);
+    json_t *line = json_object();
+    json_put(&line, "step", json_integer(r->step));
+    put_number(&line, "epoch", r->epoch);
     if (r->step) {
-        n += put_number(line + n, sizeof line - (size_t)n, "loss", r->loss);
+        put_number(&line, "loss", r->loss);
         if (!isnan(r->penalty))
-            n += put_number(line + n, sizeof line - (size_t)n, "penalty", r->penalty);
-        n += put_number(line + n, sizeof line - (size_t)n, "grad_norm", r->grad_norm);
-        n += put_number(line + n, sizeof line - (size_t)n, "learning_rate", r->rate);
-        n += snprintf(line + n, sizeof line - (size_t)n, ",\"tokens\":%lld,\"fed\":%lld",
-                      (long long)r->tokens, (long long)r->fed);
+            put_number(&line, "penalty", r->penalty);
+        put_number(&line, "grad_norm", r->grad_norm);
+        put_number(&line, "learning_rate", r->rate);
+        json_put(&line, "tokens", json_integer(r->tokens));
+        json_put(&line, "fed", json_integer(r->fed));
     }
     if (r->skipped)
-        n += snprintf(line + n, sizeof line - (size_t)n, ",\"skipped\":true");
+        json_put(&line, "skipped", json_true());
     if (!isnan(r->valid_loss))
-        n += put_number(line + n, sizeof line - (size_t)n, "valid_loss", r->valid_loss);
-    n += snprintf(line + n, sizeof line - (size_t)n, "}\n");
-    if (fwrite(line, 1, (size_t)n, h->file) != (size_t)n || fflush(h->file))
+        put_number(&line, "valid_loss", r->valid_loss);
+    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(line);
+    return text;
+}
+
+graft_status history_add(struct history *h, const struct trainer_report *report, graft_error *error)
+{
+    char *line = line_of(report);
+    if (!line)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a line of history");
+    size_t n = strlen(line);
+    bool written =
+        fwrite(line, 1, n, h->file) == n && putc('\n', h->file) != EOF && fflush(h->file) == 0;
+    free(line);
+    if (!written)
         return failed(h, "write", error);
-    h->bytes += (uint64_t)n;
+    h->bytes += n + 1;
     return GRAFT_OK;
 }
 

@@ -76,7 +76,6 @@ struct trainer_options {
     int64_t save_steps; /* a checkpoint after so many; 0: at each validation, and at the end */
     bool ewc;
     struct ewc_options ewc_options;
-    const json_t *config; /* what else makes the run what it is; compared on resuming */
 };
 /* What graft_train_options begins with. */
 struct trainer_options trainer_defaults(void);
@@ -137,7 +136,7 @@ const float *trainer_values(const struct trainer *trainer);
  * run is over. UNSUPPORTED: with EWC, a format that is no folder. */
 graft_status trainer_write(const struct trainer *trainer, const char *path,
                            const struct trainable_output *output, graft_error *error);
-/* The mean loss over a part of the dataset as the values are; NAN: it has no examples. */
+/* The mean loss over a part of the dataset as the values are now, which need not be those of trainer_values; NAN: it has no examples. */
 graft_status trainer_loss(struct trainer *trainer, enum data_part part, double *out,
                           graft_error *error);
 

@@ -122,21 +122,19 @@ static graft_status count_steps(struct trainer *t, graft_error *error)
     return GRAFT_OK;
 }
 
-/* Tokens of any batch of any epoch: packing may put them together in another way, but no row is longer. */
+/* Tokens of any batch of any part and epoch: packing may put them together in another way, but no row is longer, and none
+ * has more than its part. */
 static graft_status find_room(struct trainer *t, graft_error *error)
 {
-    int64_t row = 0, rows = t->options.rows, tok;
-    for (int part = DATA_TRAIN; part <= DATA_VALID; part++)
+    int64_t row = 0, rows = t->options.rows, all = 0;
+    for (int part = 0; part < DATA_PARTS; part++) {
+        all = larger(all, dataset_stats(t->dataset)->tokens[part]);
         for (int64_t i = 0; i < dataset_count(t->dataset, (enum data_part)part); i++)
             row = larger(row, dataset_example(t->dataset, (enum data_part)part, i).n_tok);
+    }
     if (t->options.pack)
         row = larger(row, dataset_max_len(t->dataset));
-    tok = larger(t->plan.most_tok, t->valid.most_tok);
-    if (t->options.shuffle)
-        tok = larger(tok, row * rows);
-    int64_t all = dataset_stats(t->dataset)->tokens[DATA_TRAIN];
-    if (tok > all)
-        tok = larger(all, larger(t->plan.most_tok, t->valid.most_tok));
+    int64_t tok = row * rows < all ? row * rows : all;
     if (tok > INT_MAX)
         return error_set(error, GRAFT_LIMIT, "a batch of %lld tokens", (long long)tok);
     t->most_tok = (int)tok;
@@ -180,12 +178,13 @@ graft_status trainer_open(const struct model *model, struct trainable *trainable
     struct trainer *t = mem_calloc(mem, 1, sizeof *t);
     if (!t)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a trainer");
-    *t = (struct trainer){.model = model,
-                          .mem = mem,
-                          .trainable = trainable,
-                          .dataset = dataset,
-                          .options = *options,
-                          .state = {.best_loss = NAN, .first_valid = NAN, .last_valid = NAN}};
+    *t = (struct trainer){
+        .model = model,
+        .mem = mem,
+        .trainable = trainable,
+        .dataset = dataset,
+        .options = *options,
+        .state = {.best_loss = NAN, .first_valid = NAN, .last_valid = NAN, .last_loss = NAN}};
     status = make_plans(t, error);
     if (status == GRAFT_OK)
         status = count_steps(t, error);
@@ -301,7 +300,7 @@ static graft_status turn_epoch(struct trainer *t, int64_t epoch, graft_error *er
     const struct data_plan_options options = plan_options(t, DATA_TRAIN, epoch);
     data_plan_free(&t->plan);
     graft_status status = data_plan_make(t->mem, t->dataset, DATA_TRAIN, &options, &t->plan, error);
-    t->epoch = epoch;
+    t->epoch = status == GRAFT_OK ? epoch : -1;
     return status;
 }
 
@@ -386,8 +385,7 @@ static graft_status validate(struct trainer *t, struct trainer_report *r, graft_
 }
 
 /* Validation, history and checkpoint, in this order: what the checkpoint says of the others is then true. */
-static graft_status close_step(struct trainer *t, struct trainer_report *r, bool stop,
-                               graft_error *error)
+static graft_status close_step(struct trainer *t, struct trainer_report *r, graft_error *error)
 {
     const struct trainer_options *o = &t->options;
     const int64_t step = t->state.step, last = t->schedule.steps;
@@ -403,7 +401,7 @@ static graft_status close_step(struct trainer *t, struct trainer_report *r, bool
     status = history_add(&t->history, r, error);
     bool due =
         o->save_steps ? step % o->save_steps == 0 : is_due(step, o->eval_steps, t->per_epoch, last);
-    if (status == GRAFT_OK && (due || stop || step == last || t->state.over)) {
+    if (status == GRAFT_OK && (due || step == last || t->state.over)) {
         status = checkpoint_write(t, error);
         r->saved = status == GRAFT_OK;
     }
@@ -413,8 +411,19 @@ static graft_status close_step(struct trainer *t, struct trainer_report *r, bool
 static graft_status begin(struct trainer *t, graft_error *error)
 {
     graft_status status = GRAFT_OK;
-    if (t->options.run && !t->history.file)
+    if (!t->options.run || t->history.file)
+        return GRAFT_OK;
+    char *path = path_join(t->mem, t->options.run, CHECKPOINT_NAME);
+    if (!path)
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
+    if (path_exists(path)) {
+        status = error_set(error, GRAFT_INVALID_ARGUMENT,
+                           "is of a run that is there already: resume it, or remove it");
+        error_at_file(error, path);
+    } else {
         status = history_open(&t->history, t->mem, t->options.run, 0, error);
+    }
+    mem_free(t->mem, path);
     return status;
 }
 
@@ -436,7 +445,8 @@ static graft_status first_report(struct trainer *t, trainer_step_fn step, void *
                                  graft_error *error)
 {
     struct trainer_report r = report_of(t);
-    if (t->state.step || !t->valid.n_batches || !t->options.eval_first)
+    if (t->state.step || !isnan(t->state.first_valid) || !t->valid.n_batches ||
+        !t->options.eval_first)
         return GRAFT_OK;
     graft_status status = validate(t, &r, error);
     if (status == GRAFT_OK && t->options.run)
@@ -513,7 +523,7 @@ graft_status trainer_run(struct trainer *t, trainer_step_fn step, void *user,
         struct trainer_report r = report_of(t);
         status = take_step(t, &r, error);
         if (status == GRAFT_OK)
-            status = close_step(t, &r, false, error);
+            status = close_step(t, &r, error);
         if (status == GRAFT_OK && step)
             go_on = step(user, &r);
     }

@@ -67,6 +67,8 @@ check "going on with an adapter" status_is 0
 before=$(sed -n 's/.*"valid_loss_before":\([0-9.]*\).*/\1/p' "$scratch/out")
 best=$(sed -n 's/.*"valid_loss":\([0-9.]*\).*/\1/p' "$scratch/out")
 check "... begins where that ended" [ "$before" = "$best" ]
+run train -d "$data" -a ./skill --rank 3 -o noted --steps 1
+check "another rank for an adapter that is there is told" err_has "gone on with as it is"
 run train -q -d "$data" -o mlx --format mlx --steps 2
 check "an adapter for mlx" [ -s mlx/adapters.safetensors ]
 run train -q -d "$data" -o one.gguf --format gguf --steps 2
@@ -96,6 +98,9 @@ check "... leaves no adapter" [ ! -e stopped ]
 check "... and a checkpoint" [ -s stopped.run/checkpoint.safetensors ]
 run train "$@" -o stopped --lr 1e-3 --resume
 refused "going on with another rate" 1 "learning_rate"
+run train "$@" -o stopped --alpha 640 --resume
+refused "going on with another alpha" 1 "alpha"
+check "... leaves the settings as they were" grep -q '"lora_alpha": *16\b' stopped.run/config.json
 run train -q "$@" -o stopped --resume
 check "a stopped run goes on" status_is 0
 check "... to the same bits" [ "$(sums stopped)" = "$(sums whole)" ]

@@ -66,7 +66,7 @@ check "... that any verb opens" status_is 0
 train halt -a "$scratch/first" --ewc --ewc-lambda 100 --save-steps 2
 run train -m "$model" -d "$scratch/data.jsonl" -a "$scratch/first" -o "$scratch/halt2" --run "$scratch/halt.run" --rank 4 \
     --steps 4 --batch-size 2 --lr 2e-3 --schedule constant --warmup 0 --eval-steps 2 --ewc --ewc-lambda 7 --resume
-refused "a run is not resumed with another lambda" 1 'its "ewc" is .*"lambda":"100"'
+refused "a run is not resumed with another lambda" 1 'its "ewc" is .*"lambda":100.0'
 cp -r "$scratch/first" "$scratch/other"
 cp "$scratch/second/adapter_model.safetensors" "$scratch/other/"
 train third -a "$scratch/other" --ewc

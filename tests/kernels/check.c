@@ -1,4 +1,4 @@
-/* check.c: the kernel check. Without arguments it runs every test; `--tiers` says which tiers it can
+/* check.c: the kernel check. Without arguments it runs every test, with names those groups; `--tiers` says which tiers it can
  * run here, and `--bench [--threads N] [--tier T] [TYPE | attention | training]` times them (check_bench.c).
  */
 #include "kernels/check.h"
@@ -89,6 +89,38 @@ static void print_tiers(void)
     fflush(stdout);
 }
 
+/* The groups that are named, all of them when none is. Returns how many tests failed. */
+static int run_groups(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        const struct CMUnitTest *tests;
+    } groups[] = {{"tiers", check_tier_tests},
+                  {"dequantize", check_dequantize_tests},
+                  {"ops", check_ops_tests},
+                  {"linear", check_linear_tests},
+                  {"transposed", check_transposed_tests},
+                  {"split", check_split_tests},
+                  {"bf16", check_bf16_tests},
+                  {"threads", check_threads_tests},
+                  {"lowrank", check_lowrank_tests},
+                  {"attention", check_attention_tests},
+                  {"training", check_training_tests},
+                  {"self-attention", check_self_attention_tests},
+                  {"quantize", check_quantize_tests}};
+    int failed = 0, n_run = 0;
+    for (size_t g = 0; g < ARRAY_LEN(groups); g++) {
+        bool named = argc < 2;
+        for (int i = 1; i < argc; i++)
+            named = named || strcmp(argv[i], groups[g].name) == 0;
+        if (!named)
+            continue;
+        failed += run(groups[g].name, groups[g].tests);
+        n_run++;
+    }
+    return failed || (argc > 1 && n_run != argc - 1);
+}
+
 int main(int argc, char **argv)
 {
     int threads = 2;
@@ -111,12 +143,5 @@ int main(int argc, char **argv)
     print_tiers();
     if (tiers)
         return 0;
-    return run("tiers", check_tier_tests) + run("dequantize", check_dequantize_tests) +
-           run("ops", check_ops_tests) + run("linear", check_linear_tests) +
-           run("transposed", check_transposed_tests) + run("split", check_split_tests) +
-           run("bf16", check_bf16_tests) + run("threads", check_threads_tests) +
-           run("lowrank", check_lowrank_tests) + run("attention", check_attention_tests) +
-           run("training", check_training_tests) +
-           run("self attention", check_self_attention_tests) +
-           run("quantize", check_quantize_tests);
+    return run_groups(argc, argv);
 }

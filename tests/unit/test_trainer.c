@@ -6,6 +6,7 @@
 #include "conformance/conformance_support.h"
 
 #include <math.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TINY GRAFT_SOURCE_DIR "/models/tiny"
@@ -198,6 +199,52 @@ static void every_format_holds_what_was_trained(void **state)
     assert_true(fabs(loss_of(at("as.gguf")) - loss) < 1e-6);
 }
 
+static void a_part_for_tests_may_be_longer_than_the_others(void **state)
+{
+    (void)state;
+    graft_error error = {0};
+    graft_dataset *parts = NULL;
+    graft_trainer *t = NULL;
+    double one, both;
+    static const char line[] = "{\"text\":\"A cat.\"}\n",
+                      more[] = "{\"text\":\"A cat sat on a mat, and then it sat on a hat.\"}\n";
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/parts", test_dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    write_file(path, "train.jsonl", line, sizeof line - 1);
+    write_file(path, "valid.jsonl", line, sizeof line - 1);
+    write_file(path, "test.jsonl", more, sizeof more - 1);
+    must(graft_dataset_open(model, path, NULL, &parts, &error), &error);
+    must(graft_trainer_open(model, parts, NULL, &t, &error), &error);
+    must(graft_trainer_loss(t, GRAFT_PART_VALID, &one, &error), &error);
+    must(graft_trainer_loss(t, GRAFT_PART_TEST, &both, &error), &error);
+    assert_true(one > 0 && both > 0 && one != both);
+    graft_trainer_close(&t);
+    graft_dataset_close(&parts);
+}
+
+static void what_a_recipe_says_of_its_base_is_copied(void **state)
+{
+    (void)state;
+    char base[] = "somebody/something";
+    graft_adapter_recipe recipe = small_recipe();
+    recipe.base = base;
+    graft_train_options o = small(&recipe);
+    o.max_steps = 1;
+    graft_trainer *t = open_trainer(model, &o);
+    memset(base, 'x', sizeof base - 1);
+    run_trainer(t, NULL, NULL);
+    write_to(t, at("based"), GRAFT_ADAPTER_PEFT);
+    graft_trainer_close(&t);
+    char *text = NULL, path[PATH_MAX];
+    size_t size = 0;
+    graft_error error = {0};
+    snprintf(path, sizeof path, "%s/adapter_config.json", at("based"));
+    must(file_read(NULL, path, 1 << 20, &text, &size, &error), &error);
+    assert_non_null(strstr(text, "somebody/something"));
+    mem_free(NULL, text);
+}
+
 static void dora_and_biases_are_trained_and_written(void **state)
 {
     (void)state;
@@ -252,14 +299,14 @@ static void run_in_pieces(graft_model *on, const char *name, const int64_t *stop
         graft_trainer *t = open_trainer(on, &o);
         if (i > 0)
             must(graft_trainer_resume(t, &error), &error);
-        struct stop_at until = {stops[i] ? stops[i] : INT64_MAX};
+        struct stop_at until = {stops[i] ? stops[i] : INT64_MAX}; /* -1: before the first step */
         graft_train_outcome outcome = run_trainer(t, stop, &until);
         if (!stops[i]) {
             assert_int_equal(outcome.end, GRAFT_TRAIN_DONE);
             write_to(t, at(name), GRAFT_ADAPTER_PEFT);
         } else {
             assert_int_equal(outcome.end, GRAFT_TRAIN_STOPPED);
-            assert_int_equal(outcome.step, stops[i]);
+            assert_int_equal(outcome.step, stops[i] < 0 ? 0 : stops[i]);
         }
         graft_trainer_close(&t);
         if (!stops[i])
@@ -286,7 +333,7 @@ static void a_run_that_was_stopped_anywhere_ends_with_the_same_bits(void **state
 {
     (void)state;
     run_in_pieces(model, "whole", (const int64_t[]){0});
-    run_in_pieces(model, "pieces", (const int64_t[]){1, 2, 4, 5, 8, 0});
+    run_in_pieces(model, "pieces", (const int64_t[]){-1, 1, 2, 4, 5, 8, 0});
     same_runs("whole", "pieces");
 }
 
@@ -338,6 +385,17 @@ static void another_run_is_not_gone_on_with(void **state)
     other.seed = 4;
     assert_int_equal(resume_with(&other, &error), GRAFT_INVALID_ARGUMENT);
     assert_non_null(strstr(error.message, "seed"));
+    graft_adapter_recipe louder = recipe;
+    louder.alpha = 80;
+    other = o;
+    other.recipe = &louder;
+    assert_int_equal(resume_with(&other, &error), GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "alpha"));
+    t = open_trainer(model, &o);
+    graft_train_outcome outcome;
+    assert_int_equal(graft_trainer_run(t, NULL, NULL, &outcome, &error), GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "resume"));
+    graft_trainer_close(&t);
     graft_adapter_recipe wider = recipe;
     wider.rank = 5;
     other = o;
@@ -448,6 +506,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(training_lowers_the_loss_of_what_it_did_not_see),
         cmocka_unit_test(every_format_holds_what_was_trained),
+        cmocka_unit_test(a_part_for_tests_may_be_longer_than_the_others),
+        cmocka_unit_test(what_a_recipe_says_of_its_base_is_copied),
         cmocka_unit_test(dora_and_biases_are_trained_and_written),
         cmocka_unit_test(a_run_that_was_stopped_anywhere_ends_with_the_same_bits),
         cmocka_unit_test(one_thread_and_two_end_with_the_same_bits),

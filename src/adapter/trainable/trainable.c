@@ -9,7 +9,8 @@ enum { GRAIN = 16 };
 
 struct trainable_files {
     struct draft
-        draft; /* what it is as files; its base may point into itself, so it stays where it is */
+        draft;  /* what it is as files; its base may point into itself, so it stays where it is */
+    char *base; /* the recipe's own, if it says one */
     struct import from; /* what was continued; closed once it is read */
     int64_t *at;        /* [n_modules, PART_COUNT]: where a part lies, −1: there is none */
 };
@@ -267,7 +268,13 @@ static graft_status open_fresh(struct trainable *t, const struct trainable_optio
                                graft_error *error)
 {
     struct draft *draft = &t->files->draft;
-    graft_status status = draft_fresh(draft, t->model, o->recipe, error);
+    struct adapter_recipe own = *o->recipe;
+    if (own.base) {
+        own.base = t->files->base = mem_strdup(mem_of(t), own.base);
+        if (!own.base)
+            return no_memory(error);
+    }
+    graft_status status = draft_fresh(draft, t->model, &own, error);
     for (int i = 0; i < draft->n_modules; i++) {
         draft->modules[i].dora = o->dora;
         draft->modules[i].biased = o->bias;
@@ -307,6 +314,7 @@ graft_status trainable_open(const struct model *model, const struct trainable_op
     if (status == GRAFT_OK && t->init != INIT_DEFAULT)
         status = begin_all(t, &t->files->draft.progress, error);
     if (status == GRAFT_OK) {
+        t->files->draft.progress = (struct save_progress){NULL, NULL}; /* of the beginning alone */
         if (options->dropout >= 0)
             t->files->draft.dropout = options->dropout;
         fill_set(t, t->files->draft.dropout);
@@ -330,6 +338,7 @@ void trainable_close(struct trainable **trainable)
             json_decref(t->files->draft.card);
             mem_free(mem, t->files->draft.modules);
         }
+        mem_free(mem, t->files->base);
         mem_free(mem, t->files->at);
         mem_free(mem, t->files);
     }
