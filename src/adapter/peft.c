@@ -330,12 +330,6 @@ static const struct {
 static const char *const WHOLE_ENDS[] = {
     ".modules_to_save.default.weight", ".modules_to_save.weight", ".base_layer.weight", ".weight"};
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 /* Factors in blocks of 32, graft's own extension (peft_type GRAFT_LORA): rows of bytes in the file. */
 static const struct {
     const char *end;
@@ -384,7 +378,7 @@ static graft_status add_tensor(struct spec *spec, const struct tensor_info *tens
         return tensor_refused(tensor, GRAFT_UNSUPPORTED, error,
                               "graft knows no part of an adapter called \"%.80s\"", lora + 1);
     for (size_t i = 0; i < ARRAY_LEN(WHOLE_ENDS); i++)
-        if (ends_with(name, WHOLE_ENDS[i]))
+        if (text_ends_with(name, WHOLE_ENDS[i]))
             return spec_add(spec, name, strlen(name) - strlen(WHOLE_ENDS[i]), PART_WEIGHT, tensor,
                             error);
     return tensor_refused(tensor, GRAFT_UNSUPPORTED, error,

@@ -19,12 +19,6 @@ static graft_status no_memory(graft_error *error)
     return error_set(error, GRAFT_NO_MEMORY, "no memory to open an adapter");
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 /* The files in `dir` that end so: their number, and the path of one. */
 static int find_ending(struct mem *mem, const char *dir, const char *end, char **path)
 {
@@ -32,7 +26,7 @@ static int find_ending(struct mem *mem, const char *dir, const char *end, char *
     DIR *stream = opendir(dir);
     const struct dirent *entry;
     while (stream && (entry = readdir(stream)))
-        if (ends_with(entry->d_name, end) && ++n == 1)
+        if (text_ends_with(entry->d_name, end) && ++n == 1)
             *path = path_join(mem, dir, entry->d_name);
     if (stream)
         closedir(stream);

@@ -52,19 +52,13 @@ static graft_status open_dir(struct mem *mem, const char *path, struct tokenizer
     return status;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && memcmp(text + n - m, end, m) == 0;
-}
-
 static graft_status open_path(struct mem *mem, const char *path, struct tokenizer **out,
                               graft_error *error)
 {
     graft_status status;
     if (path_is_dir(path)) {
         status = open_dir(mem, path, out, error);
-    } else if (ends_with(path, ".json")) {
+    } else if (text_ends_with(path, ".json")) {
         status = open_json(mem, path, out, error);
     } else {
         status = open_gguf(mem, path, out, error);

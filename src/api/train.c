@@ -40,19 +40,35 @@ void graft_train_options_init(graft_train_options *options, size_t struct_size)
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
-static graft_status find_schedule(const char *name, enum schedule_kind *out, graft_error *error)
+/* Says which names there are: name(0), name(1), … of n. */
+static graft_status unknown_name(const char *what, const char *given, const char *(*name)(int),
+                                 int n, graft_error *error)
 {
-    if (schedule_find(name, out)) {
-        return GRAFT_OK;
-    }
     char known[160] = "";
     size_t used = 0;
-    for (int i = 0; i < SCHEDULE_KINDS; i++) {
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "",
-                                 schedule_name((enum schedule_kind)i));
+    for (int i = 0; i < n; i++) {
+        used +=
+            (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", name(i));
     }
-    return error_set(error, GRAFT_INVALID_ARGUMENT, "no schedule \"%.40s\"; there are %s", name,
+    return error_set(error, GRAFT_INVALID_ARGUMENT, "no %s \"%.40s\"; there are %s", what, given,
                      known);
+}
+
+static const char *name_of_schedule(int i)
+{
+    return schedule_name((enum schedule_kind)i);
+}
+
+static const char *name_of_init(int i)
+{
+    return init_name((enum adapter_init)i);
+}
+
+static graft_status find_schedule(const char *name, enum schedule_kind *out, graft_error *error)
+{
+    return schedule_find(name, out)
+               ? GRAFT_OK
+               : unknown_name("schedule", name, name_of_schedule, SCHEDULE_KINDS, error);
 }
 
 static graft_status inner_options(const graft_train_options *o, struct trainer_options *out,
@@ -92,15 +108,8 @@ static graft_status inner_options(const graft_train_options *o, struct trainer_o
 static graft_status find_init(const graft_train_options *o, enum adapter_init *out,
                               graft_error *error)
 {
-    char known[80] = "";
-    size_t used = 0;
     if (!init_find(o->init, out)) {
-        for (int i = 0; i < ADAPTER_INITS; i++) {
-            used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "",
-                                     init_name((enum adapter_init)i));
-        }
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "no beginning \"%.40s\"; there are %s",
-                         o->init, known);
+        return unknown_name("beginning", o->init, name_of_init, ADAPTER_INITS, error);
     }
     if (o->adapter != NULL && *out != INIT_DEFAULT) {
         return error_set(error, GRAFT_INVALID_ARGUMENT,

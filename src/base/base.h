@@ -172,7 +172,8 @@ bool path_exists(const char *path);
 /* IO, naming `out`, when both are one regular file (device and inode): what is read is not written over. */
 graft_status path_refuse_same(const char *out, const char *in, graft_error *error);
 char *path_join(struct mem *mem, const char *dir, const char *name); /* NULL: no memory */
-const char *path_base(const char *path);                             /* what follows the last '/' */
+bool text_ends_with(const char *text, const char *end);
+const char *path_base(const char *path); /* what follows the last '/' */
 
 /* ---- log ---------------------------------------------------------------------------------- */
 

@@ -74,11 +74,12 @@ int run_chart_loss(const struct run_history *h, struct buf *out, bool alone);
 /* Writes the text to a file ("-": stdout), whole or not at all. */
 int run_write_text(const char *path, struct buf *text, bool quiet);
 
-/* What both verbs are told: an argp child whose input is this. */
+/* What both verbs are told: the options and the parser of each, whose input is this. */
 struct run_args {
     const char *run, *path;
     bool quiet;
 };
-extern const struct argp run_argp;
+extern const struct argp_option run_options[];
+error_t run_parse(int key, char *arg, struct argp_state *state);
 
 #endif

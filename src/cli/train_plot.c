@@ -90,7 +90,7 @@ int run_write_text(const char *path, struct buf *text, bool quiet)
 
 /* ---- options ------------------------------------------------------------------------------- */
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+error_t run_parse(int key, char *arg, struct argp_state *state)
 {
     struct run_args *a = state->input;
     switch (key) {
@@ -119,26 +119,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_option options[] = {
+const struct argp_option run_options[] = {
     {"output", 'o', "FILE", 0, "What to write; \"-\" is the standard output", 1},
     {"quiet", 'q', NULL, 0, "Only what is asked for, and errors", 1},
     {0},
 };
-const struct argp run_argp = {.options = options, .parser = parse, .args_doc = "RUN"};
-
-static const struct argp_child children[] = {{&run_argp, 0, NULL, 0}, {0}};
-static error_t pass(int key, char *arg, struct argp_state *state)
-{
-    (void)arg;
-    if (key == ARGP_KEY_INIT) {
-        state->child_inputs[0] = state->input;
-        return 0;
-    }
-    return ARGP_ERR_UNKNOWN;
-}
 static const struct argp plot_argp = {
-    .parser = pass,
-    .children = children,
+    .options = run_options,
+    .parser = run_parse,
     .args_doc = "RUN",
     .doc = "Draw the losses and the learning rate of a run, while it goes on or when it is over, "
            "as an SVG picture that any "

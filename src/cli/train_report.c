@@ -364,19 +364,9 @@ static int write_page(struct buf *out, const char *run, const struct run_history
 
 /* ---- options ------------------------------------------------------------------------------- */
 
-static const struct argp_child children[] = {{&run_argp, 0, NULL, 0}, {0}};
-static error_t pass(int key, char *arg, struct argp_state *state)
-{
-    (void)arg;
-    if (key == ARGP_KEY_INIT) {
-        state->child_inputs[0] = state->input;
-        return 0;
-    }
-    return ARGP_ERR_UNKNOWN;
-}
 static const struct argp report_argp = {
-    .parser = pass,
-    .children = children,
+    .options = run_options,
+    .parser = run_parse,
     .args_doc = "RUN",
     .doc = "Write what is known of a run as one HTML page that needs nothing beside it: losses, "
            "learning rate, gradients, "

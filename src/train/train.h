@@ -112,9 +112,8 @@ struct trainer_outcome {
 /* What a run will take: bytes beside the weights, steps and tokens in all. */
 struct trainer_plan {
     int64_t steps, steps_per_epoch, warmup;
-    int64_t tokens_per_epoch, learned_per_epoch, most_tok;
-    size_t tape_bytes, kept_bytes,
-        value_bytes; /* activations, of these kept; values, gradients, moments, the best */
+    int64_t tokens_per_epoch, learned_per_epoch;
+    size_t tape_bytes, value_bytes; /* activations; values, gradients, moments, the best */
 };
 
 struct trainer;

@@ -226,9 +226,7 @@ void trainer_plan_of(const struct trainer *t, struct trainer_plan *out)
                                  .warmup = t->schedule.warmup,
                                  .tokens_per_epoch = stats->tokens[DATA_TRAIN],
                                  .learned_per_epoch = stats->learned[DATA_TRAIN],
-                                 .most_tok = t->most_tok,
                                  .tape_bytes = train_tape_bytes(t->tape),
-                                 .kept_bytes = train_tape_kept_bytes(t->tape),
                                  .value_bytes =
                                      (size_t)(copies * t->trainable->n_values) * sizeof(float)};
 }

@@ -313,18 +313,12 @@ graft_status config_parse(graft_train_config *c, const char *text, size_t size,
     return status;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
-}
-
 graft_status config_load(graft_train_config *c, const char *path, graft_error *error)
 {
     char *text;
     size_t size;
-    enum config_language language = ends_with(path, ".json") ? CONFIG_JSON
-                                    : ends_with(path, ".yaml") || ends_with(path, ".yml")
+    enum config_language language = text_ends_with(path, ".json") ? CONFIG_JSON
+                                    : text_ends_with(path, ".yaml") || text_ends_with(path, ".yml")
                                         ? CONFIG_YAML
                                         : CONFIG_EITHER;
     graft_status status = file_read(c->mem, path, CONFIG_BYTES, &text, &size, error);

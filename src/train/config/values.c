@@ -45,6 +45,9 @@ graft_status config_add_note(graft_train_config *c, graft_error *error, const ch
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    for (size_t i = 0; i < c->n_notes; i++)
+        if (!strcmp(c->notes[i], text))
+            return GRAFT_OK; /* settings are worked out again with each that is set */
     graft_status status = config_copy(c, text, &c->notes[c->n_notes], error);
     c->n_notes += status == GRAFT_OK;
     return status;
