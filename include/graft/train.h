@@ -52,7 +52,8 @@ typedef struct graft_train_options {
     double max_grad_norm;                        /* default 1; 0: gradients are not clipped */
 
     bool gradient_checkpointing; /* less memory, a quarter more time; default true */
-    bool bf16; /* activations are kept as bf16; values and sums stay floats; default true */
+    bool
+        bf16; /* activations are kept and multiplied as bf16; values and sums stay floats; default true */
 
     bool eval_on_start; /* validation before the first step; default true */
     int64_t eval_steps; /* steps between validations; 0 (default): one after each epoch */

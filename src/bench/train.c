@@ -260,7 +260,10 @@ static graft_status add_step(struct bench *b, struct training *t, int index, str
         .max_tok = EXAMPLES * b->options->tokens, .checkpoint = again, .half = true};
     *step = (struct step_case){.all = t, .pupil = pupil};
     *c = t->cases[0];
+    struct kernels rounded; /* as the tape multiplies */
+    kernels_round_floats(b->runtime->kernels, &rounded);
     c->work = EXAMPLES * b->options->tokens;
+    c->limit = limits_peak_for(&b->limits, &rounded, b->model->layers[0].linear[LINEAR_GATE].type);
     c->limit_work = step_flops(b, again);
     c->baseline = baseline;
     c->run = run_step;

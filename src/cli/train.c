@@ -332,7 +332,7 @@ static const struct argp_option train_options[] = {
     {"packing", KEY_PACKING, NULL, 0, "Short examples share a sequence, unseen by each other", 4},
     {"no-shuffle", KEY_NO_SHUFFLE, NULL, 0, "In the order of the file", 4},
     {"no-checkpointing", KEY_NO_CHECKPOINTING, NULL, 0, "Keep activations: faster, more memory", 4},
-    {"f32", KEY_F32, NULL, 0, "Keep activations as floats, not bf16", 4},
+    {"f32", KEY_F32, NULL, 0, "Compute with floats, not bf16", 4},
     {NULL, 0, NULL, 0, "Validation:", 5},
     {"eval-steps", KEY_EVAL, "N", 0, "Steps between two; default: an epoch", 5},
     {"save-steps", KEY_SAVE, "N", 0, "Steps between checkpoints; default: with each validation", 5},

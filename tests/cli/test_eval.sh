@@ -204,11 +204,10 @@ run eval ten.jsonl --part test
 refused "an empty part" 1 "no example in part test"
 
 # ---- Ctrl-C: the status says that this is not all
-for i in 1 2 3 4 5 6 7 8 9 10; do
-    for j in 1 2 3 4 5 6 7 8 9 10; do sed "s/mat/mat $j./" ten.jsonl; done
-done >many.jsonl
+for _ in $(seq 400); do cat ten.jsonl; done >many.jsonl
 "$GRAFT" eval -q a.jsonl many.jsonl -a one -a two >out 2>err &
-until grep -q '^SigCgt:.*[2367abef]$' "/proc/$!/status" || ! kill -0 $!; do sleep 0.1; done # it listens
+# It is graft, no longer the shell that starts it, and it listens.
+until tr '\n' ' ' <"/proc/$!/status" | grep -q '^Name:.graft .*SigCgt:.[0-9a-f]*[2367abef] ' || ! kill -0 $!; do sleep 0.1; done
 kill -INT $!
 wait $!
 status=$?

@@ -27,17 +27,17 @@ lacks() { [ -s "$2" ] && ! grep -q -e "$1" "$2"; }
 is_near() { awk -v a="$1" -v b="$2" -v by="$3" 'BEGIN { d = a - b; exit !(a != "" && b != "" && d <= by && -d <= by) }'; }
 
 # ---- beginnings
-train plain
+train plain --f32
 before=$(number valid_loss_before "$scratch/out")
 for init in gaussian pissa olora; do
-    train "$init" --init "$init"
+    train "$init" --init "$init" --f32
     check "$init is trained" status_is 0
     valid=$(number valid_loss "$scratch/out")
     check "... changes nothing before the first step" \
         is_near "$(number valid_loss_before "$scratch/out")" "$before" 2e-4
     check "... its card says how it began" grep -q "\"init\": \"$init\"" "$scratch/$init/graft.json"
     run train -m "$model" -d "$scratch/data.jsonl" -a "$scratch/$init" -o "$scratch/again-$init" --steps 1 \
-        --batch-size 2 --lr 0 --json -q
+        --batch-size 2 --lr 0 --f32 --json -q
     check "... what was trained is what the file says on the original base" \
         is_near "$(number valid_loss_before "$scratch/out")" "$valid" 2e-4
 done

@@ -301,9 +301,10 @@ static void halves_are_near(void **state)
     options.half = true;
     for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
         options.checkpoint = checkpoint;
-        assert_true(learn(&s, &options).nll == nll); /* the way forth is in floats */
+        double half_nll = learn(&s, &options).nll;
+        assert_true(fabs(half_nll - nll) < 2e-3 * nll);
         double off = difference(&s.trainee, want);
-        assert_true(off > 1e-5 && off < 0.03);
+        assert_true(off > 1e-5 && off < 0.06);
     }
     free(want);
     scene_close(&s);

@@ -413,6 +413,10 @@ static graft_status prepare(const struct model *model, const struct train_set *s
     t->set = set;
     t->options = *options;
     t->kernels = model->runtime->kernels;
+    if (options->half) {
+        kernels_round_floats(t->kernels, &t->rounded);
+        t->kernels = &t->rounded;
+    }
     t->pool = model->runtime->pool;
     t->mem = mem;
     t->n_workers = pool_threads(t->pool);

@@ -65,7 +65,9 @@ struct train_options {
     bool
         checkpoint; /* keep only what goes into each layer, and compute the layer again on the way back. The same bits,
                         unless `half`. */
-    bool half;     /* keep activations as bf16 */
+    bool
+        half; /* keep activations as bf16; and where the tier has a unit for it, products with weights of a float
+                      type take bf16 factors, as those with quantised weights always do */
     int loss_rows; /* rows of logits that exist at a time; 0: 64 */
 };
 

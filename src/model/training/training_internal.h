@@ -79,7 +79,8 @@ struct train_tape {
     const struct model *model;
     const struct train_set *set;
     struct train_options options;
-    const struct kernels *kernels;
+    const struct kernels *kernels; /* the tier's, or of `half` */
+    struct kernels rounded;
     struct pool *pool;
     struct mem *mem;
     struct arena arena;

@@ -88,7 +88,7 @@ static const struct setting SETTINGS[] = {
     {"gradient_checkpointing", "grad_checkpoint", SETTING_BOOL, TRAIN(gradient_checkpointing), 0, 0,
      NULL, "less memory, a quarter more time"},
     {"bf16", "", SETTING_BOOL, TRAIN(bf16), 0, 0, NULL,
-     "activations are kept as bf16; false: as floats"},
+     "activations are kept and multiplied as bf16; false: as floats"},
 
     {"eval_steps", "", SETTING_LONG, TRAIN(eval_steps), 0, MANY, NULL,
      "steps between validations; 0: an epoch"},
