@@ -173,6 +173,12 @@ bool path_exists(const char *path);
 graft_status path_refuse_same(const char *out, const char *in, graft_error *error);
 char *path_join(struct mem *mem, const char *dir, const char *name); /* NULL: no memory */
 bool text_ends_with(const char *text, const char *end);
+/* A decimal number, all of the text: [+-] digits, with a point or an exponent or neither; 64 digits at most, and finite. With
+ * the point of every locale. */
+bool decimal_parse(const char *text, double *out);
+/* As few digits as give the same number again, NUL-terminated. */
+enum { DECIMAL_SIZE = 48 };
+void decimal_print(double value, char out[DECIMAL_SIZE]);
 const char *path_base(const char *path); /* what follows the last '/' */
 
 /* ---- log ---------------------------------------------------------------------------------- */

@@ -73,6 +73,26 @@ static void print_answer(const graft_model *model)
     graft_session_close(&session);
 }
 
+/* Settings of a YAML file, as they are written back. */
+static void print_settings(graft_runtime *runtime, const char *folder)
+{
+    char path[4096];
+    const char *json;
+    graft_train_config *config = NULL;
+    snprintf(path, sizeof path, "%s/settings.yaml", folder);
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fputs("learning_rate: 1.5e-4\nwarmup_ratio: 0.25\n", file) < 0 ||
+        fclose(file) != 0) {
+        fprintf(stderr, "locale_host: cannot write %s\n", path);
+        exit(2);
+    }
+    must(graft_train_config_open(runtime, &config, &error));
+    must(graft_train_config_load(config, path, &error));
+    must(graft_train_config_json(config, &json, &error));
+    printf("%s\n", json);
+    graft_train_config_close(&config);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4 || setlocale(LC_ALL, argv[1]) == NULL) {
@@ -93,6 +113,7 @@ int main(int argc, char **argv)
     print_inspection(runtime, argv[2]);
     convert(runtime, argv[2], argv[3]);
     print_answer(model);
+    print_settings(runtime, argv[3]);
     graft_model_close(&model);
     graft_runtime_close(&runtime);
     if (localeconv()->decimal_point[0] != point) {

@@ -55,6 +55,7 @@ check 'a host with a decimal comma gets the same bytes' same_host
 check '... from its templates' expected \
     '0.5 12345678.9 1.5e-07 2.0 1.75 2.5 -1.5 12345678.9 \[0.5, 1.5e-07\] 0.500|1.500000e-07|1.23457e+07 0.50 1,234,567 0.5 12345678.9 12345678$'
 check '... from sampling defaults' grep -q '^temperature 750/1000, top_p 875/1000$' "$work/de.out"
+check '... from settings of training' grep -q '"learning_rate": 0.00015,' "$work/de.out"
 check '... in the files it writes' files
 check '... whose configuration has a decimal point' theta
 if [ -n "$graft" ]; then

@@ -1,6 +1,7 @@
 /* Random numbers, hashes and half-precision floats, against published vectors. */
 #include "test_support.h"
 
+#include <locale.h>
 #include <math.h>
 
 static void random_blocks_equal_the_published_vectors(void **state)
@@ -171,6 +172,60 @@ static void floats_round_to_the_nearest_bfloat(void **state)
     assert_int_equal(f32_to_bf16(3.4e38f), 0x7F80);
 }
 
+static void decimals_are_read_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double value;
+    } good[] = {{"0", 0},        {"-1.50", -1.5},  {"+.5", 0.5}, {"3.", 3},
+                {"1e-4", 1e-4},  {"2E+3", 2000.0}, {"0.1", 0.1}, {"123456789.125", 123456789.125},
+                {"1e308", 1e308}};
+    static const char *const bad[] = {"",    ".",   "-",   "1,5",   "1e", "e5", "1.2.3",
+                                      "0x1", "nan", "inf", "1e309", "1 ", " 1"};
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        double x = -7;
+        assert_true(decimal_parse(good[i].text, &x));
+        assert_true(x == good[i].value);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        double x = -7;
+        assert_false(decimal_parse(bad[i], &x));
+        assert_true(x == -7);
+    }
+}
+
+static void decimals_come_back_as_they_were(void **state)
+{
+    (void)state;
+    static const double values[] = {0, 1, -2.5, 2e-4, 1.0 / 3, 6.02214076e23, 5e-324, 0.1 + 0.2};
+    char text[DECIMAL_SIZE];
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        double x;
+        decimal_print(values[i], text);
+        assert_true(decimal_parse(text, &x));
+        assert_true(x == values[i]);
+    }
+    decimal_print(2e-4, text);
+    assert_string_equal(text, "0.0002");
+}
+
+/* Where the system has one whose point is a comma. */
+static void decimals_have_the_same_point_in_every_locale(void **state)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "de_DE"};
+    locale_t comma = (locale_t)0;
+    for (size_t i = 0; i < ARRAY_LEN(names) && !comma; i++)
+        comma = newlocale(LC_ALL_MASK, names[i], (locale_t)0);
+    if (!comma)
+        skip();
+    locale_t before = uselocale(comma);
+    decimals_are_read_whole_or_not_at_all(state);
+    decimals_come_back_as_they_were(state);
+    uselocale(before);
+    freelocale(comma);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +238,9 @@ int main(void)
         cmocka_unit_test(every_half_survives_the_way_to_float_and_back),
         cmocka_unit_test(floats_round_to_the_nearest_half_ties_to_even),
         cmocka_unit_test(floats_round_to_the_nearest_bfloat),
+        cmocka_unit_test(decimals_are_read_whole_or_not_at_all),
+        cmocka_unit_test(decimals_come_back_as_they_were),
+        cmocka_unit_test(decimals_have_the_same_point_in_every_locale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

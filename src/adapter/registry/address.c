@@ -5,7 +5,6 @@
  */
 #include "registry_internal.h"
 
-#include <math.h>
 #include <time.h>
 
 static bool is_digit(char c)
@@ -133,54 +132,13 @@ int registry_version_compare(const char *a, const char *b)
 
 /* ---- addresses ------------------------------------------------------------------------------ */
 
-/* A decimal number, all of it. strtod gets digits and an exponent only, so that no decimal point is met. */
-static bool parse_weight(const char *text, double *out)
-{
-    char number[96];
-    size_t length = 0;
-    int exponent = 0, digits = 0;
-    const char *at = text;
-    if (*at == '-' || *at == '+')
-        number[length++] = *at++;
-    for (bool point = false; is_digit(*at) || (*at == '.' && !point); at++) {
-        if (*at == '.') {
-            point = true;
-            continue;
-        }
-        if (++digits > 64)
-            return false;
-        number[length++] = *at;
-        exponent -= point;
-    }
-    if (!digits)
-        return false;
-    if (*at == 'e' || *at == 'E') {
-        bool negative = at[1] == '-';
-        at += 1 + (at[1] == '-' || at[1] == '+');
-        int written = 0, places = 0;
-        for (; is_digit(*at) && places < 4; at++, places++)
-            written = written * 10 + (*at - '0');
-        if (!places)
-            return false;
-        exponent += negative ? -written : written;
-    }
-    if (*at)
-        return false;
-    snprintf(number + length, sizeof(number) - length, "e%d", exponent);
-    double value = strtod(number, NULL);
-    if (!isfinite(value))
-        return false;
-    *out = value;
-    return true;
-}
-
 static graft_status parse_path(const char *text, struct registry_address *out)
 {
     const char *equals = strrchr(text, '=');
     out->is_path = true;
     out->path_length = strlen(text);
     /* A path may have a '=' of its own. */
-    if (equals && parse_weight(equals + 1, &out->weight)) {
+    if (equals && decimal_parse(equals + 1, &out->weight)) {
         out->has_weight = true;
         out->path_length = (size_t)(equals - text);
     }
@@ -222,7 +180,7 @@ graft_status registry_parse_address(const char *text, struct registry_address *o
         at += version;
     }
     if (*at == '=') {
-        if (!parse_weight(at + 1, &address.weight))
+        if (!decimal_parse(at + 1, &address.weight))
             return error_set(error, GRAFT_INVALID_ARGUMENT, "\"%.100s\" is no weight: a number is",
                              at + 1);
         address.has_weight = true;

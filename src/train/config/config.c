@@ -414,24 +414,14 @@ static bool is_said(const graft_train_config *c, const struct setting *s)
            c->settings.train.warmup_steps < 0;
 }
 
-/* As few digits as give the same number again. */
-static void write_number(struct buf *out, double x)
-{
-    char text[40];
-    for (int digits = 6; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtod(text, NULL) == x)
-            break;
-    }
-    buf_puts(out, text);
-}
-
 static void write_value(struct buf *out, const json_t *value)
 {
+    char number[DECIMAL_SIZE];
     char *text = json_is_real(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
-    if (json_is_real(value))
-        write_number(out, json_real_value(value));
-    else if (text)
+    if (json_is_real(value)) {
+        decimal_print(json_real_value(value), number);
+        buf_puts(out, number);
+    } else if (text)
         buf_puts(out, text);
     else
         out->status = GRAFT_NO_MEMORY;

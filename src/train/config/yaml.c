@@ -7,7 +7,6 @@
 #include "train/config/config_internal.h"
 
 #include <errno.h>
-#include <math.h>
 #include <yaml.h>
 
 enum { MAX_LEVELS = 16, MAX_VALUES = 10000 };
@@ -21,36 +20,9 @@ static bool is_any(const char *text, size_t size, const char *words)
     return size > 0 && size < 7 && !strchr(word, ' ') && words_have(words, word, NULL);
 }
 
-/* [-+]? (digits [. digits*]? | . digits) ([eE] [-+]? digits)? ; *integer: nothing but digits */
-static bool is_number(const char *text, size_t size, bool *integer)
-{
-    static const char DIGITS[] = "0123456789";
-    char copy[64];
-    if (size == 0 || size >= sizeof copy)
-        return false;
-    snprintf(copy, sizeof copy, "%.*s", (int)size, text);
-    const char *at = copy + (copy[0] == '-' || copy[0] == '+');
-    size_t whole = strspn(at, DIGITS), part = 0;
-    at += whole;
-    *integer = *at == 0;
-    if (*at == '.') {
-        part = strspn(at + 1, DIGITS);
-        at += 1 + part;
-    }
-    if (whole + part == 0)
-        return false;
-    if (*at == 'e' || *at == 'E') {
-        at += 1 + (at[1] == '-' || at[1] == '+');
-        if (strspn(at, DIGITS) == 0)
-            return false;
-        at += strspn(at, DIGITS);
-    }
-    return *at == 0 && strlen(copy) == size;
-}
-
 json_t *yaml_plain(const char *text, size_t size)
 {
-    bool integer;
+    double x;
     char copy[64];
     if (size == 0 || is_any(text, size, "null Null NULL ~"))
         return json_null();
@@ -58,15 +30,15 @@ json_t *yaml_plain(const char *text, size_t size)
         return json_true();
     if (is_any(text, size, "false False FALSE"))
         return json_false();
-    if (!is_number(text, size, &integer))
+    if (size >= sizeof copy || memchr(text, 0, size))
         return json_stringn(text, size);
     snprintf(copy, sizeof copy, "%.*s", (int)size, text);
+    if (!decimal_parse(copy, &x))
+        return json_stringn(text, size);
+    char *end;
     errno = 0;
-    long long whole = integer ? strtoll(copy, NULL, 10) : 0;
-    if (integer && !errno)
-        return json_integer(whole);
-    double x = strtod(copy, NULL);
-    return isfinite(x) ? json_real(x) : json_stringn(text, size);
+    long long whole = strtoll(copy, &end, 10);
+    return *end == 0 && !errno ? json_integer(whole) : json_real(x);
 }
 
 /* ---- the document -------------------------------------------------------------------------- */
