@@ -262,6 +262,8 @@ int utf8_encode(uint32_t code, char out[4]); /* length; 0 for surrogates and abo
 /* Length of the longest prefix that ends on a character boundary, leaving at most 3 bytes of an
  * unfinished sequence; malformed bytes count as whole. */
 size_t utf8_complete(const char *text, size_t size);
+/* Bytes of the control character (U+0000 to U+001F, U+007F to U+009F) that text begins with; 0: it begins with none. */
+size_t utf8_control(const char *text, size_t size);
 
 /* ---- names to indices --------------------------------------------------------------------- */
 

@@ -77,3 +77,11 @@ size_t utf8_complete(const char *text, size_t size)
     }
     return size;
 }
+
+size_t utf8_control(const char *text, size_t size)
+{
+    const unsigned char *at = (const unsigned char *)text;
+    if (size > 0 && (at[0] < 0x20 || at[0] == 0x7F))
+        return 1;
+    return size > 1 && at[0] == 0xC2 && at[1] >= 0x80 && at[1] < 0xA0 ? 2 : 0;
+}

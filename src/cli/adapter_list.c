@@ -31,7 +31,9 @@ static void add_cell(struct table *t, const char *text)
 {
     size_t width = characters(text), column = t->n++ % (size_t)t->n_columns;
     for (const char *c = text; *c != '\0'; c++) {
-        buf_putc(&t->cells, (unsigned char)*c < 0x20 || *c == 0x7F ? ' ' : *c);
+        size_t control = utf8_control(c, strlen(c));
+        buf_putc(&t->cells, control > 0 ? ' ' : *c);
+        c += control > 1;
     }
     buf_putc(&t->cells, '\0');
     t->widths[column] = width > t->widths[column] ? width : t->widths[column];

@@ -189,6 +189,9 @@ int cli_fail(const graft_error *error);
 /* The same with a hint behind it that says what to do; NULL: none. */
 int cli_fail_hint(const graft_error *error, const char *hint);
 int cli_fail_text(const char *format, ...) PRINTF_LIKE(1, 2);
+/* Text of a file: control characters, which would break the line or steer the terminal, become `blank`, or escapes where
+ * that is 0. */
+void cli_put_text(FILE *out, const char *text, size_t size, char blank);
 /* Writes JSON on one line to stdout and drops the reference; CLI_FAILED when stdout is broken. */
 int cli_print_json(json_t *value);
 /* Flushes stdout; a full disk or a closed pipe is an error, not silence. */

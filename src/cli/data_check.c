@@ -70,24 +70,18 @@ static const struct argp check_argp = {
 /* Line breaks stay, indented; what would steer a terminal does not. */
 static void print_text(const char *text, size_t size)
 {
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c == '\n') {
-            fputs("\n  ", stdout);
-        } else if (c < 0x20 || c == 0x7F) {
-            printf("\\x%02x", c);
-        } else {
-            putchar(c);
-        }
+    for (const char *end = text + size, *line = text; line < end;) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        cli_put_text(stdout, line, (size_t)((stop != NULL ? stop : end) - line), 0);
+        fputs(stop != NULL ? "\n  " : "", stdout);
+        line = stop != NULL ? stop + 1 : end;
     }
 }
 
 /* A name or a path, in one line. */
 static void print_name(const char *text)
 {
-    for (; *text != '\0'; text++) {
-        putchar((unsigned char)*text < 0x20 || *text == 0x7F ? '?' : *text);
-    }
+    cli_put_text(stdout, text, strlen(text), '?');
 }
 
 /* ---- the report for people ----------------------------------------------------------------- */

@@ -100,9 +100,7 @@ static size_t characters(const char *text)
 static void put_padded(FILE *out, const char *text, size_t width)
 {
     size_t n = characters(text);
-    for (const char *c = text; *c != '\0'; c++) {
-        fputc((unsigned char)*c < 0x20 || *c == 0x7F ? ' ' : *c, out);
-    }
+    cli_put_text(out, text, strlen(text), ' ');
     fprintf(out, "%*s", n < width ? (int)(width - n) : 0, "");
 }
 

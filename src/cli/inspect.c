@@ -100,14 +100,11 @@ static const char *scaled(double x, const char *unit, char *out, size_t size)
 /* Text from a file, one line of it at most: control characters must not reach the terminal. */
 static void print_text(const char *text, size_t most)
 {
-    size_t shown = 0;
-    for (; text[shown] != '\0' && shown < most; shown++) {
-        unsigned char c = (unsigned char)text[shown];
-        putchar(c < ' ' || c == 0x7F ? ' ' : c);
-    }
+    size_t shown = strnlen(text, most);
     while (((unsigned char)text[shown] & 0xC0) == 0x80) {
-        putchar(text[shown++]); /* the rest of a character */
+        shown++; /* the rest of a character */
     }
+    cli_put_text(stdout, text, shown, ' ');
     fputs(text[shown] != '\0' ? " ..." : "", stdout);
 }
 

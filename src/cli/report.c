@@ -55,6 +55,20 @@ int cli_finish_output(int status)
     return status;
 }
 
+void cli_put_text(FILE *out, const char *text, size_t size, char blank)
+{
+    for (size_t i = 0, control; i<size; i += control> 1 ? control : 1) {
+        control = utf8_control(text + i, size - i);
+        if (control == 0) {
+            fputc(text[i], out);
+        } else if (blank != '\0') {
+            fputc(blank, out);
+        } else {
+            fprintf(out, "\\x%02x", (unsigned char)text[i + control - 1]);
+        }
+    }
+}
+
 int cli_print_json(json_t *value)
 {
     if (value == NULL) {

@@ -84,19 +84,6 @@ static int print_ids_json(const graft_token_id *ids, size_t n)
     return cli_print_json(json_pack("{s:o}", "ids", list));
 }
 
-/* Control characters as escapes, so that a line stays a line. */
-static void print_piece(const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c < 0x20 || c == 0x7F) {
-            printf("\\x%02x", c);
-        } else {
-            putchar(c);
-        }
-    }
-}
-
 static int print_ids_table(graft_runtime *runtime, const graft_tokenizer *t,
                            const graft_token_id *ids, size_t n)
 {
@@ -108,7 +95,7 @@ static int print_ids_table(graft_runtime *runtime, const graft_tokenizer *t,
             return cli_fail(&error);
         }
         printf("%d\t", ids[i]);
-        print_piece(text, size);
+        cli_put_text(stdout, text, size, 0);
         putchar('\n');
         graft_free(runtime, text);
     }

@@ -45,27 +45,11 @@ int cli_read_word(const char **text, char out[CLI_WORD])
 
 /* ---- weights ---- */
 
-/* A decimal number and nothing else, whatever the locale's strtod takes besides. */
-static bool is_decimal(const char *text)
-{
-    size_t digits = 0;
-    text += *text == '-' || *text == '+';
-    for (bool point = false; isdigit((unsigned char)*text) || (*text == '.' && !point); text++) {
-        point = point || *text == '.';
-        digits += *text != '.';
-    }
-    if (digits > 0 && (*text == 'e' || *text == 'E')) {
-        text++;
-        text += *text == '-' || *text == '+';
-        digits = strspn(text, "0123456789");
-        text += digits;
-    }
-    return digits > 0 && *text == '\0';
-}
-
 bool cli_read_weight(const char *text, float *out)
 {
-    double value = is_decimal(text) ? strtod(text, NULL) : NAN;
+    double value;
+    if (!decimal_parse(text, &value))
+        return false;
     *out = (float)value;
     return isfinite(*out);
 }

@@ -50,9 +50,9 @@ check "... the first ten" test "$(grep -c dropped: "$scratch/out")" -eq 10
 check "... and how many more" out_has "and 20 more (--all)"
 run data check "$scratch/bad.jsonl" --all
 check "--all lists all" test "$(grep -c dropped: "$scratch/out")" -eq 30
-printf '{"prompt":"a\\u001b[31mb","completion":"c"}\n' >"$scratch/esc.jsonl"
+printf '{"prompt":"a\\u001b[31mb\\u009b1m","completion":"c"}\n' >"$scratch/esc.jsonl"
 run data check "$scratch/esc.jsonl"
-check "control characters of a file do not reach the terminal" out_has 'a\\x1b\[31mb'
+check "control characters of a file do not reach the terminal" out_has 'a\\x1b\[31mb\\x9b1m'
 
 printf '{"a\\u001b[31mb":1}\n{"prompt":"a","completion":"b","task":"t\\u001b[31m"}\n' >"$scratch/esc.jsonl"
 run data check "$scratch/esc.jsonl" --valid-share 0

@@ -64,6 +64,22 @@ static graft_status parse(const char *text, json_t **out, graft_error *error)
     return json_parse(text, strlen(text), out, error);
 }
 
+static void control_characters_are_those_of_both_sets(void **state)
+{
+    (void)state;
+    assert_int_equal(utf8_control("\x1b[0m", 4), 1);
+    assert_int_equal(utf8_control("\x7f", 1), 1);
+    assert_int_equal(utf8_control("\0", 1), 1);
+    assert_int_equal(utf8_control("\xc2\x9b"
+                                  "31m",
+                                  5),
+                     2);
+    assert_int_equal(utf8_control("\xc2\xa0", 2), 0); /* a space */
+    assert_int_equal(utf8_control("\xc2", 1), 0);
+    assert_int_equal(utf8_control("a", 1), 0);
+    assert_int_equal(utf8_control("", 0), 0);
+}
+
 static void json_errors_name_line_and_column(void **state)
 {
     (void)state;
@@ -204,6 +220,7 @@ int main(void)
         cmocka_unit_test(every_code_point_survives_encoding),
         cmocka_unit_test(malformed_sequences_are_not_decoded),
         cmocka_unit_test(an_unfinished_character_is_held_back),
+        cmocka_unit_test(control_characters_are_those_of_both_sets),
         cmocka_unit_test(json_errors_name_line_and_column),
         cmocka_unit_test(members_are_read_by_type),
         cmocka_unit_test(members_of_what_is_no_object_are_an_error),

@@ -267,20 +267,21 @@ static const struct {
              {"val", DATA_VALID},
              {"test", DATA_TEST}};
 
-/* DIR/STEM.jsonl and the like; NULL: there is none, or no memory. */
-static char *find_part(struct mem *mem, const char *dir, const char *stem)
+/* *out: DIR/STEM.jsonl and the like, or NULL where there is none. False: no memory. */
+static bool find_part(struct mem *mem, const char *dir, const char *stem, char **out)
 {
     static const char *const ends[] = {".jsonl", ".json", ".txt"};
     for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
         char name[64];
         snprintf(name, sizeof name, "%s%s", stem, ends[i]);
-        char *path = path_join(mem, dir, name);
-        if (path == NULL || path_exists(path)) {
-            return path;
+        *out = path_join(mem, dir, name);
+        if (*out == NULL || path_exists(*out)) {
+            return *out != NULL;
         }
-        mem_free(mem, path);
+        mem_free(mem, *out);
+        *out = NULL;
     }
-    return NULL;
+    return true;
 }
 
 static graft_status build_folder(struct builder *b, const char *dir, bool with_valid,
@@ -290,12 +291,14 @@ static graft_status build_folder(struct builder *b, const char *dir, bool with_v
     char *paths[ARRAY_LEN(PARTS)] = {0};
     bool has[DATA_PARTS] = {0};
     graft_status status = GRAFT_OK;
-    for (size_t i = 0; i < ARRAY_LEN(PARTS); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(PARTS) && status == GRAFT_OK; i++) {
         bool wanted = !has[PARTS[i].part] && (with_valid || PARTS[i].part != DATA_VALID);
-        paths[i] = wanted ? find_part(mem, dir, PARTS[i].stem) : NULL;
+        if (wanted && !find_part(mem, dir, PARTS[i].stem, &paths[i])) {
+            status = error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
+        }
         has[PARTS[i].part] |= paths[i] != NULL;
     }
-    if (!has[DATA_TRAIN] && !has[DATA_TEST]) {
+    if (status == GRAFT_OK && !has[DATA_TRAIN] && !has[DATA_TEST]) {
         status = error_set(error, GRAFT_NOT_FOUND,
                            "the folder has no train.jsonl (nor .json, .txt) to learn from");
         error_at_file(error, dir);
