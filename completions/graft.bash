@@ -90,6 +90,18 @@ _graft() {
                 ;;
             esac
             ;;
+        --fine-tune-type)
+            mapfile -t COMPREPLY < <(compgen -W "lora dora full" -- "$cur")
+            return
+            ;;
+        --optim)
+            mapfile -t COMPREPLY < <(compgen -W "adamw muon" -- "$cur")
+            return
+            ;;
+        --schedule)
+            mapfile -t COMPREPLY < <(compgen -W "constant linear cosine exponential step one_cycle wsd" -- "$cur")
+            return
+            ;;
         --preset)
             mapfile -t COMPREPLY < <(compgen -W "quick stable coder researcher security architect reviewer" -- "$cur")
             return

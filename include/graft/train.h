@@ -1,14 +1,16 @@
-/* graft/train.h: training adapters.
+/* graft/train.h: training adapters, and whole models.
  *
  * A trainer takes a model, a dataset and an adapter (new from a recipe, or one that is continued) through the steps of
- * AdamW, and writes a new adapter. The model's weights stay as they are, of whatever type; open it with pack "none", since
- * packed weights are a second copy that training does not need. Sessions may use the model meanwhile.
+ * AdamW, and writes a new adapter. Or it takes every parameter of the model along (fine_tune_type "full"), from what it
+ * is, and writes a new model. The weights of the open model stay as they are, of whatever type; open it with pack "none",
+ * since packed weights are a second copy that training does not need. Sessions may use the model meanwhile.
  *
  * A run is a function of its options, data and first adapter: the same bits for any number of threads. With a folder for
  * the run it writes history.jsonl and a checkpoint from which it goes on, after Ctrl-C or after a crash, as if nothing
  * had happened. A trainer belongs to one thread at a time. Sources: LoRA (Hu et al. 2021), rsLoRA (Kalajdzievski 2023),
  * DoRA (Liu et al. 2024), LoRA+ (Hayou, Ghosh and Yu 2024), PiSSA (Meng, Wang and
- * Zhang 2024), OLoRA (Büyükakyüz 2024), EWC++ (Chaudhry et al. 2018), AdamW (Loshchilov and Hutter 2019).
+ * Zhang 2024), OLoRA (Büyükakyüz 2024), EWC++ (Chaudhry et al. 2018), AdamW (Loshchilov and Hutter 2019), Muon (Jordan et al.
+ * 2024).
  */
 #ifndef GRAFT_PUBLIC_TRAIN_H
 #define GRAFT_PUBLIC_TRAIN_H
@@ -42,8 +44,8 @@ typedef struct graft_train_options {
     double num_epochs;    /* default 3 */
     int64_t max_steps;    /* in place of epochs; 0 (default): by epochs */
     double learning_rate; /* default 2e-4 */
-    const char
-        *lr_scheduler;    /* constant, linear, cosine (default), exponential, step or one_cycle */
+    const char *
+        lr_scheduler; /* constant, linear, cosine (default), exponential, step, one_cycle, or warmup_stable_decay (wsd) */
     int64_t warmup_steps; /* from a rate of 0; negative (default): by the ratio */
     double warmup_ratio;  /* of all steps; default 0.03 */
     double adam_beta1, adam_beta2, adam_epsilon; /* default 0.9, 0.999, 1e-8 */
@@ -70,6 +72,18 @@ typedef struct graft_train_options {
 
     const char *run;    /* folder for history and checkpoint; NULL (default): nothing is kept */
     int64_t save_steps; /* steps between checkpoints; 0 (default): at each validation */
+
+    /* "lora" (default): an adapter, with use_dora one with magnitudes. "full": every parameter of the model, its
+     * embedding, norms and biases with it, decoded to floats; 16 bytes a parameter, 20 with validation. The recipe is
+     * not read then; adapter, use_dora, lora_bias, init and ewc are refused. */
+    const char *fine_tune_type;
+    /* "adamw" (default); "muon", of "full" alone: matrices of the blocks take steps along their momentum made orthogonal,
+     * by muon_lr · √max(1, rows / columns) on the same schedule; embedding, head and vectors take those of AdamW. */
+    const char *optim;
+    double muon_lr;       /* default 0.02 */
+    double muon_momentum; /* default 0.95, with Nesterov's step ahead */
+    double
+        lr_decay_ratio; /* of warmup_stable_decay: over this last share of all steps the rate falls to 0; default 0.25 */
 } graft_train_options;
 GRAFT_API void graft_train_options_init(graft_train_options *options, size_t struct_size);
 static inline graft_train_options graft_train_options_default(void)
@@ -141,13 +155,15 @@ typedef struct graft_train_outcome {
 GRAFT_API graft_status graft_trainer_run(graft_trainer *trainer, graft_train_fn step, void *user,
                                          graft_train_outcome *out, graft_error *error);
 
-/* The mean loss over a part of the data as the adapter is now, after the last step, which need not be the best; NaN: that part has no examples. */
+/* The mean loss over a part of the data as what is trained is now, after the last step, which need not be the best; NaN: that part has no examples. */
 GRAFT_API graft_status graft_trainer_loss(graft_trainer *trainer, graft_part part, double *loss,
                                           graft_error *error);
 
 /* Writes the adapter of the best validation, or without any the last: a folder that is absent or empty (PEFT, MLX) or a
  * GGUF file, whole or not at all. `type`: "f32" (NULL), "f16" or "bf16". `about`: a JSON object for "training" of its
- * card; NULL: none. With ewc: UNSUPPORTED: a GGUF; INVALID_ARGUMENT: the run is not over. */
+ * card; NULL: none. With ewc: UNSUPPORTED: a GGUF; INVALID_ARGUMENT: the run is not over.
+ *   Of fine_tune_type "full" a model: PEFT stands for a Hugging Face directory (weights, configuration, tokenizer, template;
+ * `about` as training.json), MLX is UNSUPPORTED; `type` NULL: as the model that was trained, "bf16" of a quantised one. */
 GRAFT_API graft_status graft_trainer_write(const graft_trainer *trainer, const char *path,
                                            graft_adapter_format format, const char *type,
                                            const char *about, graft_error *error);

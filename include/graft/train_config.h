@@ -24,6 +24,8 @@ typedef struct graft_train_settings {
     graft_train_options train; /* its recipe is the one below */
     graft_adapter_recipe recipe;
     graft_dataset_options dataset;
+    const char *
+        model_dtype; /* what a model that is trained whole is written as; NULL (default): as it was */
 } graft_train_settings;
 
 /* Everything has its default. `runtime` NULL: memory from malloc; else close it before the runtime. */

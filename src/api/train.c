@@ -9,6 +9,10 @@ struct graft_trainer {
     char *run;
 };
 
+/* What is trained: fine_tune_type. */
+enum { KIND_LORA, KIND_FULL, KIND_COUNT };
+static const char *const KINDS[KIND_COUNT] = {"lora", "full"};
+
 /* ---- opening ------------------------------------------------------------------------------- */
 
 void graft_train_options_init(graft_train_options *options, size_t struct_size)
@@ -36,7 +40,12 @@ void graft_train_options_init(graft_train_options *options, size_t struct_size)
                                     .patience = o.patience,
                                     .max_bad_steps = o.bad_steps,
                                     .ewc_lambda = o.ewc_options.lambda,
-                                    .ewc_decay = o.ewc_options.decay};
+                                    .ewc_decay = o.ewc_options.decay,
+                                    .fine_tune_type = KINDS[KIND_LORA],
+                                    .optim = optim_name(o.optimiser.kind),
+                                    .muon_lr = o.muon_rate,
+                                    .muon_momentum = o.optimiser.momentum,
+                                    .lr_decay_ratio = o.decay_ratio};
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
@@ -64,6 +73,23 @@ static const char *name_of_init(int i)
     return init_name((enum adapter_init)i);
 }
 
+static const char *name_of_optim(int i)
+{
+    return optim_name((enum optim_kind)i);
+}
+
+static const char *name_of_kind(int i)
+{
+    return KINDS[i];
+}
+
+static graft_status find_optim(const char *name, enum optim_kind *out, graft_error *error)
+{
+    return optim_find(name, out)
+               ? GRAFT_OK
+               : unknown_name("optimiser", name, name_of_optim, OPTIM_KINDS, error);
+}
+
 static graft_status find_schedule(const char *name, enum schedule_kind *out, graft_error *error)
 {
     return schedule_find(name, out)
@@ -83,9 +109,12 @@ static graft_status inner_options(const graft_train_options *o, struct trainer_o
         .epochs = o->num_epochs,
         .max_steps = o->max_steps,
         .rate = o->learning_rate,
+        .muon_rate = o->muon_lr,
+        .decay_ratio = o->lr_decay_ratio,
         .warmup_steps = o->warmup_steps < 0 ? -1 : o->warmup_steps,
         .warmup_ratio = o->warmup_ratio,
-        .optimiser = {.beta1 = o->adam_beta1,
+        .optimiser = {.momentum = o->muon_momentum,
+                      .beta1 = o->adam_beta1,
                       .beta2 = o->adam_beta2,
                       .eps = o->adam_epsilon,
                       .weight_decay = o->weight_decay,
@@ -102,7 +131,8 @@ static graft_status inner_options(const graft_train_options *o, struct trainer_o
         .ewc_options = {.lambda = o->ewc_lambda, .decay = o->ewc_decay, .from = o->adapter},
         .run = o->run,
         .save_steps = o->save_steps};
-    return find_schedule(o->lr_scheduler, &out->schedule, error);
+    graft_status status = find_schedule(o->lr_scheduler, &out->schedule, error);
+    return status == GRAFT_OK ? find_optim(o->optim, &out->optimiser.kind, error) : status;
 }
 
 static graft_status find_init(const graft_train_options *o, enum adapter_init *out,
@@ -120,12 +150,35 @@ static graft_status find_init(const graft_train_options *o, enum adapter_init *o
     return GRAFT_OK;
 }
 
+/* Every parameter of the model: nothing of an adapter goes with it. */
+static graft_status open_whole(const struct model *model, const graft_train_options *o,
+                               struct trainable **out, graft_error *error)
+{
+    const struct trainable_options how = {.whole = true};
+    const char *other = o->adapter != NULL                              ? "an adapter"
+                        : o->use_dora                                   ? "use_dora"
+                        : o->lora_bias                                  ? "lora_bias"
+                        : strcmp(o->init, init_name(INIT_DEFAULT)) != 0 ? "an init of factors"
+                                                                        : NULL;
+    if (other != NULL) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "fine_tune_type full trains the model itself: leave out %s", other);
+    }
+    return trainable_open(model, &how, out, error);
+}
+
 static graft_status open_trainable(const struct model *model, const graft_train_options *o,
                                    struct trainable **out, graft_error *error)
 {
     struct adapter_recipe recipe;
     struct trainable_options how = {
         .path = o->adapter, .dropout = -1, .dora = o->use_dora, .bias = o->lora_bias};
+    if (strcmp(o->fine_tune_type, KINDS[KIND_FULL]) == 0) {
+        return open_whole(model, o, out, error);
+    }
+    if (strcmp(o->fine_tune_type, KINDS[KIND_LORA]) != 0) {
+        return unknown_name("fine_tune_type", o->fine_tune_type, name_of_kind, KIND_COUNT, error);
+    }
     graft_status status = find_init(o, &how.init, error);
     if (status == GRAFT_OK && o->adapter == NULL) {
         status = recipe_read(o->recipe, &recipe, error);
@@ -149,6 +202,8 @@ graft_status graft_trainer_open(graft_model *model, const graft_dataset *dataset
     if (status == GRAFT_OK) {
         REQUIRE(o.lr_scheduler);
         REQUIRE(o.init);
+        REQUIRE(o.fine_tune_type);
+        REQUIRE(o.optim);
         status = inner_options(&o, &inner, error);
     }
     graft_trainer *t = status == GRAFT_OK ? mem_calloc(mem, 1, sizeof *t) : NULL;
@@ -298,7 +353,7 @@ graft_status graft_trainer_write(const graft_trainer *trainer, const char *path,
     REQUIRE(path);
     CHECK_RUNTIME(trainer->runtime);
     json_t *json = NULL;
-    graft_type as = type != NULL ? graft_type_from_name(type) : GRAFT_TYPE_F32;
+    graft_type as = type != NULL ? graft_type_from_name(type) : trainable_type(trainer->trainable);
     if (as != GRAFT_TYPE_F32 && as != GRAFT_TYPE_F16 && as != GRAFT_TYPE_BF16) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%.40s\": f32, f16 or bf16",
                          type);

@@ -15,7 +15,7 @@ struct train_args {
     graft_train_options options;
     graft_adapter_recipe recipe;
     graft_adapter_format format;
-    const char *type, *run; /* of the factors; --run */
+    const char *type, *run; /* --type, then what it comes to (NULL: the model's own); --run */
     bool resume, dry_run;
     int samples; /* answers before and after; default 3 */
     struct train_typed {
@@ -24,6 +24,15 @@ struct train_args {
         int n_presets, n_sets;
     } typed;
 };
+
+/* Settings first, whatever stands behind them, then options; `config` NULL: the defaults. (train_options.c) */
+void train_read_words(int argc, char **argv, const graft_train_config *config,
+                      struct train_args *a);
+/* Whether it is the model itself that is trained. */
+static inline bool train_is_full(const struct train_args *a)
+{
+    return strcmp(a->options.fine_tune_type, "full") == 0;
+}
 
 /* ---- settings by name (train_settings.c) ---- */
 
@@ -52,12 +61,13 @@ struct train_samples {
     graft_model *model;
     struct train_sample items[TRAIN_SAMPLES];
     int n;
+    bool full; /* what is written is a model, no adapter */
 };
 /* Chooses them and asks what the model is before; whatever is returned, train_samples_free. */
 int train_samples_begin(struct train_samples *t, const struct train_args *a, struct cli_session *s,
                         const graft_dataset *data);
-/* Asks under the adapter at that path, and writes RUN/samples.json. */
-int train_samples_end(struct train_samples *t, const char *adapter, const char *run);
+/* Asks what was written at that path, and writes RUN/samples.json. */
+int train_samples_end(struct train_samples *t, const char *written, const char *run);
 void train_samples_free(struct train_samples *t);
 
 /* A line for every step (train_line.c): drawn over itself on a terminal, else now and then. */

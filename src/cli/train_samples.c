@@ -63,15 +63,15 @@ static bool add_text(void *user, const graft_token *token)
     return !cli_interrupted();
 }
 
-static graft_status answer(const struct train_samples *t, graft_adapter *adapter, int i, char **out,
-                           graft_error *error)
+static graft_status answer(const struct train_samples *t, graft_model *model,
+                           graft_adapter *adapter, int i, char **out, graft_error *error)
 {
     graft_session_options options = graft_session_options_default();
     graft_session *session = NULL;
     struct buf text;
     buf_init(&text, NULL, 1 << 20);
     options.sampling.temperature = 0;
-    graft_status status = graft_session_open(t->model, &options, &session, error);
+    graft_status status = graft_session_open(model, &options, &session, error);
     if (status == GRAFT_OK && adapter != NULL) {
         status = graft_session_apply_adapter(session, adapter, 1, GRAFT_KV_CONTINUE, error);
     }
@@ -89,18 +89,23 @@ static graft_status answer(const struct train_samples *t, graft_adapter *adapter
     return status;
 }
 
-/* All answers under the adapter at a path; NULL: of the base. */
+/* All answers under the adapter at a path, or of the model there; NULL: of the base. */
 static graft_status answer_all(struct train_samples *t, const char *path, bool after,
                                graft_error *error)
 {
     graft_adapter *adapter = NULL;
-    graft_status status = path != NULL && t->n > 0
-                              ? graft_adapter_open(t->model, path, NULL, &adapter, error)
-                              : GRAFT_OK;
+    graft_model *model = NULL;
+    graft_status status = GRAFT_OK;
+    if (path != NULL && t->n > 0) {
+        status = t->full ? graft_model_open(t->runtime, path, NULL, &model, error)
+                         : graft_adapter_open(t->model, path, NULL, &adapter, error);
+    }
     for (int i = 0; i < t->n && status == GRAFT_OK && !cli_interrupted(); i++) {
-        status = answer(t, adapter, i, after ? &t->items[i].after : &t->items[i].before, error);
+        status = answer(t, model != NULL ? model : t->model, adapter, i,
+                        after ? &t->items[i].after : &t->items[i].before, error);
     }
     graft_adapter_close(&adapter);
+    graft_model_close(&model);
     return status;
 }
 
@@ -109,7 +114,7 @@ int train_samples_begin(struct train_samples *t, const struct train_args *a, str
 {
     graft_model_info info;
     graft_error error = {0};
-    *t = (struct train_samples){.runtime = s->runtime, .model = s->model};
+    *t = (struct train_samples){.runtime = s->runtime, .model = s->model, .full = train_is_full(a)};
     if (graft_model_describe(s->model, &info, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
@@ -124,13 +129,13 @@ static json_t *text_json(const char *text)
     return cli_json_text(text != NULL ? text : "", text != NULL ? strlen(text) : 0);
 }
 
-int train_samples_end(struct train_samples *t, const char *adapter, const char *run)
+int train_samples_end(struct train_samples *t, const char *written, const char *run)
 {
     graft_error error = {0};
     if (t->n == 0) {
         return CLI_OK;
     }
-    graft_status status = answer_all(t, adapter, true, &error);
+    graft_status status = answer_all(t, written, true, &error);
     json_t *all = json_array();
     for (int i = 0; i < t->n; i++) {
         const struct train_sample *s = &t->items[i];

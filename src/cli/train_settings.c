@@ -73,7 +73,6 @@ void train_from_config(const graft_train_config *config, struct train_args *a)
     a->format = s->format;
     a->options = s->train;
     a->recipe = s->recipe;
-    a->type = s->recipe.type;
     a->run = s->train.run;
 }
 
@@ -88,7 +87,11 @@ int train_to_config(const struct train_args *a, graft_train_config *config)
     s.format = a->format;
     s.train = a->options;
     s.recipe = a->recipe;
-    s.recipe.type = a->type;
+    if (a->type != NULL && train_is_full(a)) {
+        s.model_dtype = a->type;
+    } else if (a->type != NULL) {
+        s.recipe.type = a->type;
+    }
     s.train.run = a->run;
     if (graft_train_config_take(config, &s, &error) != GRAFT_OK) {
         cli_fail(&error);

@@ -75,11 +75,17 @@ static void bf16_weights(const struct kernels *k, const struct bf16_space *s,
         memcpy(large, (const uint8_t *)w->data + (size_t)row * w->row_bytes + 2 * (size_t)first,
                2 * (size_t)n);
     } else {
-        k->dequantize[w->type](w, row, first, n, s->floats);
-        if (s->w_parts == 2)
-            bf16_split(s->floats, n, large, s->rows[1] + at * BF16_ROW_PITCH);
+        const float *x = s->floats;
+        if (w->type == GRAFT_TYPE_F32) /* as they lie */
+            x = (const float *)(const void *)((const uint8_t *)w->data +
+                                              (size_t)row * w->row_bytes) +
+                first;
         else
-            bf16_round(s->floats, n, large);
+            k->dequantize[w->type](w, row, first, n, s->floats);
+        if (s->w_parts == 2)
+            bf16_split(x, n, large, s->rows[1] + at * BF16_ROW_PITCH);
+        else
+            bf16_round(x, n, large);
     }
     for (int part = 0; part < s->w_parts; part++)
         bf16_pad(s->rows[part] + at * BF16_ROW_PITCH, n);

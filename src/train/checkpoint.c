@@ -53,6 +53,21 @@ static json_t *ewc_json(const struct trainer *t)
     return json;
 }
 
+/* What an older graft did not know is named where it is used: its checkpoints stay what they are. */
+static void put_later_options(const struct trainer *t, json_t **json)
+{
+    const struct trainer_options *o = &t->options;
+    if (t->trainable->whole)
+        json_put(json, "fine_tune_type", json_string("full"));
+    if (o->schedule == SCHEDULE_STABLE)
+        json_put(json, "lr_decay_ratio", exact(o->decay_ratio));
+    if (o->optimiser.kind == OPTIM_ADAMW)
+        return;
+    json_put(json, "optim", json_string(optim_name(o->optimiser.kind)));
+    json_put(json, "muon_lr", exact(o->muon_rate));
+    json_put(json, "muon_momentum", exact(o->optimiser.momentum));
+}
+
 static json_t *options_json(const struct trainer *t)
 {
     const struct trainer_options *o = &t->options;
@@ -79,6 +94,7 @@ static json_t *options_json(const struct trainer *t)
     json_put(&json, "min_improvement", exact(o->min_improvement));
     json_put(&json, "ewc", ewc_json(t));
     json_put(&json, "init", json_string(init_name(t->trainable->init)));
+    put_later_options(t, &json);
     json_put(&json, "values", json_integer(t->trainable->n_values));
     json_put(&json, "tier", json_string(t->model->runtime->kernels->tier));
     json_put(&json, "rank, alpha, dropout and targets", adapter_json(t));

@@ -9,6 +9,26 @@
 
 enum { PIECE = 1 << 16, GRAIN = 16 };
 
+const char *optim_name(enum optim_kind kind)
+{
+    static const char *const NAMES[] = {
+#define OPTIM_NAME(name, text) text,
+        OPTIM_LIST(OPTIM_NAME)
+#undef OPTIM_NAME
+    };
+    return kind >= 0 && kind < OPTIM_KINDS ? NAMES[kind] : NULL;
+}
+
+bool optim_find(const char *name, enum optim_kind *out)
+{
+    for (int i = 0; i < OPTIM_KINDS; i++)
+        if (!strcmp(name, optim_name((enum optim_kind)i))) {
+            *out = (enum optim_kind)i;
+            return true;
+        }
+    return false;
+}
+
 graft_status optimiser_open(struct optimiser *o, struct mem *mem, int64_t n_values,
                             const struct optimiser_options *options, graft_error *error)
 {
@@ -98,7 +118,7 @@ static void update_share(void *context, int worker, int n_workers)
         const struct trainable_part *part = &u->parts[i];
         int64_t first = part->at > begin ? part->at : begin, stop = part->at + part->n;
         stop = stop < end ? stop : end;
-        if (first < stop)
+        if (first < stop && !(part->rows && u->o->options.kind == OPTIM_MUON))
             update_range(u, part, first, stop);
     }
 }

@@ -19,6 +19,8 @@ const char *schedule_name(enum schedule_kind kind)
 
 bool schedule_find(const char *name, enum schedule_kind *out)
 {
+    if (!strcmp(name, "wsd"))
+        name = schedule_name(SCHEDULE_STABLE);
     for (int i = 0; i < SCHEDULE_KINDS; i++)
         if (!strcmp(name, schedule_name((enum schedule_kind)i))) {
             *out = (enum schedule_kind)i;
@@ -42,6 +44,13 @@ static double one_cycle(double x)
     return END + (1 - END) * cosine((x - PEAK) / (1 - PEAK));
 }
 
+/* 1, and over the last `fall` of all steps in a line to what would be 0 one step later. */
+static double stable(const struct schedule *s, int64_t step)
+{
+    double steps = fmax(1, ceil(s->fall * (double)s->steps));
+    return fmin(1, fmax(0, (double)(s->steps - step) / steps));
+}
+
 double schedule_rate(const struct schedule *s, int64_t step)
 {
     if (step < s->warmup)
@@ -58,6 +67,8 @@ double schedule_rate(const struct schedule *s, int64_t step)
         return s->rate * pow(0.01, x);
     case SCHEDULE_STEP:
         return s->rate * pow(0.5, floor(4 * x));
+    case SCHEDULE_STABLE:
+        return s->rate * stable(s, step);
     case SCHEDULE_ONE_CYCLE:
         return s->rate * one_cycle(x);
     default:

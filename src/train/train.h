@@ -22,23 +22,41 @@
     X(COSINE, "cosine")           /* lr · (1 + cos πx) / 2 */                                    \
     X(EXPONENTIAL, "exponential") /* lr · 0.01^x */                                               \
     X(STEP, "step")               /* halved at each quarter */                                     \
-    X(ONE_CYCLE, "one_cycle")     /* up over the first 30 %, and down to nothing */
+    X(ONE_CYCLE, "one_cycle")     /* up over the first 30 %, and down to nothing */                \
+    X(STABLE,                                                                                      \
+      "warmup_stable_decay") /* lr, and over the last steps of the run down to 0 in a line */
 enum schedule_kind {
 #define SCHEDULE_ENUM(name, text) SCHEDULE_##name,
     SCHEDULE_LIST(SCHEDULE_ENUM)
 #undef SCHEDULE_ENUM
         SCHEDULE_KINDS
 };
-const char *schedule_name(enum schedule_kind kind); /* NULL: there is none */
-bool schedule_find(const char *name, enum schedule_kind *out);
+const char *schedule_name(enum schedule_kind kind);            /* NULL: there is none */
+bool schedule_find(const char *name, enum schedule_kind *out); /* "wsd", too */
 
 struct schedule {
     enum schedule_kind kind;
     double rate;
     int64_t warmup, steps; /* the first, of all */
+    double fall;           /* STABLE: the share of all steps in which the rate falls */
 };
 
+/* What takes the step of a matrix within a block; of all else AdamW does. */
+#define OPTIM_LIST(X)                                                                              \
+    X(ADAMW, "adamw")                                                                              \
+    X(MUON, "muon") /* of a model that is trained whole: muon.c */
+enum optim_kind {
+#define OPTIM_ENUM(name, text) OPTIM_##name,
+    OPTIM_LIST(OPTIM_ENUM)
+#undef OPTIM_ENUM
+        OPTIM_KINDS
+};
+const char *optim_name(enum optim_kind kind); /* NULL: there is none */
+bool optim_find(const char *name, enum optim_kind *out);
+
 struct optimiser_options {
+    enum optim_kind kind;
+    double momentum; /* of Muon */
     double beta1, beta2, eps;
     double weight_decay; /* of matrices: p −= rate · weight_decay · p */
     double
@@ -60,9 +78,9 @@ struct trainer_options {
     double epochs;
     int64_t max_steps; /* 0: as many as the epochs have */
     enum schedule_kind schedule;
-    double rate;
-    int64_t warmup_steps; /* negative: by the ratio */
-    double warmup_ratio;
+    double rate, muon_rate;           /* of AdamW; of Muon, on the same schedule */
+    int64_t warmup_steps;             /* negative: by the ratio */
+    double warmup_ratio, decay_ratio; /* of all steps; the second: schedule.fall */
     struct optimiser_options optimiser;
     double max_norm;        /* gradients are scaled to this norm at most; 0: they are not */
     bool checkpoint, half;  /* as train_options */

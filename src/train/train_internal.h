@@ -9,6 +9,17 @@
 /* The rate of step s, from 0. */
 double schedule_rate(const struct schedule *schedule, int64_t step);
 
+/* ---- muon.c ------------------------------------------------------------------------------- */
+
+struct muon; /* room for the products of one step */
+graft_status muon_open(struct mem *mem, const graft_runtime *runtime,
+                       const struct trainable_part *parts, int n_parts, struct muon **out,
+                       graft_error *error);
+void muon_close(struct muon **muon); /* NULL is allowed */
+/* One step of the parts that have rows, at this rate, with scale · grads; m: momenta, at the places of the values. */
+void muon_step(struct muon *muon, const struct optimiser_options *options, float *values, float *m,
+               const float *grads, double rate, double scale);
+
 /* ---- optimiser.c -------------------------------------------------------------------------- */
 
 struct optimiser {
@@ -23,7 +34,7 @@ graft_status optimiser_open(struct optimiser *o, struct mem *mem, int64_t n_valu
 void optimiser_close(struct optimiser *o); /* a zeroed one is allowed */
 /* ‖grads‖ [n] */
 double optimiser_norm(struct optimiser *o, const graft_runtime *runtime, const float *grads);
-/* One step at this rate with scale · grads. */
+/* One step of AdamW at this rate with scale · grads; with Muon without the parts that have rows. */
 void optimiser_step(struct optimiser *o, const graft_runtime *runtime,
                     const struct trainable_part *parts, int n_parts, float *values,
                     const float *grads, double rate, double scale);
@@ -103,8 +114,9 @@ struct trainer {
     struct data_batch batch;
     struct train_tape *tape;
     struct optimiser optimiser;
-    struct ewc ewc; /* zeroed without */
-    float *best;    /* [n_values]: of the best validation; NULL: there is none */
+    struct muon *muon; /* NULL: AdamW alone */
+    struct ewc ewc;    /* zeroed without */
+    float *best;       /* [n_values]: of the best validation; NULL: there is none */
     struct trainer_state state;
     struct history history;
 };

@@ -15,9 +15,12 @@ struct trainer_options trainer_defaults(void)
                                     .epochs = 3,
                                     .schedule = SCHEDULE_COSINE,
                                     .rate = 2e-4,
+                                    .muon_rate = 0.02,
                                     .warmup_steps = -1,
                                     .warmup_ratio = 0.03,
-                                    .optimiser = {.beta1 = 0.9,
+                                    .decay_ratio = 0.25,
+                                    .optimiser = {.momentum = 0.95,
+                                                  .beta1 = 0.9,
                                                   .beta2 = 0.999,
                                                   .eps = 1e-8,
                                                   .weight_decay = 0.01,
@@ -55,8 +58,11 @@ static graft_status check_options(const struct trainer_options *o, graft_error *
         {"the number of epochs", o->epochs, 0, 1e6},
         {"the number of steps", (double)o->max_steps, 0, 1e12},
         {"the learning rate", o->rate, 0, 1e3},
+        {"the learning rate of Muon", o->muon_rate, 0, 1e3},
+        {"the momentum of Muon", o->optimiser.momentum, 0, 1 - 1e-9},
         {"the number of warmup steps", (double)o->warmup_steps, -1, 1e12},
         {"the warmup ratio", o->warmup_ratio, 0, 1},
+        {"the part in which the rate falls", o->decay_ratio, 0, 1},
         {"beta1", o->optimiser.beta1, 0, 1 - 1e-9},
         {"beta2", o->optimiser.beta2, 0, 1 - 1e-9},
         {"epsilon", o->optimiser.eps, 1e-30, 1},
@@ -70,8 +76,24 @@ static graft_status check_options(const struct trainer_options *o, graft_error *
         {"the number of bad steps", o->bad_steps, 1, 1e6},
         {"lambda of EWC", o->ewc_options.lambda, 0, 1e30},
         {"the decay of EWC", o->ewc_options.decay, 0, 1},
-        {"the schedule", o->schedule, 0, SCHEDULE_KINDS - 1}};
+        {"the schedule", o->schedule, 0, SCHEDULE_KINDS - 1},
+        {"the optimiser", o->optimiser.kind, 0, OPTIM_KINDS - 1}};
     return check_ranges(ranges, ARRAY_LEN(ranges), error);
+}
+
+/* What goes with an adapter alone, or with a whole model alone. */
+static graft_status check_kind(const struct trainable *t, const struct trainer_options *o,
+                               graft_error *error)
+{
+    if (t->whole && o->ewc)
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "EWC holds the values of an adapter; a model that is trained whole has no "
+                         "ewc");
+    if (!t->whole && o->optimiser.kind == OPTIM_MUON)
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "muon is for a model that is trained whole (fine_tune_type full); an "
+                         "adapter is trained with adamw");
+    return GRAFT_OK;
 }
 
 /* ---- open --------------------------------------------------------------------------------- */
@@ -113,6 +135,7 @@ static graft_status count_steps(struct trainer *t, graft_error *error)
     double wanted = ceil(o->epochs * (double)t->per_epoch - 1e-9);
     t->schedule = (struct schedule){.kind = o->schedule,
                                     .rate = o->rate,
+                                    .fall = o->decay_ratio,
                                     .steps = o->max_steps ? o->max_steps : (int64_t)wanted};
     if (t->schedule.steps < 1)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "%g epochs are no step", o->epochs);
@@ -153,6 +176,9 @@ static graft_status open_parts(struct trainer *t, graft_error *error)
     const struct train_options tape = tape_options(t);
     graft_status status =
         optimiser_open(&t->optimiser, t->mem, t->trainable->n_values, &o->optimiser, error);
+    if (status == GRAFT_OK && o->optimiser.kind == OPTIM_MUON)
+        status = muon_open(t->mem, t->model->runtime, t->trainable->parts, t->trainable->n_parts,
+                           &t->muon, error);
     if (status == GRAFT_OK && o->ewc)
         status = ewc_open(&t->ewc, t->trainable, &o->ewc_options, error);
     if (status == GRAFT_OK)
@@ -173,6 +199,8 @@ graft_status trainer_open(const struct model *model, struct trainable *trainable
 {
     struct mem *mem = &model->runtime->mem;
     graft_status status = check_options(options, error);
+    if (status == GRAFT_OK)
+        status = check_kind(trainable, options, error);
     if (status != GRAFT_OK)
         return status;
     struct trainer *t = mem_calloc(mem, 1, sizeof *t);
@@ -207,6 +235,7 @@ void trainer_close(struct trainer **trainer)
     history_close(&t->history);
     train_tape_close(&t->tape);
     optimiser_close(&t->optimiser);
+    muon_close(&t->muon);
     ewc_close(&t->ewc);
     data_batch_close(&t->batch);
     data_plan_free(&t->plan);
@@ -347,6 +376,12 @@ static graft_status take_step(struct trainer *t, struct trainer_report *r, graft
     double clip = most > 0 ? fmin(1, most / (r->grad_norm + 1e-6)) : 1;
     optimiser_step(&t->optimiser, t->model->runtime, t->trainable->parts, t->trainable->n_parts,
                    t->trainable->values, t->trainable->grads, r->rate, clip / sum.weight);
+    if (t->muon) {
+        struct schedule matrices = t->schedule;
+        matrices.rate = t->options.muon_rate;
+        muon_step(t->muon, &t->options.optimiser, t->trainable->values, t->optimiser.m,
+                  t->trainable->grads, schedule_rate(&matrices, step), clip / sum.weight);
+    }
     return train_tape_refresh(t->tape, error);
 }
 

@@ -63,7 +63,7 @@ static void flat_open(struct flat *f, struct trainee *t)
         int64_t n = (int64_t)trainee_count(&t->tensors[i]);
         bool vector = t->tensors[i].cols == 0;
         bool fast = vector || strstr(t->tensors[i].name, "lora_B") != NULL;
-        f->parts[i] = (struct trainable_part){f->n, n, vector, fast};
+        f->parts[i] = (struct trainable_part){.at = f->n, .n = n, .vector = vector, .fast = fast};
         f->n += (n + 15) / 16 * 16;
     }
     f->values = calloc((size_t)f->n, sizeof(float));

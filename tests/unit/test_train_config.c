@@ -84,7 +84,7 @@ static const char *sample(const graft_train_setting *s)
         return "some/thing";
     if (strcmp(s->type, "integer") == 0)
         return "7";
-    snprintf(text, sizeof text, "%.9g", s->low + (fmin(s->high, 1) - s->low) / 4);
+    snprintf(text, sizeof text, "%.9g", s->low + (fmin(s->high, 1) - s->low) / 3);
     return text;
 }
 
@@ -322,9 +322,7 @@ static void targets_are_the_last_parts_of_names(void **state)
 
 static void what_graft_does_not_do_is_refused_by_name(void **state)
 {
-    static const char *const pairs[][2] = {{"optim", "adafactor"},
-                                           {"fine_tune_type", "full"},
-                                           {"bias", "all"},
+    static const char *const pairs[][2] = {{"bias", "all"},
                                            {"peft_type", "IA3"},
                                            {"task_type", "SEQ_2_SEQ_LM"},
                                            {"modules_to_save", "lm_head"},
@@ -340,6 +338,19 @@ static void what_graft_does_not_do_is_refused_by_name(void **state)
     text_refused("alpha_pattern: {q_proj: 3}\n", GRAFT_UNSUPPORTED, "alpha_pattern");
     refused(c, "init_lora_weights", "eva", GRAFT_INVALID_ARGUMENT,
             "one of default gaussian pissa olora");
+    refused(c, "optim", "adafactor", GRAFT_INVALID_ARGUMENT, "one of adamw muon");
+    refused(c, "fine_tune_type", "ia3", GRAFT_INVALID_ARGUMENT, "one of lora full");
+    set(c, "optimizer", "muon");
+    assert_string_equal(settings(c)->train.optim, "muon");
+    set(c, "optim", "adamw_torch_fused");
+    assert_string_equal(settings(c)->train.optim, "adamw");
+    set(c, "lr_scheduler_type", "wsd");
+    assert_string_equal(settings(c)->train.lr_scheduler, "warmup_stable_decay");
+    set(c, "train_type", "full");
+    assert_string_equal(settings(c)->train.fine_tune_type, "full");
+    set(c, "fine_tune_type", "dora");
+    assert_string_equal(settings(c)->train.fine_tune_type, "lora");
+    assert_true(settings(c)->train.use_dora);
     set(c, "init", "olora");
     assert_string_equal(settings(c)->train.init, "olora");
     set(c, "init_lora_weights", "true");

@@ -4,6 +4,7 @@
 #include "adapter/trainable/trainable.h"
 #include "adapter/save/save_internal.h"
 #include "adapter/trainable/begin.h"
+#include "adapter/trainable/whole.h"
 
 enum { GRAIN = 16 };
 
@@ -303,6 +304,14 @@ graft_status trainable_open(const struct model *model, const struct trainable_op
     if (!t)
         return no_memory(error);
     t->model = model;
+    if (options->whole) {
+        graft_status opened = whole_open(t, error);
+        if (opened == GRAFT_OK)
+            *out = t;
+        else
+            trainable_close(&t);
+        return opened;
+    }
     t->files = mem_calloc(mem, 1, sizeof *t->files);
     graft_status status = t->files ? GRAFT_OK : no_memory(error);
     if (status == GRAFT_OK)
@@ -343,6 +352,7 @@ void trainable_close(struct trainable **trainable)
         mem_free(mem, t->files);
     }
     mem_free(mem, t->parts);
+    mem_free(mem, t->norms);
     mem_free(mem, t->set.sites);
     mem_free(mem, t->values);
     mem_free(mem, t->grads);
@@ -352,6 +362,8 @@ void trainable_close(struct trainable **trainable)
 
 void trainable_frozen_grads(struct trainable *t, bool wanted)
 {
+    if (t->whole)
+        return;
     const struct draft *draft = &t->files->draft;
     for (int i = 0; i < draft->n_modules; i++) {
         const struct draft_module *m = &draft->modules[i];
@@ -362,6 +374,11 @@ void trainable_frozen_grads(struct trainable *t, bool wanted)
 void trainable_zero_grads(struct trainable *t)
 {
     memset(t->grads, 0, (size_t)t->n_values * sizeof *t->grads);
+}
+
+graft_type trainable_type(const struct trainable *t)
+{
+    return t->whole ? whole_type(t->model) : GRAFT_TYPE_F32;
 }
 
 /* ---- order of files ------------------------------------------------------------------------ */
@@ -418,6 +435,8 @@ static json_t *make_about(const struct trainable *t, const json_t *said)
 graft_status trainable_write(const struct trainable *t, const float *values, const char *path,
                              const struct trainable_output *output, graft_error *error)
 {
+    if (t->whole)
+        return whole_write(t, values ? values : t->values, path, output, error);
     const struct reading from = {t, values ? values : t->values};
     const struct save_options how = {
         .format = output->format, .retype = true, .type = output->type};

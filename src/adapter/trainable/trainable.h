@@ -1,11 +1,11 @@
-/* trainable.h: an adapter whose values change: made from a recipe or from files, trained, written.
+/* trainable.h: what is trained: an adapter, made from a recipe or from files, or a model as a whole; and its way to files.
  *
  * Owns one flat buffer of values and one of gradients, and knows which of them are what: so optimisers, checkpoints
  * and penalties are loops over floats, and files never see how training holds them (B transposed, rows in the order of
  * the model's weights). Knows nothing of data, losses or steps.
  *
- * Linear layers only, the head among them. Embeddings and whole modules can be trained by the pass (training.h) and
- * have no files of their own here yet: an adapter with such is refused by name.
+ * Of adapters linear layers only, the head among them. Embeddings and whole modules can be trained by the pass
+ * (training.h) and have no files of their own here yet: an adapter with such is refused by name.
  */
 #ifndef GRAFT_TRAINABLE_H
 #define GRAFT_TRAINABLE_H
@@ -30,8 +30,9 @@ enum adapter_init {
 const char *init_name(enum adapter_init init); /* NULL: there is none */
 bool init_find(const char *name, enum adapter_init *out);
 
-/* What begins: all of a recipe, or an adapter as it is, to be continued. */
+/* What begins: all of a recipe, an adapter as it is, to be continued, or the weights of the model themselves. */
 struct trainable_options {
+    bool whole; /* every parameter of the model, from what it is now; none of what follows */
     const struct adapter_recipe *recipe; /* NULL: `path` */
     const char *path;                    /* as adapter_open; its rank, scale and targets stay */
     double dropout;                      /* negative: the recipe's, or what the adapter says */
@@ -44,8 +45,9 @@ struct trainable_options {
 /* What is trained of one tensor: values[at .. at + n). `at` is a multiple of 16. */
 struct trainable_part {
     int64_t at, n;
-    bool vector; /* a magnitude or a bias: no weight decay */
-    bool fast;   /* B or a vector: what LoRA+ has a rate of its own for */
+    int64_t rows, cols; /* of a matrix within a block, trained whole: what Muon is for; else 0 */
+    bool vector;        /* a magnitude, a bias or a norm: no weight decay */
+    bool fast;          /* B or a vector of an adapter: what LoRA+ has a rate of its own for */
 };
 
 struct trainable_files;
@@ -59,6 +61,8 @@ struct trainable {
     struct trainable_part *parts;
     int n_parts;
     enum adapter_init init;
+    bool whole;            /* the model, no adapter */
+    struct trained *norms; /* [model_n_norms]; NULL: none is trained */
     struct trainable_files *files;
 };
 
@@ -69,17 +73,22 @@ void trainable_close(struct trainable **trainable);
 /* Whether frozen halves have gradients all the same, for those who want to know what they matter; not at first. */
 void trainable_frozen_grads(struct trainable *trainable, bool wanted);
 void trainable_zero_grads(struct trainable *trainable);
+/* As it is written where nothing is said: F32 for an adapter; for a model its own type, BF16 for one that is quantised. */
+graft_type trainable_type(const struct trainable *trainable);
 
-/* A buffer [n_values] in the order of files and back: part by part at the same places, B as [n_out, rank], and rows as
- * Hugging Face has them, whatever container the base is. */
+/* A buffer [n_values] of an adapter in the order of files and back: part by part at the same places, B as [n_out, rank], and
+ * rows as Hugging Face has them, whatever container the base is. */
 void trainable_to_files(const struct trainable *trainable, const float *values, float *out);
 void trainable_from_files(const struct trainable *trainable, const float *values, float *out);
 
 struct trainable_output {
     enum adapter_format
-        format; /* ADAPTER_PEFT or ADAPTER_MLX: a folder, absent or empty; ADAPTER_GGUF: a file */
-    graft_type type;     /* F32, F16 or BF16 */
-    const json_t *about; /* "training" of the card, which "init" is added to; NULL: none */
+        format; /* ADAPTER_PEFT or ADAPTER_MLX: a folder, absent or empty; ADAPTER_GGUF: a file. Of a model ADAPTER_PEFT is
+                    a Hugging Face directory, and there is no ADAPTER_MLX */
+    graft_type type; /* F32, F16 or BF16 */
+    const json_t
+        *about; /* "training" of the card, which "init" is added to; of a model training.json of its
+                           directory; NULL: none */
     /* What else belongs into a folder, before it appears; NULL: nothing. */
     graft_status (*beside)(const void *user, const char *dir, graft_error *error);
     const void *user;

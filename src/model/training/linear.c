@@ -263,7 +263,7 @@ static void add_outer(const struct group_pass *p, const float *u, int64_t u_stri
                       const float *x, int64_t n, int64_t begin, int64_t end, float *grad,
                       void *scratch)
 {
-    if (grad && begin < end)
+    if (grad && begin < end && rank > 0)
         p->tape->kernels->outer(&(struct outer_args){.u = u,
                                                      .x = x,
                                                      .g = grad,
@@ -278,6 +278,20 @@ static void add_outer(const struct group_pass *p, const float *u, int64_t u_stri
                                                      .scratch = scratch});
 }
 
+/* The gradient of a whole weight, by its longer side: what a product turns and rounds of both factors is least then. */
+static void add_weight(const struct group_pass *p, int i, int64_t begin, int64_t end,
+                       int64_t o_begin, int64_t o_end, void *scratch)
+{
+    const struct site *s = p->group->sites[i];
+    const int64_t n_in = p->group->n_in, n_out = s->weight->n_out;
+    float *grad = s->set->weight.grad;
+    if (grad && n_out > n_in)
+        add_outer(p, p->dy[i] + o_begin, n_out, o_end - o_begin, p->x, n_in, 0, n_in,
+                  grad + o_begin * n_in, scratch);
+    else
+        add_outer(p, p->dy[i], n_out, n_out, p->x, n_in, begin, end, grad, scratch);
+}
+
 /* The gradients of factors and weights: columns begin..end of the inputs, a share of the outputs. */
 static void add_gradients(const struct group_pass *p, int64_t begin, int64_t end, int worker,
                           int n_workers)
@@ -290,8 +304,7 @@ static void add_gradients(const struct group_pass *p, int64_t begin, int64_t end
         const struct site *s = g->sites[i];
         int64_t first = g->first_rank[i], n_out = s->weight->n_out, o_begin, o_end;
         pool_split(n_out, OUTPUT_GRAIN, worker, n_workers, &o_begin, &o_end);
-        add_outer(p, p->dy[i], n_out, n_out, p->x, g->n_in, begin, end, s->set->weight.grad,
-                  scratch);
+        add_weight(p, i, begin, end, o_begin, o_end, scratch);
         int64_t trained = s->rank - s->set->delta.frozen;
         if (trained <= 0)
             continue;

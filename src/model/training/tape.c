@@ -6,7 +6,13 @@
 
 #include <math.h>
 
-enum { LOSS_ROWS = 64, MAX_TOKENS = 1 << 20 };
+/* Every chunk of rows goes over the whole gradient of a head that is trained: longer ones then, in bounds. */
+enum {
+    LOSS_ROWS = 64,
+    MOST_LOSS_ROWS = 512,
+    LOSS_BYTES = 64 << 20, /* of logits */
+    MAX_TOKENS = 1 << 20
+};
 
 /* ---- checks ------------------------------------------------------------------------------- */
 
@@ -394,6 +400,14 @@ static graft_status check_options(const struct train_options *o, graft_error *er
     return GRAFT_OK;
 }
 
+static int choose_loss_rows(const struct train_tape *t)
+{
+    int64_t rows = LOSS_BYTES / ((int64_t)model_n_logits(t->model) * (int64_t)sizeof(float));
+    if (!site_set(t, model_head_site(t->model))->weight.grad || rows < LOSS_ROWS)
+        return LOSS_ROWS;
+    return rows < MOST_LOSS_ROWS ? (int)(rows / LOSS_ROWS * LOSS_ROWS) : MOST_LOSS_ROWS;
+}
+
 /* A tape without its memory. */
 static graft_status prepare(const struct model *model, const struct train_set *set,
                             const struct train_options *options, struct train_tape **out,
@@ -421,7 +435,7 @@ static graft_status prepare(const struct model *model, const struct train_set *s
     t->mem = mem;
     t->n_workers = pool_threads(t->pool);
     if (!t->options.loss_rows)
-        t->options.loss_rows = LOSS_ROWS;
+        t->options.loss_rows = choose_loss_rows(t);
     if (t->options.loss_rows > options->max_tok)
         t->options.loss_rows = options->max_tok;
     arena_init(&t->arena, mem, SIZE_MAX / 2);

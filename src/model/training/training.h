@@ -68,7 +68,7 @@ struct train_options {
     bool
         half; /* keep activations as bf16; and where the tier has a unit for it, products with weights of a float
                       type take bf16 factors, as those with quantised weights always do */
-    int loss_rows; /* rows of logits that exist at a time; 0: 64 */
+    int loss_rows; /* rows of logits that exist at a time; 0: 64, and more where the head's weight is trained */
 };
 
 /* Memory for a pass, all of it taken at open. Belongs to one thread at a time; uses the runtime's pool. */

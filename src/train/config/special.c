@@ -38,15 +38,13 @@ MEANING(put_fp16)
 
 MEANING(put_optimizer)
 {
-    (void)c;
-    if (is_text(value, "adamw adamw_torch adamw_torch_fused adamw_hf"))
-        return GRAFT_OK;
-    if (is_text(value, "adam")) { /* mlx-lm's default: AdamW without decay */
+    const bool plain = is_text(value, "adam"); /* mlx-lm's default: AdamW without decay */
+    if (!plain && !is_text(value, "adamw_torch adamw_torch_fused adamw_hf"))
+        return config_put(c, "optim", key, value, error);
+    c->said.train.optim = "adamw";
+    if (plain)
         c->said.train.weight_decay = 0;
-        return GRAFT_OK;
-    }
-    return cannot(error, key,
-                  "graft trains with AdamW: adamw, or adam, which is AdamW without decay");
+    return GRAFT_OK;
 }
 
 /* ---- the adapter --------------------------------------------------------------------------- */
@@ -105,11 +103,16 @@ MEANING(put_targets)
     return status;
 }
 
+/* mlx-lm's dora is lora with magnitudes, and its lora without. */
 MEANING(put_fine_tune_type)
 {
-    if (!is_text(value, "lora dora"))
-        return cannot(error, key, "graft train makes adapters: lora or dora");
-    c->said.train.use_dora = is_text(value, "dora");
+    const bool dora = is_text(value, "dora");
+    graft_status status = dora ? GRAFT_OK : config_put(c, "fine_tune_type", key, value, error);
+    if (status != GRAFT_OK)
+        return status;
+    if (dora)
+        c->said.train.fine_tune_type = "lora";
+    c->said.train.use_dora = dora;
     return GRAFT_OK;
 }
 
@@ -266,9 +269,10 @@ MEANING(put_warmup_steps)
 
 MEANING(put_schedule)
 {
-    if (!is_text(value, "constant_with_warmup"))
+    const bool stable = is_text(value, "wsd");
+    if (!stable && !is_text(value, "constant_with_warmup"))
         return config_put(c, "lr_scheduler_type", key, value, error);
-    c->said.train.lr_scheduler = "constant";
+    c->said.train.lr_scheduler = stable ? "warmup_stable_decay" : "constant";
     return GRAFT_OK;
 }
 
@@ -357,11 +361,8 @@ const struct special specials[] = {
     {"preset", "text or list",
      "quick, stable, coder, researcher, security, architect, reviewer: read first", NULL, -2},
     {"fp16", "true or false", "refused: set bf16", put_fp16, 0},
-    {"optim optimizer", "text", "adamw (also adamw_torch …); mlx-lm's adam is AdamW without decay",
-     put_optimizer, -1},
     {"scale lora_parameters.scale", "number", "mlx-lm's: lora_alpha = scale · r", put_scale, 1},
     {"lora_parameters.keys", "list", "target_modules: self_attn.q_proj is q_proj", put_targets, 0},
-    {"fine_tune_type train_type", "text", "lora or dora (use_dora)", put_fine_tune_type, 0},
     {"bias", "text", "none", put_bias, 0},
     {"peft_type", "text", "LORA", put_peft_type, 0},
     {"task_type", "text", "CAUSAL_LM or SEQ_CLS", put_task_type, 0},
@@ -399,6 +400,8 @@ const struct special specials[] = {
      "disable_tqdm dataloader_num_workers dataset_num_proc",
      "any", "left alone, with a note: they change nothing of the adapter", put_ignored, 0},
     /* Names of the table that mean more than a value put in its place, and so are described there. */
+    {"optim optimizer", NULL, NULL, put_optimizer, -1},
+    {"fine_tune_type train_type", NULL, NULL, put_fine_tune_type, -1},
     {"lora_alpha alpha", NULL, NULL, put_alpha, 0},
     {"target_modules targets lora_target_modules", NULL, NULL, put_targets, 0},
     {"init_lora_weights init", NULL, NULL, put_init, 0},
