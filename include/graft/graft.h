@@ -7,6 +7,7 @@
 #include <graft/bench.h>
 #include <graft/data.h>
 #include <graft/fuse.h>
+#include <graft/learn.h>
 #include <graft/model.h>
 #include <graft/registry.h>
 #include <graft/runtime.h>

@@ -56,6 +56,9 @@ static inline graft_mix *mix_handle(struct mix *mix)
 /* A reference to the mix of new sessions, to be released; NULL: none. */
 struct mix *model_default_mix(const struct graft_model *model);
 
+/* What is in a registry, NULL if it has another model; and the public shape of an id. */
+struct registry *registry_of(const graft_registry *registry, const struct graft_model *model);
+void adapter_id_give(const struct registry_version_id *id, graft_adapter_id *out); /* NULL: no */
 /* A recipe as the inner layers have it; NULL: the defaults. */
 struct adapter_recipe;
 graft_status recipe_read(const graft_adapter_recipe *recipe, struct adapter_recipe *out,

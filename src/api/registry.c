@@ -76,9 +76,14 @@ void graft_registry_close(graft_registry **registry)
     mem_free(&r->runtime->mem, r);
 }
 
+struct registry *registry_of(const graft_registry *registry, const struct graft_model *model)
+{
+    return registry->versions.model == model->model ? registry->registry : NULL;
+}
+
 /* ---- finding and holding ---- */
 
-static void give_id(const struct registry_version_id *id, graft_adapter_id *out)
+void adapter_id_give(const struct registry_version_id *id, graft_adapter_id *out)
 {
     if (out != NULL) {
         memcpy(out->name, id->name, sizeof out->name);
@@ -102,7 +107,7 @@ graft_status graft_registry_resolve(graft_registry *registry, const char *addres
     struct registry_version_id id;
     graft_status status = registry_resolve(registry->registry, address, &id, error);
     if (status == GRAFT_OK) {
-        give_id(&id, out);
+        adapter_id_give(&id, out);
     }
     return status;
 }
@@ -115,7 +120,7 @@ graft_status graft_registry_locate(graft_registry *registry, const char *address
     struct registry_version_id found;
     graft_status status = registry_locate(registry->registry, address, path, &found, error);
     if (status == GRAFT_OK) {
-        give_id(&found, id);
+        adapter_id_give(&found, id);
     }
     return status;
 }
@@ -152,7 +157,7 @@ graft_status graft_registry_acquire(graft_registry *registry, const char *addres
     if (weight != NULL) {
         *weight = (float)parsed.weight;
     }
-    give_id(&who, id);
+    adapter_id_give(&who, id);
     *out = adapter_handle(adapter);
     return GRAFT_OK;
 }
@@ -225,7 +230,7 @@ graft_status graft_registry_add(graft_registry *registry, const char *path, cons
     struct registry_version_id id;
     status = registry_add(registry->registry, path, &inner, PLACES[place], &id, error);
     if (status == GRAFT_OK) {
-        give_id(&id, who);
+        adapter_id_give(&id, who);
     }
     return status;
 }
@@ -241,7 +246,7 @@ static void report_one(void *user, const char *path, graft_status status, const 
     const struct reporter *to = user;
     graft_adapter_id given;
     if (status == GRAFT_OK) {
-        give_id(id, &given);
+        adapter_id_give(id, &given);
     }
     to->report(to->user, path, status, error, status == GRAFT_OK ? &given : NULL);
 }
@@ -276,7 +281,7 @@ graft_status graft_registry_promote(graft_registry *registry, const char *name,
     struct registry_version_id id;
     graft_status status = registry_promote(registry->registry, name, &id, error);
     if (status == GRAFT_OK) {
-        give_id(&id, who);
+        adapter_id_give(&id, who);
     }
     return status;
 }
@@ -302,7 +307,7 @@ graft_status graft_registry_rollback(graft_registry *registry, const char *name,
     struct registry_version_id id;
     graft_status status = registry_rollback(registry->registry, name, &id, error);
     if (status == GRAFT_OK) {
-        give_id(&id, who);
+        adapter_id_give(&id, who);
     }
     return status;
 }

@@ -21,6 +21,8 @@ static const struct adapter_verb verbs[] = {
     {"publish", "stage and promote at once", verb_adapter_publish},
     {"activate", "make any version the active one", verb_adapter_activate},
     {"rollback", "back to the version that was active before", verb_adapter_rollback},
+    {"learn", "from feedback: a new version, if held-out answers are not worse for it",
+     verb_adapter_learn},
     {"pin", "keep in memory once opened", verb_adapter_pin},
     {"unpin", "no longer so", verb_adapter_unpin},
     {"evict", "have running programs let go of it in memory", verb_adapter_evict},

@@ -19,6 +19,7 @@ int verb_adapter_rollback(int argc, char **argv);
 int verb_adapter_pin(int argc, char **argv);
 int verb_adapter_unpin(int argc, char **argv);
 int verb_adapter_evict(int argc, char **argv);
+int verb_adapter_learn(int argc, char **argv);
 int verb_adapter_remove(int argc, char **argv);
 
 /* The one adapter that a verb is about: an argp child whose input is this. Before cli_common_argp. */

@@ -98,6 +98,26 @@ struct trainer_options {
 /* What graft_train_options begins with. */
 struct trainer_options trainer_defaults(void);
 
+/* ---- a step ------------------------------------------------------------------------------- */
+
+/* AdamW over one flat buffer (optimiser.c): the same bits for any number of threads. */
+struct optimiser {
+    struct mem *mem;
+    struct optimiser_options options;
+    float *m, *v; /* [n] */
+    int64_t n, steps;
+    double *sums; /* of pieces */
+};
+graft_status optimiser_open(struct optimiser *o, struct mem *mem, int64_t n_values,
+                            const struct optimiser_options *options, graft_error *error);
+void optimiser_close(struct optimiser *o); /* a zeroed one is allowed */
+/* ‖grads‖ [n] */
+double optimiser_norm(struct optimiser *o, const graft_runtime *runtime, const float *grads);
+/* One step of AdamW at this rate with scale · grads; with Muon without the parts that have rows. */
+void optimiser_step(struct optimiser *o, const graft_runtime *runtime,
+                    const struct trainable_part *parts, int n_parts, float *values,
+                    const float *grads, double rate, double scale);
+
 /* ---- a run -------------------------------------------------------------------------------- */
 
 struct trainer_report {

@@ -20,25 +20,6 @@ void muon_close(struct muon **muon); /* NULL is allowed */
 void muon_step(struct muon *muon, const struct optimiser_options *options, float *values, float *m,
                const float *grads, double rate, double scale);
 
-/* ---- optimiser.c -------------------------------------------------------------------------- */
-
-struct optimiser {
-    struct mem *mem;
-    struct optimiser_options options;
-    float *m, *v; /* [n] */
-    int64_t n, steps;
-    double *sums; /* of pieces */
-};
-graft_status optimiser_open(struct optimiser *o, struct mem *mem, int64_t n_values,
-                            const struct optimiser_options *options, graft_error *error);
-void optimiser_close(struct optimiser *o); /* a zeroed one is allowed */
-/* ‖grads‖ [n] */
-double optimiser_norm(struct optimiser *o, const graft_runtime *runtime, const float *grads);
-/* One step of AdamW at this rate with scale · grads; with Muon without the parts that have rows. */
-void optimiser_step(struct optimiser *o, const graft_runtime *runtime,
-                    const struct trainable_part *parts, int n_parts, float *values,
-                    const float *grads, double rate, double scale);
-
 /* ---- ewc.c, ewc_file.c -------------------------------------------------------------------- */
 
 enum { EWC_EXAMPLES = 256 }; /* that F is the mean of at most, evenly taken */

@@ -195,6 +195,27 @@ static graft_status next_version(const struct registry_name *name, char out[REGI
     return GRAFT_OK;
 }
 
+struct successor {
+    char *out;
+    graft_status status;
+    graft_error *error;
+};
+
+static bool visit_next(void *user, const struct registry_name *name)
+{
+    struct successor *s = user;
+    s->status = next_version(name, s->out, s->error);
+    return false;
+}
+
+graft_status registry_next_version(struct registry *r, const char *name,
+                                   char out[REGISTRY_NAME_MAX + 1], graft_error *error)
+{
+    struct successor s = {out, GRAFT_OK, error};
+    graft_status status = registry_list(r, name, visit_next, &s, error);
+    return status == GRAFT_OK ? s.status : status;
+}
+
 /* What is there already may have come before the name was bound. */
 static graft_status check_base(const struct registry_name *name, const char *base, bool is_new,
                                graft_error *error)

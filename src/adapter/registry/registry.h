@@ -164,6 +164,9 @@ graft_status registry_add_many(struct registry *registry, const char *folder,
                                registry_report report, void *user, size_t *added,
                                graft_error *error);
 
+/* The version that an adapter added to a name without one would get now. NOT_FOUND: no such name. */
+graft_status registry_next_version(struct registry *registry, const char *name,
+                                   char out[REGISTRY_NAME_MAX + 1], graft_error *error);
 /* NAME@VERSION into the standby slot: from then on a swap is in progress. */
 graft_status registry_stage(struct registry *registry, const char *address, graft_error *error);
 /* NAME: standby becomes active, and what was active previous. STATE when nothing is staged. */

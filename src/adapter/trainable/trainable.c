@@ -4,6 +4,7 @@
 #include "adapter/trainable/trainable.h"
 #include "adapter/save/save_internal.h"
 #include "adapter/trainable/begin.h"
+#include "adapter/trainable/micro.h"
 #include "adapter/trainable/whole.h"
 
 enum { GRAIN = 16 };
@@ -13,6 +14,7 @@ struct trainable_files {
         draft;  /* what it is as files; its base may point into itself, so it stays where it is */
     char *base; /* the recipe's own, if it says one */
     struct import from; /* what was continued; closed once it is read */
+    struct micro micro; /* zeroed without */
     int64_t *at;        /* [n_modules, PART_COUNT]: where a part lies, −1: there is none */
 };
 
@@ -62,7 +64,17 @@ static int64_t part_values(const struct draft_module *m, enum part part)
 /* Ranks whose factors stay as they began: the last ones. */
 static int64_t frozen_ranks(const struct trainable *t, const struct draft_module *m)
 {
+    const struct micro *micro = &t->files->micro;
+    if (micro->trained)
+        return m->rank - micro->trained[m - t->files->draft.modules];
     return t->init >= INIT_PISSA ? m->rank / 2 : 0;
+}
+
+/* Magnitudes and biases are held with the ranks. */
+static bool is_held(const struct trainable *t, const struct draft_module *m, enum part part)
+{
+    const struct micro *micro = &t->files->micro;
+    return micro->trained && (part > PART_B || frozen_ranks(t, m) == m->rank);
 }
 
 static bool has_part(const struct draft_module *m, enum part part)
@@ -82,6 +94,8 @@ static void list_parts(struct trainable *t)
                 continue;
             int64_t n = part_values(m, (enum part)part);
             int64_t trained = part > PART_B ? n : n / m->rank * (m->rank - frozen_ranks(t, m));
+            if (is_held(t, m, (enum part)part))
+                trained = 0;
             place_of(t, i)[part] = t->n_values;
             t->parts[t->n_parts++] = (struct trainable_part){
                 .at = t->n_values, .n = trained, .vector = part > PART_B, .fast = part != PART_A};
@@ -96,9 +110,13 @@ static int site_of(const struct trainable *t, const struct draft_module *m)
                                 : model_site(m->layer, (enum linear_id)(m->slot - SLOT_LINEAR));
 }
 
-static struct trained trained_at(const struct trainable *t, int64_t at)
+static struct trained trained_at(const struct trainable *t, int i, enum part part)
 {
-    return at < 0 ? (struct trained){NULL, NULL} : (struct trained){t->values + at, t->grads + at};
+    const int64_t at = place_of(t, i)[part];
+    if (at < 0)
+        return (struct trained){NULL, NULL};
+    bool held = is_held(t, &t->files->draft.modules[i], part);
+    return (struct trained){t->values + at, held ? NULL : t->grads + at};
 }
 
 static void fill_set(struct trainable *t, double dropout)
@@ -106,16 +124,15 @@ static void fill_set(struct trainable *t, double dropout)
     const struct draft *draft = &t->files->draft;
     for (int i = 0; i < draft->n_modules; i++) {
         const struct draft_module *m = &draft->modules[i];
-        const int64_t *at = place_of(t, i);
         t->set.sites[site_of(t, m)].delta =
             (struct train_delta){.rank = m->rank,
                                  .frozen = frozen_ranks(t, m),
                                  .scale = (float)m->scale,
                                  .dropout = (float)dropout,
-                                 .a = trained_at(t, at[PART_A]),
-                                 .b = trained_at(t, at[PART_B]),
-                                 .magnitude = trained_at(t, at[PART_MAGNITUDE]),
-                                 .bias = trained_at(t, at[PART_LORA_BIAS])};
+                                 .a = trained_at(t, i, PART_A),
+                                 .b = trained_at(t, i, PART_B),
+                                 .magnitude = trained_at(t, i, PART_MAGNITUDE),
+                                 .bias = trained_at(t, i, PART_LORA_BIAS)};
     }
 }
 
@@ -285,14 +302,17 @@ static graft_status open_fresh(struct trainable *t, const struct trainable_optio
 }
 
 /* The draft of an import borrows from it; modules and card move over. */
-static graft_status open_old(struct trainable *t, const char *path, graft_error *error)
+static graft_status open_old(struct trainable *t, const struct trainable_options *o,
+                             graft_error *error)
 {
     struct import *from = &t->files->from;
     from->model = t->model;
-    graft_status status = import_open(from, path, &(struct adapter_options){0}, error);
+    graft_status status = import_open(from, o->path, &(struct adapter_options){0}, error);
     if (status == GRAFT_OK)
         t->files->draft = from->draft;
-    return status;
+    return status == GRAFT_OK && o->micro
+               ? micro_widen(&t->files->draft, o->micro, &t->files->micro, error)
+               : status;
 }
 
 graft_status trainable_open(const struct model *model, const struct trainable_options *options,
@@ -315,7 +335,7 @@ graft_status trainable_open(const struct model *model, const struct trainable_op
     t->files = mem_calloc(mem, 1, sizeof *t->files);
     graft_status status = t->files ? GRAFT_OK : no_memory(error);
     if (status == GRAFT_OK)
-        status = fresh ? open_fresh(t, options, error) : open_old(t, options->path, error);
+        status = fresh ? open_fresh(t, options, error) : open_old(t, options, error);
     if (status == GRAFT_OK)
         status = make_room(t, error);
     if (status == GRAFT_OK)
@@ -347,6 +367,7 @@ void trainable_close(struct trainable **trainable)
             json_decref(t->files->draft.card);
             mem_free(mem, t->files->draft.modules);
         }
+        micro_free(mem, &t->files->micro);
         mem_free(mem, t->files->base);
         mem_free(mem, t->files->at);
         mem_free(mem, t->files);
@@ -406,6 +427,11 @@ void trainable_from_files(const struct trainable *t, const float *values, float 
     turn_all(t, out, (float *)(uintptr_t)values, false);
 }
 
+const json_t *trainable_card(const struct trainable *t)
+{
+    return t->files->draft.card;
+}
+
 /* ---- write -------------------------------------------------------------------------------- */
 
 struct reading {
@@ -429,6 +455,8 @@ static json_t *make_about(const struct trainable *t, const json_t *said)
     json_t *json = said ? json_deep_copy(said) : json_object();
     if (t->init != INIT_DEFAULT)
         json_put(&json, "init", json_string(init_name(t->init)));
+    if (t->files->micro.ranks)
+        json_put(&json, "micro", json_deep_copy(t->files->micro.ranks));
     return json;
 }
 
@@ -448,7 +476,9 @@ graft_status trainable_write(const struct trainable *t, const float *values, con
     draft.beside = output->beside;
     draft.beside_user = output->user;
     draft.card = json_deep_copy(t->files->draft.card);
-    if (output->about || t->init != INIT_DEFAULT)
+    if (output->version)
+        json_put(&draft.card, "version", json_string(output->version));
+    if (output->about || t->init != INIT_DEFAULT || t->files->micro.ranks)
         json_put(&draft.card, "training", make_about(t, output->about));
     graft_status status = draft.card ? write_adapter(&draft, path, &how, error) : no_memory(error);
     json_decref(draft.card);

@@ -30,6 +30,16 @@ enum adapter_init {
 const char *init_name(enum adapter_init init); /* NULL: there is none */
 bool init_find(const char *name, enum adapter_init *out);
 
+/* Online adaptation (micro.c): of an adapter that is continued a few ranks are trained, fresh ones the first time, and the
+ * rest of it is held, magnitudes and biases too. */
+enum { MICRO_RANKS = 2 };
+struct trainable_micro {
+    int rank;                   /* 1 to MICRO_RANKS */
+    const char *const *targets; /* [n_targets] "q_proj"; none: every linear that the adapter has */
+    size_t n_targets;
+    uint64_t seed; /* of the fresh ones */
+};
+
 /* What begins: all of a recipe, an adapter as it is, to be continued, or the weights of the model themselves. */
 struct trainable_options {
     bool whole; /* every parameter of the model, from what it is now; none of what follows */
@@ -40,6 +50,7 @@ struct trainable_options {
     bool bias; /* of a recipe: with biases beside B, which begin as 0 */
     enum adapter_init
         init; /* of a recipe; its progress is told of PiSSA and OLoRA, in values of weights */
+    const struct trainable_micro *micro; /* of `path`; NULL: all of it is trained */
 };
 
 /* What is trained of one tensor: values[at .. at + n). `at` is a multiple of 16. */
@@ -81,14 +92,18 @@ graft_type trainable_type(const struct trainable *trainable);
 void trainable_to_files(const struct trainable *trainable, const float *values, float *out);
 void trainable_from_files(const struct trainable *trainable, const float *values, float *out);
 
+/* What is known of an adapter beside its numbers, borrowed: graft.json as it was, or a new one. */
+const json_t *trainable_card(const struct trainable *trainable);
+
 struct trainable_output {
     enum adapter_format
         format; /* ADAPTER_PEFT or ADAPTER_MLX: a folder, absent or empty; ADAPTER_GGUF: a file. Of a model ADAPTER_PEFT is
                     a Hugging Face directory, and there is no ADAPTER_MLX */
     graft_type type; /* F32, F16 or BF16 */
-    const json_t
-        *about; /* "training" of the card, which "init" is added to; of a model training.json of its
+    const json_t *
+        about; /* "training" of the card, which "init" and "micro" are added to; of a model training.json of its
                            directory; NULL: none */
+    const char *version; /* of the card; NULL: as it was */
     /* What else belongs into a folder, before it appears; NULL: nothing. */
     graft_status (*beside)(const void *user, const char *dir, graft_error *error);
     const void *user;

@@ -180,7 +180,15 @@ static bool record_facts(struct builder *b, const struct record *r, struct store
                          .domain = -1,
                          .file = b->file,
                          .part = (uint8_t)b->part,
-                         .format = (uint8_t)r->format};
+                         .format = (uint8_t)r->format,
+                         .rewarded = r->rewarded,
+                         .reward = (float)r->reward};
+    if (r->session.size > 0) {
+        if (!names_find(&b->d->names, r->session, &s->session)) {
+            return false;
+        }
+        s->session++;
+    }
     return (r->task.size == 0 || names_find(&b->d->names, r->task, &s->task)) &&
            (r->domain.size == 0 || names_find(&b->d->names, r->domain, &s->domain));
 }
@@ -385,12 +393,15 @@ graft_status build_text(struct builder *b, const char *bytes, size_t size, graft
     struct why why = {0};
     b->line = 1;
     if (b->d->options.loss == DATA_LOSS_ASSISTANT || b->d->options.loss == DATA_LOSS_COMPLETION ||
-        b->model->n_labels > 0 || size > TEXT_BYTES || size == 0) {
+        b->d->options.verdicts == DATA_VERDICTS_FEEDBACK || b->model->n_labels > 0 ||
+        size > TEXT_BYTES || size == 0) {
         b->d->stats.records++;
         const char *reason = size == 0           ? "the file is empty"
                              : size > TEXT_BYTES ? "a text of more than 1 GiB is too long"
                              : b->model->n_labels > 0
                                  ? "a classifier learns from a text and a label"
+                             : b->d->options.verdicts == DATA_VERDICTS_FEEDBACK
+                                 ? "a plain text does not say how good it is"
                                  : "a text has nothing but itself to learn";
         why_drop(&why, size > TEXT_BYTES ? "split it" : "use --loss all, or other data", "%s",
                  reason);

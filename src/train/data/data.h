@@ -50,6 +50,13 @@ struct data_model {
 /* Fills `out` from an open model (labels and the rest borrowed from it). NOT_FOUND: it has no tokenizer. */
 graft_status data_model_of(const struct model *model, struct data_model *out, graft_error *error);
 
+/* What is made of "reward" and "session", and of a "quality" that is missing. */
+enum data_verdicts {
+    DATA_VERDICTS_IGNORED,
+    DATA_VERDICTS_FEEDBACK, /* a record has "quality" or "reward"; with both or none it is dropped */
+    DATA_VERDICTS_ANSWERS   /* a record with "reward" is dropped: answers to measure by are right */
+};
+
 struct data_options {
     enum data_loss loss;    /* AUTO: assistant for chats, completion for pairs, all for texts */
     int max_len;            /* tokens that an example feeds to the model; 0: min(2048, n_ctx) */
@@ -59,7 +66,8 @@ struct data_options {
     uint64_t seed;          /* of the split */
     bool raw;               /* pairs and instructions as plain text, not as a chat */
     const char *prompt_key, *completion_key, *text_key; /* names of members; NULL: the known ones */
-    const char *chat_template;  /* a file with one, or "chatml", "plain"; NULL: the model's */
+    const char *chat_template; /* a file with one, or "chatml", "plain"; NULL: the model's */
+    enum data_verdicts verdicts;
     graft_progress_fn progress; /* NULL: none; units: bytes of the sources */
     void *progress_user;
 };
@@ -75,10 +83,12 @@ struct data_example {
     const uint8_t *learned;       /* [n_tok] 0 or 1 */
     int n_tok, n_learned;         /* n_learned ≥ 1 */
     float weight;                 /* quality · weight; > 0 */
-    int task, domain;             /* into dataset_name; -1: none */
-    int file;                     /* into dataset_file */
-    int64_t line;                 /* where its record begins, from 1 */
-    int64_t record;               /* its number; the examples of one record are never split apart */
+    int task, domain, session;    /* into dataset_name; -1: none. session: if verdicts are read */
+    bool rewarded;                /* likewise: */
+    float reward;
+    int file;       /* into dataset_file */
+    int64_t line;   /* where its record begins, from 1 */
+    int64_t record; /* its number; the examples of one record are never split apart */
     enum data_format format;
     bool truncated;
 };
@@ -122,6 +132,10 @@ struct dataset;
 graft_status dataset_open(struct mem *mem, const struct data_model *model, const char *path,
                           const struct data_options *options, struct dataset **out,
                           graft_error *error);
+/* The same of records in memory; `name` stands for the file. */
+graft_status dataset_read(struct mem *mem, const struct data_model *model, const char *name,
+                          const char *bytes, size_t size, const struct data_options *options,
+                          struct dataset **out, graft_error *error);
 void dataset_close(struct dataset **dataset);
 
 int64_t dataset_count(const struct dataset *d, enum data_part part);

@@ -44,6 +44,7 @@ bool records_next(struct records *r, struct text *out, int64_t *line, const char
 /* How records are to be read; NULL keys: the known ones. */
 struct record_rules {
     const char *prompt_key, *completion_key, *text_key;
+    enum data_verdicts verdicts;
     bool as_chat; /* pairs and instructions become conversations */
     int n_labels; /* > 0: texts with classes, and nothing else */
     const char *const *labels;
@@ -61,6 +62,9 @@ struct record {
     int label;
     double quality, weight;
     struct text task, domain; /* size 0: none */
+    bool rewarded;            /* these if verdicts are read */
+    double reward;
+    struct text session;
 };
 /* Reads the JSON of one record. Whatever happens, record_free. */
 graft_status record_read(struct mem *mem, const struct record_rules *rules, const char *text,
@@ -140,7 +144,11 @@ struct stored {
     int32_t n_tok, n_learned;
     float weight;
     int32_t task, domain, file;
-    uint8_t part, format, truncated, zero[13];
+    uint8_t part, format, truncated;
+    uint8_t rewarded; /* these are 0 in a saved dataset: */
+    int32_t session;  /* its name + 1 */
+    float reward;
+    uint8_t zero[4];
 };
 
 struct names { /* strings by number */
@@ -196,6 +204,8 @@ struct builder {
     uint64_t done, total; /* bytes, for progress */
 };
 graft_status build_file(struct builder *b, const char *path, int part, graft_error *error);
+graft_status build_memory(struct builder *b, const char *name, struct text bytes,
+                          graft_error *error);
 /* The bytes of one source: the part of build_file that fuzzing drives. */
 graft_status build_records(struct builder *b, const char *bytes, size_t size, graft_error *error);
 graft_status build_text(struct builder *b, const char *bytes, size_t size, graft_error *error);

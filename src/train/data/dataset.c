@@ -258,6 +258,19 @@ graft_status build_file(struct builder *b, const char *path, int part, graft_err
     return status;
 }
 
+graft_status build_memory(struct builder *b, const char *name, struct text bytes,
+                          graft_error *error)
+{
+    int32_t file = 0;
+    if (!names_find(&b->d->files, (struct text){name, strlen(name)}, &file)) {
+        return out_of_memory(error);
+    }
+    b->file = file;
+    b->part = PART_OPEN;
+    b->total = bytes.size;
+    return build_records(b, bytes.data, bytes.size, error);
+}
+
 static const struct {
     const char *stem;
     enum data_part part;
@@ -337,6 +350,7 @@ graft_status builder_open(struct builder *b, struct dataset *d, const struct dat
     b->rules = (struct record_rules){.prompt_key = o->prompt_key,
                                      .completion_key = o->completion_key,
                                      .text_key = o->text_key,
+                                     .verdicts = o->verdicts,
                                      .as_chat = model->chat != NULL && !o->raw,
                                      .n_labels = model->n_labels,
                                      .labels = model->labels};
@@ -349,8 +363,10 @@ void builder_close(struct builder *b)
     encoded_free(&b->scratch);
 }
 
+/* `bytes`, where they are not NULL, in place of the file. */
 static graft_status read_sources(struct dataset *d, const struct data_model *model,
-                                 const char *path, const struct chosen *chosen, graft_error *error)
+                                 const char *path, struct text bytes, const struct chosen *chosen,
+                                 graft_error *error)
 {
     struct builder b;
     graft_status status = builder_open(&b, d, model, error);
@@ -358,7 +374,8 @@ static graft_status read_sources(struct dataset *d, const struct data_model *mod
     b.maker.chat = chosen->compiled != NULL ? chosen->compiled : model->chat;
     b.rules.as_chat = !d->options.raw && (model->chat != NULL || d->options.chat_template != NULL);
     if (status == GRAFT_OK) {
-        status = build_path(&b, path, error);
+        status =
+            bytes.data != NULL ? build_memory(&b, path, bytes, error) : build_path(&b, path, error);
     }
     builder_close(&b);
     return status;
@@ -375,9 +392,21 @@ static bool is_saved(const char *path)
     return saved_is(head, n);
 }
 
-graft_status dataset_open(struct mem *mem, const struct data_model *model, const char *path,
-                          const struct data_options *options, struct dataset **out,
-                          graft_error *error)
+static graft_status load(struct dataset *d, const char *path, const struct data_options *o,
+                         graft_error *error)
+{
+    if (o->verdicts == DATA_VERDICTS_FEEDBACK) {
+        error_set(error, GRAFT_UNSUPPORTED,
+                  "a saved dataset does not say how good its answers are: give the records");
+        error_at_file(error, path);
+        return GRAFT_UNSUPPORTED;
+    }
+    return saved_load(d, path, o, error);
+}
+
+static graft_status open_source(struct mem *mem, const struct data_model *model, const char *path,
+                                struct text bytes, const struct data_options *options,
+                                struct dataset **out, graft_error *error)
 {
     static const struct data_options none = {0};
     struct dataset *d = NULL;
@@ -393,10 +422,10 @@ graft_status dataset_open(struct mem *mem, const struct data_model *model, const
     if (status == GRAFT_OK) {
         status = dataset_bind(d, model, o, chosen.name, chosen.source, error);
     }
-    if (status == GRAFT_OK && is_saved(path)) {
-        status = saved_load(d, path, o, error);
+    if (status == GRAFT_OK && bytes.data == NULL && is_saved(path)) {
+        status = load(d, path, o, error);
     } else if (status == GRAFT_OK) {
-        status = read_sources(d, model, path, &chosen, error);
+        status = read_sources(d, model, path, bytes, &chosen, error);
     }
     chosen_free(mem, &chosen);
     if (status == GRAFT_OK) {
@@ -410,6 +439,20 @@ graft_status dataset_open(struct mem *mem, const struct data_model *model, const
     }
     *out = d;
     return GRAFT_OK;
+}
+
+graft_status dataset_open(struct mem *mem, const struct data_model *model, const char *path,
+                          const struct data_options *options, struct dataset **out,
+                          graft_error *error)
+{
+    return open_source(mem, model, path, (struct text){NULL, 0}, options, out, error);
+}
+
+graft_status dataset_read(struct mem *mem, const struct data_model *model, const char *name,
+                          const char *bytes, size_t size, const struct data_options *options,
+                          struct dataset **out, graft_error *error)
+{
+    return open_source(mem, model, name, (struct text){bytes, size}, options, out, error);
 }
 
 /* ---- finishing ----------------------------------------------------------------------------- */
@@ -507,6 +550,9 @@ struct data_example dataset_example(const struct dataset *d, enum data_part part
                                  .weight = s->weight,
                                  .task = s->task,
                                  .domain = s->domain,
+                                 .session = s->session - 1,
+                                 .rewarded = s->rewarded != 0,
+                                 .reward = s->reward,
                                  .file = s->file,
                                  .line = s->line,
                                  .record = s->record,

@@ -85,6 +85,42 @@ static graft_status read_number(const json_t *root, const char *key, double max,
     return GRAFT_OK;
 }
 
+static graft_status read_reward(struct record *r, struct why *why)
+{
+    const json_t *reward = json_object_get(r->root, "reward");
+    r->rewarded = reward != NULL && !json_is_null(reward);
+    r->reward = json_is_number(reward) ? json_number_value(reward) : NAN;
+    if (r->rewarded && !isfinite((float)r->reward)) {
+        return why_drop(why, "give a number; above what is usual: more of this, below: less",
+                        "its \"reward\" is no number");
+    }
+    return need_text(r->root, "session", &r->session, why);
+}
+
+/* What feedback says of its answer, and what must not be said of one to measure by. */
+static graft_status read_verdict(struct record *r, enum data_verdicts wanted, struct why *why)
+{
+    const json_t *quality = json_object_get(r->root, "quality");
+    bool rated = quality != NULL && !json_is_null(quality);
+    graft_status status = read_reward(r, why);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    if (r->session.size > 200) {
+        return why_drop(why, "give it a short name", "its session is longer than 200 bytes");
+    }
+    if (wanted == DATA_VERDICTS_ANSWERS && r->rewarded) {
+        return why_drop(why, "leave the reward out if it is a right answer, else the record",
+                        "it has a \"reward\", and a held-out example is a right answer");
+    }
+    if (wanted == DATA_VERDICTS_FEEDBACK && rated == r->rewarded) {
+        return why_drop(why, "say how good the answer is: \"quality\" from 0 to 1, or a \"reward\"",
+                        rated ? "it has both \"quality\" and \"reward\""
+                              : "it has neither \"quality\" nor \"reward\"");
+    }
+    return GRAFT_OK;
+}
+
 static graft_status read_common(struct record *r, struct why *why)
 {
     r->quality = r->weight = 1;
@@ -485,6 +521,9 @@ graft_status record_read(struct mem *mem, const struct record_rules *rules, cons
                         "it is no JSON object");
     }
     status = read_common(out, why);
+    if (status == GRAFT_OK && rules->verdicts != DATA_VERDICTS_IGNORED) {
+        status = read_verdict(out, rules->verdicts, why);
+    }
     return status == GRAFT_OK ? read_format(out, rules, why) : status;
 }
 

@@ -370,7 +370,7 @@ static bool example_fits(const struct dataset *d, const struct stored *s, uint64
            s->format < DATA_FORMATS && s->truncated <= 1 && s->record >= record && s->line >= 1 &&
            isfinite(s->weight) && s->weight > 0 && s->task >= -1 && s->task < d->names.count &&
            s->domain >= -1 && s->domain < d->names.count && s->file >= 0 &&
-           s->file < d->files.count;
+           s->file < d->files.count && !s->rewarded && s->session == 0;
 }
 
 static bool tokens_fit(const struct dataset *d, const struct stored *s)
