@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <math.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- where things go ------------------------------------------------------------------------ */
 
@@ -344,9 +345,31 @@ static void tell_continued(const struct train_args *a)
     }
 }
 
+/* A registered name, or that of an adapter that ships, becomes the path of its files; the settings of the run keep the
+ * version. *path is the caller's to free. */
+static int locate_continued(struct train_args *a, graft_runtime *runtime,
+                            graft_train_config *config, char **path)
+{
+    char address[sizeof(graft_adapter_id)];
+    graft_adapter_id id;
+    graft_error error = {0};
+    if (a->options.adapter == NULL) {
+        return CLI_OK;
+    }
+    int status = cli_locate_adapter(runtime, a->options.adapter, 0, path, &id);
+    if (status == CLI_OK && id.name[0] != '\0') {
+        snprintf(address, sizeof address, "%s@%s", id.name, id.version);
+        if (graft_train_config_set(config, "adapter", address, &error) != GRAFT_OK) {
+            status = cli_fail(&error);
+        }
+    }
+    a->options.adapter = *path;
+    return status;
+}
+
 static int train(struct train_args *a, graft_train_config *config)
 {
-    char run[PATH_MAX] = "";
+    char run[PATH_MAX] = "", *continued = NULL;
     struct cli_session s = {0};
     graft_dataset *data = NULL;
     int status = a->dry_run ? CLI_OK : check_output(a);
@@ -362,10 +385,12 @@ static int train(struct train_args *a, graft_train_config *config)
     cli_catch_interrupt();
     a->common.pack = a->common.pack != NULL ? a->common.pack : "none";
     status = cli_open_model(&a->common, &s);
-    if (status != CLI_OK) {
-        return status;
+    if (status == CLI_OK) {
+        status = train_check_layers(config, s.model);
     }
-    status = train_check_layers(config, s.model);
+    if (status == CLI_OK) {
+        status = locate_continued(a, s.runtime, config, &continued);
+    }
     if (status == CLI_OK) {
         status = cli_open_data(&a->data, &s, a->common.quiet, &data);
     }
@@ -377,6 +402,10 @@ static int train(struct train_args *a, graft_train_config *config)
     }
     graft_dataset_close(&data);
     cli_close(&s);
+    mem_free(NULL, continued);
+    if (status != CLI_OK && run[0] != '\0') {
+        rmdir(run); /* where nothing came into it */
+    }
     return status;
 }
 

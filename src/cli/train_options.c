@@ -307,7 +307,8 @@ static error_t parse_train(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option train_options[] = {
     {"data", 'd', "FILE|DIR", 0, "Examples; `graft data check` looks at them first", 1},
-    {"adapter", 'a', "ADAPTER", 0, "Go on with this one (a path), as it is", 1},
+    {"adapter", 'a', "ADAPTER", 0,
+     "Go on with this one, as it is: a path, or a name as registered or that ships", 1},
     {"config", KEY_CONFIG, "FILE", 0, "Settings, as YAML or JSON; options go first", 1},
     {"set", KEY_SET, "KEY=VALUE", 0, "One setting by its name; `graft train settings` lists them",
      1},

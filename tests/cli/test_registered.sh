@@ -237,6 +237,15 @@ status=$?
 check "a name that is gone ends a script" status_is 1
 check "... with what to do" err_has "graft adapter list"
 
+# ---- training goes on with a version
+for i in 1 2 3 4 5; do echo "{\"prompt\":\"Who is $i?\",\"completion\":\"Tom.\"}"; done >"$scratch/data.jsonl"
+run train -q -m "$tiny" -d "$scratch/data.jsonl" -a coder -o "$scratch/more" --steps 1 --batch-size 2
+check "training goes on with a registered adapter" status_is 0
+check "... and says which version" grep -q '"adapter": "coder@[0-9.]*"' "$scratch/more.run/config.json"
+run train -q -m "$tiny" -d "$scratch/data.jsonl" -a nobody -o "$scratch/none" --steps 1
+refused "... not with a name that is none" 1 "graft adapter list"
+check "... before anything is made" test ! -e "$scratch/none.run"
+
 run adapter remove coder
 check "a name is removed with its versions" out_is "removed coder"
 run adapter list coder

@@ -24,7 +24,7 @@ static const struct setting SETTINGS[] = {
     {"run", "", SETTING_TEXT, TRAIN(run), 0, 0, NULL,
      "the folder of history and checkpoint; OUTPUT.run"},
     {"adapter", "", SETTING_TEXT, TRAIN(adapter), 0, 0, NULL,
-     "go on with the adapter at this path, as it is"},
+     "go on with this adapter, as it is: a path; at the command line also a registered name"},
     {"fine_tune_type", "train_type", SETTING_WORD, TRAIN(fine_tune_type), 0, 0, "lora full",
      "an adapter (mlx-lm's dora: with use_dora), or every parameter of the model"},
 
