@@ -94,6 +94,10 @@ _graft() {
             mapfile -t COMPREPLY < <(compgen -W "lora dora full" -- "$cur")
             return
             ;;
+        --modules-to-save)
+            mapfile -t COMPREPLY < <(compgen -W "norms embed_tokens lm_head score" -- "$cur")
+            return
+            ;;
         --optim)
             mapfile -t COMPREPLY < <(compgen -W "adamw muon" -- "$cur")
             return

@@ -37,7 +37,7 @@ typedef struct graft_adapter_recipe {
     double dropout; /* default 0; of training: at least 0, below 1 */
     bool rslora;
     /* Linear layers by the last part of their names ("q_proj", "lm_head"), or "all-linear": those of the
-     * blocks. Default: q_proj and v_proj. */
+     * blocks; and "embed_tokens", whose factors are of the embedding. Default: q_proj and v_proj. */
     const char *const *targets;
     size_t n_targets;
     uint64_t seed;    /* default 0 */
@@ -52,6 +52,12 @@ typedef struct graft_adapter_recipe {
         progress; /* of graft_adapter_create; NULL (default): none; units: bytes. Of graft_trainer_open with "pissa" or
                      "olora"; units: values of weights */
     void *progress_user;
+    /* Modules that the adapter holds whole, beside factors, by the last part of their names: norms ("norm",
+     * "input_layernorm", …; "norms": all of them), "embed_tokens", "lm_head" or a classifier's "score". A head that is tied
+     * goes with "embed_tokens" alone. Default: none. */
+    const char *const *modules_to_save;
+    size_t n_modules_to_save;
+    int num_layers; /* of the blocks only the last so many; 0 (default), or more than there are: all */
 } graft_adapter_recipe;
 GRAFT_API void graft_adapter_recipe_init(graft_adapter_recipe *recipe, size_t struct_size);
 static inline graft_adapter_recipe graft_adapter_recipe_default(void)

@@ -20,8 +20,7 @@ typedef struct graft_train_config graft_train_config;
 typedef struct graft_train_settings {
     const char *model, *data, *output; /* NULL (default): not said */
     graft_adapter_format format;       /* of what is written */
-    int num_layers; /* only the last so many of the model's blocks; 0 (default): all. A trainer trains all: see to it */
-    graft_train_options train; /* its recipe is the one below */
+    graft_train_options train;         /* its recipe is the one below */
     graft_adapter_recipe recipe;
     graft_dataset_options dataset;
     const char *

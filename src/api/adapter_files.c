@@ -92,6 +92,13 @@ graft_status recipe_read(const graft_adapter_recipe *recipe, struct adapter_reci
     for (size_t i = 0; i < r.n_tags; i++) {
         REQUIRE(r.tags[i]);
     }
+    for (size_t i = 0; i < r.n_modules_to_save; i++) {
+        REQUIRE(r.modules_to_save[i]);
+    }
+    if (r.num_layers < 0) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "num_layers is %d; it must be at least 0",
+                         r.num_layers);
+    }
     graft_type type = graft_type_from_name(r.type);
     if (type == GRAFT_TYPE_COUNT) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "no type \"%.40s\": f32, f16 or bf16",
@@ -103,6 +110,9 @@ graft_status recipe_read(const graft_adapter_recipe *recipe, struct adapter_reci
                                    .base = r.base,
                                    .targets = r.targets,
                                    .n_targets = r.n_targets,
+                                   .saved = r.modules_to_save,
+                                   .n_saved = r.n_modules_to_save,
+                                   .n_layers = r.num_layers,
                                    .tags = r.tags,
                                    .n_tags = r.n_tags,
                                    .rank = r.rank,

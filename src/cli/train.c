@@ -307,7 +307,8 @@ static bool asks_for_factors(const struct train_args *a)
     const graft_adapter_recipe fresh = graft_adapter_recipe_default(), *r = &a->recipe;
     bool same = r->rank == fresh.rank && r->alpha == fresh.alpha && r->dropout == fresh.dropout &&
                 r->rslora == fresh.rslora && r->n_targets == fresh.n_targets &&
-                !a->options.use_dora && !a->options.lora_bias;
+                r->n_modules_to_save == 0 && r->num_layers == 0 && !a->options.use_dora &&
+                !a->options.lora_bias;
     for (size_t i = 0; i < r->n_targets && same; i++) {
         same = strcmp(r->targets[i], fresh.targets[i]) == 0;
     }
@@ -327,8 +328,9 @@ static int check_kind(const struct train_args *a)
         return CLI_USAGE;
     }
     if (asks_for_factors(a) || strcmp(a->options.init, fresh.init) != 0 || a->options.ewc) {
-        cli_fail_text("full trains the model itself: rank, alpha, dropout, targets, rslora, dora, "
-                      "lora-bias, init and ewc are of adapters; leave them out");
+        cli_fail_text("full trains the model itself, all of it: rank, alpha, dropout, targets, "
+                      "modules-to-save, num_layers, rslora, dora, lora-bias, init and ewc are of "
+                      "adapters; leave them out");
         return CLI_USAGE;
     }
     return CLI_OK;
@@ -339,8 +341,9 @@ static void tell_continued(const struct train_args *a)
 {
     if (a->options.adapter != NULL && asks_for_factors(a) && !a->common.quiet) {
         fprintf(stderr,
-                "graft: note: %s is gone on with as it is; rank, alpha, dropout, targets, rslora, "
-                "dora and lora-bias that are given beside it count for nothing\n",
+                "graft: note: %s is gone on with as it is; rank, alpha, dropout, targets, "
+                "modules-to-save, num_layers, rslora, dora and lora-bias that are given beside it "
+                "count for nothing\n",
                 a->options.adapter);
     }
 }
@@ -385,9 +388,6 @@ static int train(struct train_args *a, graft_train_config *config)
     cli_catch_interrupt();
     a->common.pack = a->common.pack != NULL ? a->common.pack : "none";
     status = cli_open_model(&a->common, &s);
-    if (status == CLI_OK) {
-        status = train_check_layers(config, s.model);
-    }
     if (status == CLI_OK) {
         status = locate_continued(a, s.runtime, config, &continued);
     }

@@ -41,8 +41,6 @@ int train_read_config(const struct train_typed *typed, bool quiet, graft_train_c
 /* What is set becomes what options are laid over, and what came of both is set again. */
 void train_from_config(const graft_train_config *config, struct train_args *a);
 int train_to_config(const struct train_args *a, graft_train_config *config);
-/* Whether the model is one that they fit. */
-int train_check_layers(const graft_train_config *config, const graft_model *model);
 /* RUN/config.json, and RUN/data.json from the dataset. */
 int train_keep(graft_train_config *config, const graft_dataset *data, graft_runtime *runtime,
                const char *run);

@@ -11,6 +11,7 @@ enum {
     KEY_ALPHA,
     KEY_DROPOUT,
     KEY_TARGETS,
+    KEY_SAVED,
     KEY_RSLORA,
     KEY_DORA,
     KEY_BIAS,
@@ -55,29 +56,33 @@ enum { MAX_TARGETS = 64 };
 
 /* ---- options ------------------------------------------------------------------------------- */
 
-static const char *target_names[MAX_TARGETS]; /* of the one recipe of this process */
-static char target_texts[4096];
+/* Names with commas between; of the one recipe of this process. */
+struct name_list {
+    const char *names[MAX_TARGETS];
+    char text[4096];
+};
+static struct name_list target_list, saved_list;
 
 /* The command line is read twice: it stays as it is. */
-static void read_targets(struct argp_state *state, const char *arg, graft_adapter_recipe *recipe)
+static size_t read_names(struct argp_state *state, const char *option, const char *arg,
+                         struct name_list *list)
 {
     char *left = NULL;
     size_t n = 0;
-    if ((size_t)snprintf(target_texts, sizeof target_texts, "%s", arg) >= sizeof target_texts) {
-        argp_error(state, "--targets: the list is too long");
+    if ((size_t)snprintf(list->text, sizeof list->text, "%s", arg) >= sizeof list->text) {
+        argp_error(state, "%s: the list is too long", option);
     }
-    for (char *word = strtok_r(target_texts, ", ", &left); word != NULL;
+    for (char *word = strtok_r(list->text, ", ", &left); word != NULL;
          word = strtok_r(NULL, ", ", &left)) {
         if (n == MAX_TARGETS) {
-            argp_error(state, "--targets: at most %d names", MAX_TARGETS);
+            argp_error(state, "%s: at most %d names", option, MAX_TARGETS);
         }
-        target_names[n++] = word;
+        list->names[n++] = word;
     }
     if (n == 0) {
-        argp_error(state, "--targets: the list is empty");
+        argp_error(state, "%s: the list is empty", option);
     }
-    recipe->targets = target_names;
-    recipe->n_targets = n;
+    return n;
 }
 
 static void collect(struct argp_state *state, const char *option, const char *arg,
@@ -124,7 +129,12 @@ static error_t parse_recipe(int key, char *arg, struct argp_state *state)
         r->dropout = cli_parse_number(state, "--dropout", arg, 0, 0.999999);
         return 0;
     case KEY_TARGETS:
-        read_targets(state, arg, r);
+        r->n_targets = read_names(state, "--targets", arg, &target_list);
+        r->targets = target_list.names;
+        return 0;
+    case KEY_SAVED:
+        r->n_modules_to_save = read_names(state, "--modules-to-save", arg, &saved_list);
+        r->modules_to_save = saved_list.names;
         return 0;
     case KEY_RSLORA:
         r->rslora = true;
@@ -327,8 +337,10 @@ static const struct argp_option train_options[] = {
     {"rank", KEY_RANK, "R", 0, "Default 8", 3},
     {"alpha", KEY_ALPHA, "A", 0, "The scale is A / R; default 16", 3},
     {"dropout", KEY_DROPOUT, "P", 0, "Of the inputs of A; default 0", 3},
-    {"targets", KEY_TARGETS, "LIST", 0, "Linear layers, as q_proj,v_proj (default), or all-linear",
-     3},
+    {"targets", KEY_TARGETS, "LIST", 0,
+     "Linear layers, as q_proj,v_proj (default), or all-linear; embed_tokens", 3},
+    {"modules-to-save", KEY_SAVED, "LIST", 0,
+     "Trained whole beside factors: norms, embed_tokens, lm_head, score", 3},
     {"rslora", KEY_RSLORA, NULL, 0, "The scale is A / sqrt(R)", 3},
     {"dora", KEY_DORA, NULL, 0, "Magnitudes too", 3},
     {"lora-bias", KEY_BIAS, NULL, 0, "A bias beside each B", 3},

@@ -100,22 +100,6 @@ int train_to_config(const struct train_args *a, graft_train_config *config)
     return CLI_OK;
 }
 
-int train_check_layers(const graft_train_config *config, const graft_model *model)
-{
-    int wanted = graft_train_config_settings(config)->num_layers;
-    graft_model_info info;
-    graft_error error = {0};
-    if (graft_model_describe(model, &info, &error) != GRAFT_OK) {
-        return cli_fail(&error);
-    }
-    if (wanted == 0 || wanted >= info.n_layer) {
-        return CLI_OK;
-    }
-    return cli_fail_text(
-        "num_layers: graft trains all %d blocks of a model, not the last %d; set it to -1",
-        info.n_layer, wanted);
-}
-
 /* ---- keeping ------------------------------------------------------------------------------- */
 
 static int keep(const char *run, const char *name, const char *text)

@@ -20,6 +20,25 @@ static json_t *exact(double x)
     return isfinite(x) ? json_real(x) : json_string("nan");
 }
 
+/* What is trained beside linears: the embedding's rank and scale, and modules that are held whole. */
+static void append_others(const struct trainer *t, json_t **all)
+{
+    const struct train_set *set = &t->trainable->set;
+    const struct train_delta *embed = &set->embed_delta;
+    if (t->trainable->whole)
+        return;
+    if (embed->rank)
+        json_append(all, json_pack("[s, I, o, b]", "embed", (json_int_t)embed->rank,
+                                   exact((double)embed->scale), embed->magnitude.value != NULL));
+    if (set->embed.value)
+        json_append(all, json_string("embed"));
+    if (set->sites[model_head_site(t->model)].weight.value)
+        json_append(all, json_string("head"));
+    for (int norm = 0; norm < model_n_norms(t->model); norm++)
+        if (t->trainable->norms[norm].value)
+            json_append(all, json_integer(norm));
+}
+
 /* What each linear is trained with. */
 static json_t *adapter_json(const struct trainer *t)
 {
@@ -38,6 +57,7 @@ static json_t *adapter_json(const struct trainer *t)
         json_append(&one, json_boolean(d->bias.value != NULL));
         json_append(&all, one);
     }
+    append_others(t, &all);
     return all;
 }
 

@@ -77,7 +77,8 @@ printf 'model: m\nlearning_rate: [1]\n' >"$scratch/bad.yaml"
 run train --config "$scratch/bad.yaml"
 refused "what is wrong in a file names it" 1 "bad.yaml: learning_rate: must be"
 run train --config "$scratch/train.yaml" --set num_layers=1 -q
-refused "fewer layers than the model has" 1 "num_layers: graft trains all 5 blocks"
+tr -d ' \n' <"$scratch/out.adapter/adapter_config.json" >"$scratch/out"
+check "the last block alone" out_has '"layers_to_transform":\[4\]'
 forget
 run train --set r=4
 refused "no data" 2 "which data"

@@ -191,9 +191,8 @@ static void what_a_format_cannot_hold_is_refused_by_name(void **state)
         {"llama", "lora-bias", ADAPTER_GGUF, "a bias of B (lora_bias), which a GGUF"},
         {"llama", "lora-bias", ADAPTER_MLX, "a bias of B (lora_bias), which MLX cannot hold"},
         {"qwen2-cls", "lora", ADAPTER_GGUF, "has no form in GGUF"},
-        {"llama", "embed", ADAPTER_GGUF, "embed_tokens has factors of an embedding, and conver"},
-        {"llama", "mlx-embed", ADAPTER_PEFT, "embed_tokens has factors of an embedding"},
-        {"qwen2-cls", "saved-score", ADAPTER_MLX, "score is a whole module, and conversions"},
+        {"llama", "embed", ADAPTER_GGUF, "embed_tokens has factors of an embedding, which a GGUF"},
+        {"qwen2-cls", "saved-score", ADAPTER_MLX, "score is saved whole, which an MLX adapter"},
     };
     for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
         struct base b;

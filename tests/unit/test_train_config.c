@@ -196,7 +196,7 @@ static void defaults_are_those_of_the_structs(void **state)
     train.recipe = &s->recipe;
     assert_memory_equal(&s->train, &train, sizeof train);
     assert_null(s->model);
-    assert_int_equal(s->num_layers, 0);
+    assert_int_equal(s->recipe.num_layers, 0);
     assert_null(graft_train_config_note(c, 0));
     graft_train_config_close(&c);
 }
@@ -325,7 +325,6 @@ static void what_graft_does_not_do_is_refused_by_name(void **state)
     static const char *const pairs[][2] = {{"bias", "all"},
                                            {"peft_type", "IA3"},
                                            {"task_type", "SEQ_2_SEQ_LM"},
-                                           {"modules_to_save", "lm_head"},
                                            {"eval_strategy", "no"},
                                            {"lr_schedule.name", "step_decay"},
                                            {"lr_schedule.warmup_init", "1e-7"},
@@ -412,7 +411,7 @@ static void a_configuration_of_mlx_lm_means_what_it_means_there(void **state)
     assert_int_equal(s->train.seed, 5);
     assert_int_equal(s->dataset.seed, 5);
     assert_int_equal(s->recipe.seed, 0);
-    assert_int_equal(s->num_layers, 0);
+    assert_int_equal(s->recipe.num_layers, 0);
     assert_int_equal(s->train.batch_size, 2);
     assert_int_equal(s->train.max_steps, 600);
     assert_int_equal(s->train.eval_steps, 200);
@@ -433,7 +432,7 @@ static void a_configuration_of_mlx_lm_means_what_it_means_there(void **state)
     set(c, "resume_adapter_file", "old/adapters.safetensors");
     assert_string_equal(s->train.adapter, "old");
     set(c, "num_layers", "8");
-    assert_int_equal(s->num_layers, 8);
+    assert_int_equal(s->recipe.num_layers, 8);
     text_refused("lr_schedule: {name: cosine_decay, arguments: [1e-5, 100, 1e-7]}\n",
                  GRAFT_UNSUPPORTED, "ends at 0");
     text_refused("lr_schedule: {name: cosine_decay, arguments: [1e-5]}\n", GRAFT_INVALID_ARGUMENT,

@@ -34,9 +34,53 @@ bool draft_name(const struct draft *draft, int i, enum naming naming, char out[M
 
 const struct matrix *slot_weight(const struct model *model, int slot, int layer)
 {
+    if (slot == SLOT_EMBED)
+        return &model->embed;
     return model_site_weight(model, slot == SLOT_HEAD
                                         ? model_head_site(model)
                                         : model_site(layer, (enum linear_id)(slot - SLOT_LINEAR)));
+}
+
+int slot_norm(const struct model *model, int slot, int layer)
+{
+    switch (slot) {
+    case SLOT_FINAL_NORM:
+        return model_final_norm(model);
+    case SLOT_ATTN_NORM:
+        return model_norm(layer, NORM_ATTN);
+    case SLOT_MLP_NORM:
+        return model_norm(layer, NORM_MLP);
+    case SLOT_Q_NORM:
+        return model_norm(layer, NORM_Q);
+    case SLOT_K_NORM:
+        return model_norm(layer, NORM_K);
+    default:
+        return -1;
+    }
+}
+
+bool draft_is_dora(const struct draft *draft)
+{
+    for (int i = 0; i < draft->n_modules; i++)
+        if (draft->modules[i].dora)
+            return true;
+    return false;
+}
+
+bool draft_is_biased(const struct draft *draft)
+{
+    for (int i = 0; i < draft->n_modules; i++)
+        if (draft->modules[i].biased)
+            return true;
+    return false;
+}
+
+const struct draft_module *draft_lowrank(const struct draft *draft)
+{
+    for (int i = 0; i < draft->n_modules; i++)
+        if (!draft->modules[i].whole)
+            return &draft->modules[i];
+    return NULL;
 }
 
 bool slot_short_name(const struct model *model, int slot, char out[MODULE_NAME_SIZE])
@@ -52,7 +96,8 @@ bool slot_short_name(const struct model *model, int slot, char out[MODULE_NAME_S
 static bool has(const struct draft *draft, int slot, int layer)
 {
     for (int i = 0; i < draft->n_modules; i++)
-        if (draft->modules[i].slot == slot && draft->modules[i].layer == layer)
+        if (draft->modules[i].slot == slot && draft->modules[i].layer == layer &&
+            !draft->modules[i].whole)
             return true;
     return false;
 }
@@ -64,6 +109,8 @@ void draft_coverage(const struct draft *draft, struct coverage *out)
     *out = (struct coverage){.first_layer = n_layer};
     for (int i = 0; i < draft->n_modules; i++) {
         const struct draft_module *m = &draft->modules[i];
+        if (m->whole)
+            continue;
         out->slots[m->slot] = true;
         if (m->slot < SLOT_LINEAR)
             continue;

@@ -7,25 +7,58 @@ enum { MAX_RANK = 65536 };
 
 /* ---- targets ------------------------------------------------------------------------------ */
 
-static graft_status unknown_target(const struct model *model, const char *name, graft_error *error)
+/* What may have factors, and what may be held whole. */
+static bool has_factors(int slot)
 {
-    char known[256] = "", word[MODULE_NAME_SIZE];
+    return slot == SLOT_EMBED || slot == SLOT_HEAD || slot >= SLOT_LINEAR;
+}
+
+static bool may_be_whole(int slot)
+{
+    return slot < SLOT_LINEAR;
+}
+
+static bool name_is_slot(const struct model *model, const char *name, int slot)
+{
+    char word[MODULE_NAME_SIZE];
+    return slot_short_name(model, slot, word) && !strcmp(word, name);
+}
+
+/* Is there such a module in the model? Some have no norms of q and k. */
+static bool slot_is_there(const struct model *model, int slot)
+{
+    const int norm = slot_norm(model, slot, 0);
+    return norm < 0 || model_norm_weight(model, norm);
+}
+
+/* The names that a list may have. */
+static void list_known(const struct model *model, bool (*allowed)(int slot), char *out, size_t size)
+{
+    char word[MODULE_NAME_SIZE];
     size_t used = 0;
     for (int slot = 0; slot < SLOT_COUNT; slot++)
-        if ((slot == SLOT_HEAD || slot >= SLOT_LINEAR) && slot_short_name(model, slot, word))
-            used +=
-                (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", word);
+        if (allowed(slot) && slot_is_there(model, slot) && slot_short_name(model, slot, word))
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", word);
+}
+
+static graft_status unknown_target(const struct model *model, const char *name, graft_error *error)
+{
+    char known[256] = "";
+    list_known(model, has_factors, known, sizeof known);
     return error_set(error, GRAFT_INVALID_ARGUMENT,
                      "%s has no linear layer \"%.60s\"; it has %s, and all-linear means those of "
                      "the blocks",
                      model->config.architecture, name, known);
 }
 
-static bool name_is_slot(const struct model *model, const char *name, int slot)
+static graft_status unknown_saved(const struct model *model, const char *name, graft_error *error)
 {
-    char word[MODULE_NAME_SIZE];
-    return (slot == SLOT_HEAD || slot >= SLOT_LINEAR) && slot_short_name(model, slot, word) &&
-           !strcmp(word, name);
+    char known[256] = "";
+    list_known(model, may_be_whole, known, sizeof known);
+    return error_set(error, GRAFT_INVALID_ARGUMENT,
+                     "modules_to_save: %s has no module \"%.60s\" that is trained whole beside "
+                     "factors; it has %s, and norms means all of those",
+                     model->config.architecture, name, known);
 }
 
 static graft_status choose_slots(const struct model *model, const struct adapter_recipe *recipe,
@@ -36,13 +69,49 @@ static graft_status choose_slots(const struct model *model, const struct adapter
         const char *name = recipe->targets[i];
         bool all = !strcmp(name, "all-linear"), found = all;
         for (int slot = 0; slot < SLOT_COUNT; slot++)
-            if (name_is_slot(model, name, slot) || (all && slot >= SLOT_LINEAR))
+            if ((has_factors(slot) && name_is_slot(model, name, slot)) ||
+                (all && slot >= SLOT_LINEAR))
                 slots[slot] = found = true;
         if (!found)
             return unknown_target(model, name, error);
     }
     if (!recipe->n_targets)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "no linear layers are chosen");
+    return GRAFT_OK;
+}
+
+static bool is_norm(int slot)
+{
+    const struct draft_module m = {.slot = slot};
+    return module_is_norm(&m);
+}
+
+/* A head alone, where it is the embedding, would part the two: readers disagree on what that means. */
+static graft_status choose_saved(const struct model *model, const struct adapter_recipe *recipe,
+                                 const bool slots[SLOT_COUNT], bool saved[SLOT_COUNT],
+                                 graft_error *error)
+{
+    memset(saved, 0, SLOT_COUNT * sizeof *saved);
+    for (size_t i = 0; i < recipe->n_saved; i++) {
+        const char *name = recipe->saved[i];
+        bool all = !strcmp(name, "norms"), found = false;
+        for (int slot = 0; slot < SLOT_COUNT; slot++)
+            if (may_be_whole(slot) && slot_is_there(model, slot) &&
+                (all ? is_norm(slot) : name_is_slot(model, name, slot)))
+                saved[slot] = found = true;
+        if (!found)
+            return unknown_saved(model, name, error);
+        for (int slot = 0; slot < SLOT_COUNT; slot++)
+            if (saved[slot] && slots[slot])
+                return error_set(error, GRAFT_INVALID_ARGUMENT,
+                                 "%s is both in target_modules and in modules_to_save: it has "
+                                 "factors or is trained whole",
+                                 name);
+    }
+    if (saved[SLOT_HEAD] && !saved[SLOT_EMBED] && model->config.tied)
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "modules_to_save: the base ties its head to the embedding: save "
+                         "embed_tokens, too");
     return GRAFT_OK;
 }
 
@@ -65,34 +134,51 @@ graft_status recipe_check(const struct adapter_recipe *r, graft_error *error)
     return card_check(r, error);
 }
 
+static void add_module(struct draft *draft, const struct adapter_recipe *recipe, int slot,
+                       int layer, bool whole)
+{
+    const struct model *model = draft->model;
+    const double root = recipe->rslora ? sqrt((double)recipe->rank) : (double)recipe->rank;
+    struct draft_module m = {.slot = slot, .layer = layer, .whole = whole, .n_in = 1};
+    if (module_is_norm(&m)) {
+        m.n_out = model_norm_width(model, slot_norm(model, slot, layer));
+    } else {
+        const struct matrix *w = slot_weight(model, slot, layer);
+        const bool table = slot == SLOT_EMBED && !whole; /* from tokens to its width */
+        m.n_in = table ? w->n_out : w->n_in;
+        m.n_out = table ? w->n_in : w->n_out;
+    }
+    if (!whole) {
+        m.rank = recipe->rank;
+        m.scale = recipe->alpha / root;
+    }
+    draft->modules[draft->n_modules++] = m;
+}
+
 static graft_status make_modules(struct draft *draft, const struct adapter_recipe *recipe,
                                  graft_error *error)
 {
     const struct model *model = draft->model;
-    bool slots[SLOT_COUNT];
+    bool slots[SLOT_COUNT], saved[SLOT_COUNT];
+    const int n_layer = model->config.n_layer, wanted = recipe->n_layers;
+    const int first = wanted > 0 && wanted < n_layer ? n_layer - wanted : 0;
     graft_status status = recipe_check(recipe, error);
     if (status == GRAFT_OK)
         status = choose_slots(model, recipe, slots, error);
+    if (status == GRAFT_OK)
+        status = choose_saved(model, recipe, slots, saved, error);
     if (status != GRAFT_OK)
         return status;
-    const size_t most = (size_t)model->config.n_layer * LINEAR_COUNT + 1;
+    const size_t most = (size_t)n_layer * SLOT_COUNT;
     draft->modules = mem_calloc(&model->runtime->mem, most, sizeof *draft->modules);
     if (!draft->modules)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for %zu modules", most);
-    double root = recipe->rslora ? sqrt((double)recipe->rank) : (double)recipe->rank;
-    for (int slot = SLOT_HEAD; slot < SLOT_COUNT; slot++)
-        for (int layer = 0; slots[slot] && layer < model->config.n_layer; layer++) {
-            const struct matrix *w = slot_weight(model, slot, layer);
-            if (slot == SLOT_HEAD && layer > 0)
-                break;
-            draft->modules[draft->n_modules++] =
-                (struct draft_module){.slot = slot,
-                                      .layer = layer,
-                                      .rank = recipe->rank,
-                                      .n_in = w->n_in,
-                                      .n_out = w->n_out,
-                                      .scale = recipe->alpha / root};
-        }
+    for (int slot = 0; slot < SLOT_COUNT; slot++) {
+        const bool in_block = slot >= SLOT_ATTN_NORM;
+        for (int layer = in_block ? first : 0; layer < (in_block ? n_layer : 1); layer++)
+            if (slots[slot] || saved[slot])
+                add_module(draft, recipe, slot, layer, saved[slot]);
+    }
     draft_sort(draft);
     return GRAFT_OK;
 }
@@ -105,7 +191,8 @@ graft_status recipe_estimate(const struct model *model, const struct adapter_rec
     graft_status status = make_modules(&draft, recipe, error);
     for (int i = 0; i < draft.n_modules; i++) {
         const struct draft_module *m = &draft.modules[i];
-        n += (uint64_t)m->rank * (uint64_t)(m->n_in + m->n_out);
+        n += m->whole ? (uint64_t)(m->n_in * m->n_out)
+                      : (uint64_t)m->rank * (uint64_t)(m->n_in + m->n_out);
     }
     if (status == GRAFT_OK) {
         *n_params = n;
@@ -117,21 +204,51 @@ graft_status recipe_estimate(const struct model *model, const struct adapter_rec
 
 /* ---- values ------------------------------------------------------------------------------- */
 
-/* Kaiming-uniform with a = √5 is uniform in ±1/√n_in. Each module has its own stream of numbers. */
+/* The weight of the base, of modules that are held whole. */
+static void read_whole(const struct draft *draft, const struct draft_module *m, float *out)
+{
+    const struct model *model = draft->model;
+    if (module_is_norm(m)) {
+        memcpy(out, model_norm_weight(model, slot_norm(model, m->slot, m->layer)),
+               (size_t)m->n_out * sizeof *out);
+        return;
+    }
+    const struct matrix *w = slot_weight(model, m->slot, m->layer);
+    for (int64_t row = 0; row < w->n_out; row++)
+        model->runtime->kernels->dequantize[w->type](w, row, 0, w->n_in, out + row * w->n_in);
+}
+
+/* N(0, 1) by Box and Muller. */
+static void fill_normal(struct rng *rng, float *out, int64_t n)
+{
+    static const double TWO_PI = 6.283185307179586;
+    for (int64_t i = 0; i < n; i++) {
+        const double length = sqrt(-2 * log(1 - rng_uniform(rng)));
+        out[i] = (float)(length * cos(TWO_PI * rng_uniform(rng)));
+    }
+}
+
+/* Kaiming-uniform with a = √5 is uniform in ±1/√n_in, and B is 0; of an embedding A is 0 and B normal, as in PEFT: either
+ * way the product is 0. Each module has its own stream of numbers. */
 static graft_status read_fresh(const struct draft *draft, int i, enum part part, float *out,
                                graft_error *error)
 {
     const struct draft_module *m = &draft->modules[i];
     const double bound = 1 / sqrt((double)m->n_in);
+    const bool embedding = m->slot == SLOT_EMBED;
     struct rng rng;
     (void)error;
-    if (part != PART_A) {
-        memset(out, 0, (size_t)(m->n_out * m->rank) * sizeof *out);
-        return GRAFT_OK;
-    }
     rng_init(&rng, draft->seed, (uint64_t)m->layer * SLOT_COUNT + (uint64_t)m->slot);
-    for (int64_t k = 0; k < m->rank * m->n_in; k++)
-        out[k] = (float)((2 * rng_uniform(&rng) - 1) * bound);
+    if (part == PART_WEIGHT)
+        read_whole(draft, m, out);
+    else if (part == PART_B && embedding)
+        fill_normal(&rng, out, m->n_out * m->rank);
+    else if (part == PART_B || embedding)
+        memset(out, 0,
+               (size_t)(part == PART_B ? m->n_out * m->rank : m->n_in * m->rank) * sizeof *out);
+    else
+        for (int64_t k = 0; k < m->rank * m->n_in; k++)
+            out[k] = (float)((2 * rng_uniform(&rng) - 1) * bound);
     return GRAFT_OK;
 }
 

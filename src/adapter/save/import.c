@@ -28,18 +28,36 @@ static int64_t row_in_file(const struct import *from, const struct draft_module 
     return row - in + in % half * 2 + in / half;
 }
 
+static const struct tensor_info *part_of(const struct import *from, const struct draft_module *m,
+                                         enum part part)
+{
+    const bool named = m->slot == SLOT_EMBED && from->spec.format != ADAPTER_MLX;
+    if (named && part == PART_A)
+        return m->source->parts[PART_EMBED_A];
+    return m->source->parts[named && part == PART_B ? PART_EMBED_B : part];
+}
+
+/* Do rows of the file's A run along what comes in, not along the ranks? */
+static bool a_is_turned(const struct import *from, const struct draft_module *m)
+{
+    return from->spec.format == ADAPTER_MLX ||
+           (from->spec.format == ADAPTER_GGUF && m->slot == SLOT_EMBED);
+}
+
 static graft_status read_stored(const struct draft *draft, int i, enum part part, float *out,
                                 graft_error *error)
 {
     const struct import *from = draft->source;
     const struct draft_module *m = &draft->modules[i];
-    const struct matrix w = stored(m->source->parts[part]);
+    const struct matrix w = stored(part_of(from, m, part));
     const struct kernels *k = from->model->runtime->kernels;
     const int64_t n = type_traits(w.type)->block_values;
     float block[LOWRANK_TILE];
-    const bool factor = part == PART_A || part == PART_B;
+    const bool factor =
+        part == PART_A || part == PART_B || (part == PART_WEIGHT && !module_is_norm(m));
     (void)error;
-    const bool turned = from->spec.format == ADAPTER_MLX ||
+    const bool turned = (part == PART_A && a_is_turned(from, m)) ||
+                        (part == PART_B && from->spec.format == ADAPTER_MLX) ||
                         (part == PART_B && from->spec.quantised && w.n_in == m->n_out &&
                          type_traits(w.type)->block_values > 1);
     if (!factor) {
@@ -61,19 +79,54 @@ static graft_status read_stored(const struct draft *draft, int i, enum part part
 
 /* ---- modules ------------------------------------------------------------------------------ */
 
-static graft_status only_linears(const struct module *m, int slot, graft_error *error)
+/* What there is no word for in a draft. */
+static graft_status refuse_ties(const struct import *from, const struct module *m, int slot,
+                                graft_error *error)
 {
+    const bool tied = from->model->config.tied, mlx = from->spec.format == ADAPTER_MLX;
     const char *what = NULL;
-    if (m->parts[PART_WEIGHT])
-        what = "is a whole module";
-    else if (slot == SLOT_EMBED || m->parts[PART_EMBED_A])
-        what = "has factors of an embedding";
+    if (slot == SLOT_EMBED && mlx && m->parts[PART_A] && (tied || m->parts[PART_MAGNITUDE]))
+        what = "has factors of an embedding as MLX means them";
+    else if (slot == SLOT_EMBED && m->parts[PART_WEIGHT] && tied &&
+             !spec_is_saved(&from->spec, m->name))
+        what = "is the tied embedding, which modules_to_save does not name";
+    else if (m->parts[PART_WEIGHT] && (m->parts[PART_A] || m->parts[PART_EMBED_A]))
+        what = "is saved whole and has factors";
     if (!what)
         return GRAFT_OK;
     return error_set(error, GRAFT_UNSUPPORTED,
-                     "%s %s, and conversions carry linear layers only: fuse the adapter into the "
-                     "model, or leave it in its format",
+                     "%s %s, which conversions and training do not carry: fuse the adapter into "
+                     "the model, or leave it in its format",
                      m->name, what);
+}
+
+static struct draft_module whole_module(const struct model *model, int slot, int layer)
+{
+    struct draft_module m = {.slot = slot, .layer = layer, .whole = true, .n_in = 1};
+    if (module_is_norm(&m)) {
+        m.n_out = model_norm_width(model, slot_norm(model, slot, layer));
+    } else {
+        m.n_in = slot_weight(model, slot, layer)->n_in;
+        m.n_out = slot_weight(model, slot, layer)->n_out;
+    }
+    return m;
+}
+
+/* An embedding is a table: its factors go from tokens to its width. */
+static struct draft_module lowrank_module(const struct import *from, const struct module *m,
+                                          int slot, int layer)
+{
+    const struct matrix *w = slot_weight(from->model, slot, layer);
+    const bool embedding = slot == SLOT_EMBED;
+    struct draft_module out = {.slot = slot,
+                               .layer = layer,
+                               .n_in = embedding ? w->n_out : w->n_in,
+                               .n_out = embedding ? w->n_in : w->n_out,
+                               .dora = m->parts[PART_MAGNITUDE] != NULL,
+                               .biased = m->parts[PART_LORA_BIAS] != NULL,
+                               .source = m};
+    out.rank = part_of(from, &out, PART_A)->shape[a_is_turned(from, &out)];
+    return out;
 }
 
 static graft_status add_module(struct import *from, const struct directory *d,
@@ -84,19 +137,14 @@ static graft_status add_module(struct import *from, const struct directory *d,
     if (at < 0)
         return error_set(error, GRAFT_INTERNAL, "%s was there a moment ago", m->name);
     const int slot = at / model->config.n_layer, layer = at % model->config.n_layer;
-    graft_status status = only_linears(m, slot, error);
+    graft_status status = refuse_ties(from, m, slot, error);
     if (status != GRAFT_OK)
         return status;
-    const struct matrix *w = slot_weight(model, slot, layer);
-    struct draft_module out = {.slot = slot,
-                               .layer = layer,
-                               .rank = m->parts[PART_A]->shape[from->spec.format == ADAPTER_MLX],
-                               .n_in = w->n_in,
-                               .n_out = w->n_out,
-                               .dora = m->parts[PART_MAGNITUDE] != NULL,
-                               .biased = m->parts[PART_LORA_BIAS] != NULL,
-                               .source = m};
-    status = spec_scale(&from->spec, m->name, out.rank, &out.scale, error);
+    struct draft_module out = m->parts[PART_WEIGHT] ? whole_module(model, slot, layer)
+                                                    : lowrank_module(from, m, slot, layer);
+    out.source = m;
+    if (!out.whole)
+        status = spec_scale(&from->spec, m->name, out.rank, &out.scale, error);
     if (status == GRAFT_OK)
         from->draft.modules[from->draft.n_modules++] = out;
     return status;
@@ -159,7 +207,9 @@ static graft_status describe(struct import *from, const char *path, graft_error 
     draft->inference = true;
     draft->read = read_stored;
     draft->source = from;
-    draft->type = draft->modules[0].source->parts[PART_A]->type;
+    const struct draft_module *first = draft_lowrank(draft);
+    draft->type =
+        part_of(from, first ? first : &draft->modules[0], first ? PART_A : PART_WEIGHT)->type;
     if (type_traits(draft->type)->block_values > 1)
         draft->type = GRAFT_TYPE_BF16;
     return card_update(from->model, from->source.card, name, draft->base, &draft->card, error);

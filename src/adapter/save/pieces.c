@@ -29,6 +29,13 @@ void pieces_free(struct pieces *pieces)
     *pieces = (struct pieces){0};
 }
 
+/* Factors, and weights that are held whole but for norms. */
+static bool is_matrix(const struct piece *p, const struct draft *draft)
+{
+    return p->part == PART_A || p->part == PART_B ||
+           (p->part == PART_WEIGHT && !module_is_norm(&draft->modules[p->module]));
+}
+
 void pieces_add(struct pieces *pieces, const struct draft *draft, const struct piece *piece)
 {
     const struct draft_module *m = &draft->modules[piece->module];
@@ -41,16 +48,18 @@ void pieces_add(struct pieces *pieces, const struct draft *draft, const struct p
         int64_t columns = p->part == PART_A ? m->n_in : p->rank;
         p->rows = p->turned ? columns : rows;
         p->columns = p->turned ? rows : columns;
+    } else if (is_matrix(p, draft)) {
+        p->rows = m->n_out;
+        p->columns = m->n_in;
     }
+    p->matrix = is_matrix(p, draft);
 }
 
-/* Vectors are told by their part. */
 static void declare(struct piece *p, graft_type type)
 {
-    bool matrix = p->part == PART_A || p->part == PART_B;
     p->decl = (struct tensor_decl){
-        .name = p->name, .type = type, .n_dims = matrix ? 2 : 1, .shape = {p->columns}};
-    if (matrix) {
+        .name = p->name, .type = type, .n_dims = p->matrix ? 2 : 1, .shape = {p->columns}};
+    if (p->matrix) {
         p->decl.shape[0] = p->rows;
         p->decl.shape[1] = p->columns;
     }
@@ -98,9 +107,9 @@ static int64_t row_from(const struct piece *p, int d_head, int64_t row)
 static void transform(const struct piece *p, const struct draft *draft, const float *in, float *out)
 {
     const struct draft_module *m = &draft->modules[p->module];
-    const bool matrix = p->decl.n_dims == 2, a = p->part == PART_A;
-    int64_t rows = a ? m->rank : m->n_out, columns = a ? m->n_in : matrix ? m->rank : 1;
-    int64_t stride = matrix ? p->columns : 1;
+    const bool a = p->part == PART_A, b = p->part == PART_B;
+    int64_t rows = a ? m->rank : m->n_out, columns = b ? m->rank : p->matrix ? m->n_in : 1;
+    int64_t stride = p->matrix ? p->columns : 1;
     memset(out, 0, piece_values(p) * sizeof *out);
     for (int64_t row = 0; row < rows; row++) {
         const float *from = in + row_from(p, draft->model->config.d_head, row) * columns;

@@ -94,6 +94,21 @@ static graft_status compare(const struct draft *before, const struct draft *afte
     return status;
 }
 
+static graft_status only_linears(const struct draft *draft, graft_error *error)
+{
+    for (int i = 0; i < draft->n_modules; i++) {
+        char name[MODULE_NAME_SIZE];
+        if (!module_is_linear(&draft->modules[i]) && draft_name(draft, i, NAMING_HF, name))
+            return error_set(error, GRAFT_UNSUPPORTED,
+                             "%s %s, and factors of linear layers alone are written in fewer bits: "
+                             "leave the adapter as it is",
+                             name,
+                             draft->modules[i].whole ? "is a whole module"
+                                                     : "has factors of an embedding");
+    }
+    return GRAFT_OK;
+}
+
 graft_status adapter_quantize(const struct model *model, const char *in, const char *out,
                               const struct save_options *options, json_t **errors,
                               graft_error *error)
@@ -106,6 +121,8 @@ graft_status adapter_quantize(const struct model *model, const char *in, const c
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "factors are quantised to int8 or q4, not %s", graft_type_name(type));
     graft_status status = import_open(&before, in, &how, error);
+    if (status == GRAFT_OK)
+        status = only_linears(&before.draft, error);
     before.draft.blocks = &type;
     before.draft.progress = options->progress;
     if (status == GRAFT_OK)

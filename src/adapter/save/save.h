@@ -36,9 +36,13 @@ struct save_progress {
 struct adapter_recipe {
     const char *name, *version, *description; /* of the card; description may be NULL */
     const char *base;                         /* what it is made for; NULL: the model's path */
-    const char *const
-        *targets; /* [n_targets] "q_proj", "lm_head"; "all-linear": every linear of a block */
+    const char *const *
+        targets; /* [n_targets] "q_proj", "lm_head", "embed_tokens"; "all-linear": every linear of a block */
     size_t n_targets;
+    const char *const *saved; /* [n_saved] held whole: "norm", "input_layernorm", …, "norms": all of
+                                 these; "embed_tokens", "lm_head" or a classifier's "score" */
+    size_t n_saved;
+    int n_layers;            /* only so many blocks, the last; 0, or more than there are: all */
     const char *const *tags; /* [n_tags] */
     size_t n_tags;
     int64_t rank;

@@ -10,14 +10,24 @@ enum { MODULE_NAME_SIZE = 160, TENSOR_NAME_SIZE = 224, NAME_SIZE = 65, BASE_SIZE
 
 /* ---- drafts ------------------------------------------------------------------------------- */
 
-/* One linear. */
+/* One module: a linear or the embedding (n_in: tokens, n_out: its width) with factors, or one that is held whole: a norm,
+ * the embedding or the head. */
 struct draft_module {
     int slot, layer; /* of arch.h */
     int64_t rank, n_in, n_out;
     double scale; /* of B A */
     bool dora, biased;
+    bool whole;                  /* PART_WEIGHT [n_out, n_in] and nothing else; rank 0 */
     const struct module *source; /* import.c */
 };
+static inline bool module_is_norm(const struct draft_module *m) /* its weight is a vector [n_out] */
+{
+    return m->slot != SLOT_HEAD && m->slot != SLOT_EMBED && m->slot < SLOT_LINEAR;
+}
+static inline bool module_is_linear(const struct draft_module *m) /* with factors */
+{
+    return !m->whole && m->slot != SLOT_EMBED;
+}
 
 struct draft {
     const struct model *model;
@@ -30,8 +40,8 @@ struct draft {
     graft_type type;          /* F32, F16, BF16: as it is stored */
     const graft_type *blocks; /* PEFT: Q8_0 or Q4_0 where rows are whole blocks; NULL: not */
     json_t *card;
-    /* One part of module i as floats: A [rank, n_in], B [n_out, rank], vectors [n_out], in the order of rows that
-     * a Hugging Face model has. */
+    /* One part of module i as floats: A [rank, n_in], B [n_out, rank], a weight, vectors [n_out], in the order of rows
+     * that a Hugging Face model has. Those of the embedding are PART_A and PART_B, too. */
     graft_status (*read)(const struct draft *draft, int i, enum part part, float *out,
                          graft_error *error);
     const void *source;
@@ -51,14 +61,21 @@ graft_status draft_fresh(struct draft *draft, const struct model *model,
                          const struct adapter_recipe *recipe, graft_error *error);
 /* The module's name in a container's naming; append ".weight" or the like. */
 bool draft_name(const struct draft *draft, int i, enum naming naming, char out[MODULE_NAME_SIZE]);
-/* The weight that such a slot has in the model. */
+/* The weight that such a slot, no norm, has in the model. */
 const struct matrix *slot_weight(const struct model *model, int slot, int layer);
+/* Of a norm's slot its number in the model; -1: it is none. */
+int slot_norm(const struct model *model, int slot, int layer);
+/* Does any linear with factors have magnitudes, biases of B? */
+bool draft_is_dora(const struct draft *draft);
+bool draft_is_biased(const struct draft *draft);
+/* The first module with factors; NULL: there is none. */
+const struct draft_module *draft_lowrank(const struct draft *draft);
 /* "q_proj": what is left of a slot's name behind the last dot. */
 bool slot_short_name(const struct model *model, int slot, char out[MODULE_NAME_SIZE]);
 
 /* ---- selection ---------------------------------------------------------------------------- */
 
-/* Which modules a draft has, in as few words as say it exactly. */
+/* Which modules with factors a draft has, in as few words as say it exactly. */
 struct coverage {
     bool slots[SLOT_COUNT];
     bool regular;    /* every block from first_layer on has the same slots, those before it none */
@@ -79,7 +96,8 @@ struct piece {
     bool interleaved;           /* rows of B in the order of llama's GGUFs */
     const graft_type *own_type; /* blocks are written as bytes; NULL: the type of all */
     graft_type type;
-    int64_t rows, columns; /* of values; rows 1: a vector */
+    int64_t rows, columns; /* of values */
+    bool matrix;           /* false: a vector, of one row */
     struct tensor_decl decl;
 };
 struct pieces {

@@ -24,6 +24,10 @@ static graft_status check(const struct draft *draft, graft_error *error)
         const struct draft_module *m = &draft->modules[i];
         char name[MODULE_NAME_SIZE];
         (void)draft_name(draft, i, NAMING_HF, name);
+        if (m->whole)
+            return refuse(name, "a weight of its own", error);
+        if (m->slot == SLOT_EMBED)
+            return refuse(name, "factors of an embedding", error);
         if (m->dora)
             return refuse(name, "magnitudes (DoRA)", error);
         if (m->biased)

@@ -12,6 +12,18 @@ static graft_status check(const struct draft *draft, graft_error *error)
         const struct draft_module *m = &draft->modules[i];
         char name[MODULE_NAME_SIZE];
         (void)draft_name(draft, i, NAMING_HF, name);
+        if (m->whole)
+            return error_set(error, GRAFT_UNSUPPORTED,
+                             "%s is saved whole, which an MLX adapter cannot hold beside factors: "
+                             "keep it as PEFT, or fuse it into the model",
+                             name);
+        if (m->slot == SLOT_EMBED && (m->dora || draft->model->config.tied))
+            return error_set(error, GRAFT_UNSUPPORTED,
+                             "%s has %s, which means something else to MLX: keep it as PEFT, or "
+                             "fuse it into the model",
+                             name,
+                             m->dora ? "magnitudes of an embedding"
+                                     : "factors of an embedding that is also the head");
         if (m->biased)
             return error_set(error, GRAFT_UNSUPPORTED,
                              "%s has a bias of B (lora_bias), which MLX cannot hold: keep it as "
@@ -80,7 +92,7 @@ static json_t *make_config(const struct draft *draft)
     json_put(&parameters, "dropout", json_number_of(draft->dropout));
     json_put(&parameters, "keys", make_keys(draft, &covered));
     json_put(&json, "model", json_string(draft->base));
-    json_put(&json, "fine_tune_type", json_string(draft->modules[0].dora ? "dora" : "lora"));
+    json_put(&json, "fine_tune_type", json_string(draft_is_dora(draft) ? "dora" : "lora"));
     json_put(&json, "num_layers", json_integer(last ? n_layer - covered.first_layer : n_layer));
     json_put(&json, "lora_parameters", parameters);
     return json;

@@ -23,16 +23,17 @@ static double rank_of(const struct draft *draft, const struct draft_module *m)
 
 typedef double (*value_of)(const struct draft *draft, const struct draft_module *m);
 
-/* The value that most modules have. */
+/* The value that most modules with factors have. */
 static double most_common(const struct draft *draft, value_of value)
 {
-    double best = value(draft, &draft->modules[0]);
+    const struct draft_module *first = draft_lowrank(draft);
+    double best = first ? value(draft, first) : 1;
     int most = 0;
     for (int i = 0; i < draft->n_modules && most < draft->n_modules; i++) {
         int n = 0;
         double here = value(draft, &draft->modules[i]);
-        for (int j = 0; j < draft->n_modules; j++)
-            n += value(draft, &draft->modules[j]) == here;
+        for (int j = 0; j < draft->n_modules && !draft->modules[i].whole; j++)
+            n += !draft->modules[j].whole && value(draft, &draft->modules[j]) == here;
         if (n > most) {
             most = n;
             best = here;
@@ -48,36 +49,82 @@ static json_t *make_pattern(const struct draft *draft, value_of value, double co
     for (int i = 0; i < draft->n_modules; i++) {
         double here = value(draft, &draft->modules[i]);
         char name[MODULE_NAME_SIZE];
-        if (here != common && draft_name(draft, i, NAMING_HF, name))
+        if (!draft->modules[i].whole && here != common && draft_name(draft, i, NAMING_HF, name))
             json_put(&json, name, json_number_of(here));
     }
     return json;
 }
 
-/* Short names where they mean these modules and no others. */
-static json_t *make_targets(const struct draft *draft)
+/* Short names where they mean these modules and no others; `last`: of the last blocks alone, which layers_to_transform
+ * says, and what stands in no block goes by its whole name then. */
+static json_t *make_targets(const struct draft *draft, const struct coverage *covered, bool last)
 {
-    struct coverage covered;
     char name[MODULE_NAME_SIZE];
     json_t *json = json_array();
-    draft_coverage(draft, &covered);
-    if (covered.regular &&
-        (covered.first_layer == 0 || draft->n_modules == covered.slots[SLOT_HEAD])) {
-        for (int slot = 0; slot < SLOT_COUNT; slot++)
-            if (covered.slots[slot] && slot_short_name(draft->model, slot, name))
-                json_append(&json, json_string(name));
-        return json;
-    }
-    for (int i = 0; i < draft->n_modules; i++)
-        if (draft_name(draft, i, NAMING_HF, name))
+    const bool none = covered->first_layer == draft->model->config.n_layer;
+    const bool brief = covered->regular && (covered->first_layer == 0 || none || last);
+    for (int slot = 0; brief && slot < SLOT_COUNT; slot++)
+        if (covered->slots[slot] && (slot >= SLOT_LINEAR || !last) &&
+            slot_short_name(draft->model, slot, name))
             json_append(&json, json_string(name));
+    for (int i = 0; i < draft->n_modules; i++) {
+        const struct draft_module *m = &draft->modules[i];
+        if (!m->whole && (!brief || (last && m->slot < SLOT_LINEAR)) &&
+            draft_name(draft, i, NAMING_HF, name))
+            json_append(&json, json_string(name));
+    }
     return json;
+}
+
+static json_t *make_layers(const struct draft *draft, const struct coverage *covered)
+{
+    json_t *json = json_array();
+    for (int layer = covered->first_layer; layer < draft->model->config.n_layer; layer++)
+        json_append(&json, json_integer(layer));
+    return json;
+}
+
+static bool is_whole(const struct draft *draft, int slot, int layer)
+{
+    for (int i = 0; i < draft->n_modules; i++) {
+        const struct draft_module *m = &draft->modules[i];
+        if (m->whole && m->slot == slot && m->layer == layer)
+            return true;
+    }
+    return false;
+}
+
+/* Short names where all modules of the name are held whole. null: none is. */
+static json_t *make_saved(const struct draft *draft)
+{
+    char name[MODULE_NAME_SIZE];
+    json_t *json = json_array();
+    for (int slot = 0; slot < SLOT_LINEAR; slot++) {
+        const int n = slot < SLOT_ATTN_NORM ? 1 : draft->model->config.n_layer;
+        int found = 0;
+        for (int layer = 0; layer < n; layer++)
+            found += is_whole(draft, slot, layer);
+        if (found == n && slot_short_name(draft->model, slot, name))
+            json_append(&json, json_string(name));
+        for (int i = 0; i < draft->n_modules && found < n; i++)
+            if (draft->modules[i].whole && draft->modules[i].slot == slot &&
+                draft_name(draft, i, NAMING_HF, name))
+                json_append(&json, json_string(name));
+    }
+    if (json && json_array_size(json))
+        return json;
+    json_decref(json);
+    return json ? json_null() : NULL;
 }
 
 static json_t *make_config(const struct draft *draft)
 {
     const double rank = most_common(draft, rank_of), alpha = most_common(draft, alpha_of);
     const bool classifier = draft->model->config.n_labels > 0;
+    struct coverage covered;
+    draft_coverage(draft, &covered);
+    const bool last = covered.regular && covered.first_layer > 0 &&
+                      covered.first_layer < draft->model->config.n_layer;
     json_t *json = json_object();
     json_put(&json, "peft_type", json_string(draft->blocks ? "GRAFT_LORA" : "LORA"));
     json_put(&json, "task_type", json_string(classifier ? "SEQ_CLS" : "CAUSAL_LM"));
@@ -86,18 +133,18 @@ static json_t *make_config(const struct draft *draft)
     json_put(&json, "r", json_number_of(rank));
     json_put(&json, "lora_alpha", json_number_of(alpha));
     json_put(&json, "lora_dropout", json_number_of(draft->dropout));
-    json_put(&json, "target_modules", make_targets(draft));
+    json_put(&json, "target_modules", make_targets(draft, &covered, last));
     json_put(&json, "rank_pattern", make_pattern(draft, rank_of, rank));
     json_put(&json, "alpha_pattern", make_pattern(draft, alpha_of, alpha));
     json_put(&json, "use_rslora", json_boolean(draft->rslora));
-    json_put(&json, "use_dora", json_boolean(draft->modules[0].dora));
-    if (draft->modules[0].biased) /* unknown to older versions */
+    json_put(&json, "use_dora", json_boolean(draft_is_dora(draft)));
+    if (draft_is_biased(draft)) /* unknown to older versions */
         json_put(&json, "lora_bias", json_true());
     json_put(&json, "bias", json_string("none"));
     json_put(&json, "fan_in_fan_out", json_false());
     json_put(&json, "init_lora_weights", json_true());
-    json_put(&json, "modules_to_save", json_null());
-    json_put(&json, "layers_to_transform", json_null());
+    json_put(&json, "modules_to_save", make_saved(draft));
+    json_put(&json, "layers_to_transform", last ? make_layers(draft, &covered) : json_null());
     json_put(&json, "layers_pattern", json_null());
     return json;
 }
@@ -134,8 +181,13 @@ graft_status write_peft(const struct draft *draft, const char *out,
     if (status != GRAFT_OK)
         return status;
     for (int i = 0; i < draft->n_modules; i++) {
-        add_part(&pieces, draft, i, PART_A, "lora_A.weight");
-        add_part(&pieces, draft, i, PART_B, "lora_B.weight");
+        const bool embedding = draft->modules[i].slot == SLOT_EMBED;
+        if (draft->modules[i].whole) {
+            add_part(&pieces, draft, i, PART_WEIGHT, "weight");
+            continue;
+        }
+        add_part(&pieces, draft, i, PART_A, embedding ? "lora_embedding_A" : "lora_A.weight");
+        add_part(&pieces, draft, i, PART_B, embedding ? "lora_embedding_B" : "lora_B.weight");
         if (draft->modules[i].dora)
             add_part(&pieces, draft, i, PART_MAGNITUDE, "lora_magnitude_vector");
         if (draft->modules[i].biased)

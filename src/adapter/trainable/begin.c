@@ -80,6 +80,25 @@ graft_status begin_magnitude(const struct model *model, const struct matrix *wei
     return GRAFT_OK;
 }
 
+graft_status begin_embed_magnitude(const struct model *model, float *out, graft_error *error)
+{
+    const struct matrix *w = &model->embed;
+    struct mem *mem = &model->runtime->mem;
+    float *row = mem_calloc(mem, (size_t)w->n_in, sizeof *row);
+    double *squares = mem_calloc(mem, (size_t)w->n_in, sizeof *squares);
+    graft_status status = row && squares ? GRAFT_OK : no_memory(error);
+    for (int64_t token = 0; token < w->n_out && status == GRAFT_OK; token++) {
+        model->runtime->kernels->dequantize[w->type](w, token, 0, w->n_in, row);
+        for (int64_t i = 0; i < w->n_in; i++)
+            squares[i] += (double)row[i] * (double)row[i];
+    }
+    for (int64_t i = 0; i < w->n_in && status == GRAFT_OK; i++)
+        out[i] = (float)sqrt(squares[i]);
+    mem_free(mem, row);
+    mem_free(mem, squares);
+    return status;
+}
+
 /* ---- gaussian ----------------------------------------------------------------------------- */
 
 static void fill_normal(const struct beginning *p)

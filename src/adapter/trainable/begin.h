@@ -24,5 +24,7 @@ graft_status begin_factors(const struct beginning *begin, enum adapter_init init
 /* ‖W‖ of each row [n_out]: where a magnitude begins while the delta is 0. */
 graft_status begin_magnitude(const struct model *model, const struct matrix *weight, float *out,
                              graft_error *error);
+/* The same of each column over all tokens [d_model]: a magnitude of the embedding. */
+graft_status begin_embed_magnitude(const struct model *model, float *out, graft_error *error);
 
 #endif

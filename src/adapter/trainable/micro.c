@@ -35,7 +35,8 @@ static graft_status check_targets(const struct draft *draft, const struct traina
         known[0] = '\0';
         for (int i = 0; i < draft->n_modules && !found; i++) {
             const int slot = draft->modules[i].slot;
-            if (said[slot] || !slot_short_name(draft->model, slot, word))
+            if (said[slot] || !module_is_linear(&draft->modules[i]) ||
+                !slot_short_name(draft->model, slot, word))
                 continue;
             said[slot] = true;
             found = !strcmp(word, how->targets[t]);
@@ -58,7 +59,7 @@ static void choose_ranks(struct draft *draft, const struct trainable_micro *how,
     char word[MODULE_NAME_SIZE];
     for (int i = 0; i < draft->n_modules; i++) {
         struct draft_module *m = &draft->modules[i];
-        if (!slot_short_name(draft->model, m->slot, word))
+        if (!module_is_linear(m) || !slot_short_name(draft->model, m->slot, word))
             continue;
         const int64_t had = earlier_ranks(before, word, m);
         const int64_t wanted = is_target(how, word) ? (had > how->rank ? had : how->rank) : 0;

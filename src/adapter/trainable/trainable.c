@@ -58,6 +58,8 @@ static int64_t *place_of(const struct trainable *t, int module)
 
 static int64_t part_values(const struct draft_module *m, enum part part)
 {
+    if (part == PART_WEIGHT)
+        return m->n_out * m->n_in;
     return part == PART_A ? m->rank * m->n_in : part == PART_B ? m->rank * m->n_out : m->n_out;
 }
 
@@ -65,22 +67,33 @@ static int64_t part_values(const struct draft_module *m, enum part part)
 static int64_t frozen_ranks(const struct trainable *t, const struct draft_module *m)
 {
     const struct micro *micro = &t->files->micro;
+    if (!module_is_linear(m))
+        return 0;
     if (micro->trained)
         return m->rank - micro->trained[m - t->files->draft.modules];
     return t->init >= INIT_PISSA ? m->rank / 2 : 0;
 }
 
-/* Magnitudes and biases are held with the ranks. */
+/* Online adaptation is of factors of linears: all else is held, magnitudes and biases too. */
 static bool is_held(const struct trainable *t, const struct draft_module *m, enum part part)
 {
     const struct micro *micro = &t->files->micro;
-    return micro->trained && (part > PART_B || frozen_ranks(t, m) == m->rank);
+    return micro->trained &&
+           (part > PART_B || !module_is_linear(m) || frozen_ranks(t, m) == m->rank);
 }
 
 static bool has_part(const struct draft_module *m, enum part part)
 {
+    if (m->whole)
+        return part == PART_WEIGHT;
     return part == PART_A || part == PART_B || (part == PART_MAGNITUDE && m->dora) ||
            (part == PART_LORA_BIAS && m->biased);
+}
+
+static bool is_vector(const struct draft_module *m, enum part part)
+{
+    return part == PART_MAGNITUDE || part == PART_LORA_BIAS ||
+           (part == PART_WEIGHT && module_is_norm(m));
 }
 
 static void list_parts(struct trainable *t)
@@ -92,13 +105,17 @@ static void list_parts(struct trainable *t)
             place_of(t, i)[part] = -1;
             if (!has_part(m, (enum part)part))
                 continue;
-            int64_t n = part_values(m, (enum part)part);
-            int64_t trained = part > PART_B ? n : n / m->rank * (m->rank - frozen_ranks(t, m));
+            const int64_t n = part_values(m, (enum part)part), frozen = frozen_ranks(t, m);
+            const bool factor = part == PART_A || part == PART_B;
+            int64_t trained = factor ? n / m->rank * (m->rank - frozen) : n;
             if (is_held(t, m, (enum part)part))
                 trained = 0;
             place_of(t, i)[part] = t->n_values;
-            t->parts[t->n_parts++] = (struct trainable_part){
-                .at = t->n_values, .n = trained, .vector = part > PART_B, .fast = part != PART_A};
+            t->parts[t->n_parts++] =
+                (struct trainable_part){.at = t->n_values,
+                                        .n = trained,
+                                        .vector = is_vector(m, (enum part)part),
+                                        .fast = part != PART_A && part != PART_WEIGHT};
             t->n_values += (n + GRAIN - 1) / GRAIN * GRAIN;
             t->n_trained += trained;
         }
@@ -119,16 +136,33 @@ static struct trained trained_at(const struct trainable *t, int i, enum part par
     return (struct trained){t->values + at, held ? NULL : t->grads + at};
 }
 
+/* Where a module has its weight when it is held whole. */
+static struct trained *whole_at(struct trainable *t, const struct draft_module *m)
+{
+    if (module_is_norm(m))
+        return &t->norms[slot_norm(t->model, m->slot, m->layer)];
+    return m->slot == SLOT_EMBED ? &t->set.embed : &t->set.sites[model_head_site(t->model)].weight;
+}
+
+static struct train_delta *delta_at(struct trainable *t, const struct draft_module *m)
+{
+    return m->slot == SLOT_EMBED ? &t->set.embed_delta : &t->set.sites[site_of(t, m)].delta;
+}
+
 static void fill_set(struct trainable *t, double dropout)
 {
     const struct draft *draft = &t->files->draft;
     for (int i = 0; i < draft->n_modules; i++) {
         const struct draft_module *m = &draft->modules[i];
-        t->set.sites[site_of(t, m)].delta =
+        if (m->whole) {
+            *whole_at(t, m) = trained_at(t, i, PART_WEIGHT);
+            continue;
+        }
+        *delta_at(t, m) =
             (struct train_delta){.rank = m->rank,
                                  .frozen = frozen_ranks(t, m),
                                  .scale = (float)m->scale,
-                                 .dropout = (float)dropout,
+                                 .dropout = m->slot == SLOT_EMBED ? 0 : (float)dropout,
                                  .a = trained_at(t, i, PART_A),
                                  .b = trained_at(t, i, PART_B),
                                  .magnitude = trained_at(t, i, PART_MAGNITUDE),
@@ -143,8 +177,10 @@ static graft_status make_room(struct trainable *t, graft_error *error)
     t->files->at = mem_calloc(mem, n * PART_COUNT, sizeof *t->files->at);
     t->parts = mem_calloc(mem, n * PART_COUNT, sizeof *t->parts);
     t->set.sites = mem_calloc(mem, (size_t)model_n_sites(t->model), sizeof *t->set.sites);
-    if (!t->files->at || !t->parts || !t->set.sites)
+    t->norms = mem_calloc(mem, (size_t)model_n_norms(t->model), sizeof *t->norms);
+    if (!t->files->at || !t->parts || !t->set.sites || !t->norms)
         return no_memory(error);
+    t->set.norms = t->norms;
     list_parts(t);
     t->values = mem_calloc(mem, (size_t)t->n_values, sizeof *t->values);
     t->grads = mem_calloc(mem, (size_t)t->n_values, sizeof *t->grads);
@@ -169,8 +205,8 @@ static void turn(const struct trainable *t, const struct draft_module *m, enum p
                  float *trained, float *drafted, bool to_draft)
 {
     int64_t ranks = part == PART_B ? m->rank : 1;
-    if (part == PART_A) {
-        size_t bytes = (size_t)(m->rank * m->n_in) * sizeof *trained;
+    if (part == PART_A || part == PART_WEIGHT) {
+        size_t bytes = (size_t)part_values(m, part) * sizeof *trained;
         memcpy(to_draft ? drafted : trained, to_draft ? trained : drafted, bytes);
         return;
     }
@@ -192,9 +228,11 @@ static graft_status read_part(struct trainable *t, int i, enum part part, bool f
     const struct draft *draft = &t->files->draft;
     const struct draft_module *m = &draft->modules[i];
     float *to = t->values + place_of(t, i)[part];
+    if (fresh && part == PART_MAGNITUDE && m->slot == SLOT_EMBED)
+        return begin_embed_magnitude(t->model, to, error);
     if (fresh && part == PART_MAGNITUDE)
         return begin_magnitude(t->model, model_site_weight(t->model, site_of(t, m)), to, error);
-    if (fresh && (part == PART_LORA_BIAS || t->init != INIT_DEFAULT))
+    if (fresh && (part == PART_LORA_BIAS || (t->init != INIT_DEFAULT && module_is_linear(m))))
         return GRAFT_OK;
     graft_status status = draft->read(draft, i, part, room, error);
     if (status == GRAFT_OK)
@@ -235,9 +273,13 @@ static graft_status begin_all(struct trainable *t, const struct save_progress *p
     graft_status status = GRAFT_OK;
     uint64_t done = 0, total = 0;
     for (int i = 0; i < draft->n_modules; i++)
-        total += (uint64_t)(draft->modules[i].n_in * draft->modules[i].n_out);
+        total += module_is_linear(&draft->modules[i])
+                     ? (uint64_t)(draft->modules[i].n_in * draft->modules[i].n_out)
+                     : 0;
     for (int i = 0; i < draft->n_modules && status == GRAFT_OK; i++) {
         const struct draft_module *m = &draft->modules[i];
+        if (!module_is_linear(m))
+            continue;
         const int64_t half = frozen_ranks(t, m);
         const struct beginning begin = {.model = t->model,
                                         .weight = model_site_weight(t->model, site_of(t, m)),
@@ -269,8 +311,15 @@ static graft_status double_ranks(struct trainable *t, graft_error *error)
     for (int i = 0; i < draft->n_modules; i++) {
         struct draft_module *m = &draft->modules[i];
         const int64_t most = m->n_in < m->n_out ? m->n_in : m->n_out;
+        if (m->whole)
+            continue;
+        (void)draft_name(draft, i, NAMING_HF, name);
+        if (m->slot == SLOT_EMBED)
+            return error_set(error, GRAFT_INVALID_ARGUMENT,
+                             "%s is for linear layers: leave %s out of the targets, or begin as "
+                             "\"default\"",
+                             init_name(t->init), name);
         if (m->rank > most) {
-            (void)draft_name(draft, i, NAMING_HF, name);
             return error_set(error, GRAFT_INVALID_ARGUMENT,
                              "%s begins as a part of the weight, and %s has %lld directions, fewer "
                              "than rank %lld: lower the rank, leave it out of the targets, or "
@@ -294,8 +343,8 @@ static graft_status open_fresh(struct trainable *t, const struct trainable_optio
     }
     graft_status status = draft_fresh(draft, t->model, &own, error);
     for (int i = 0; i < draft->n_modules; i++) {
-        draft->modules[i].dora = o->dora;
-        draft->modules[i].biased = o->bias;
+        draft->modules[i].dora = o->dora && !draft->modules[i].whole;
+        draft->modules[i].biased = o->bias && module_is_linear(&draft->modules[i]);
     }
     t->init = o->init;
     return status == GRAFT_OK && t->init >= INIT_PISSA ? double_ranks(t, error) : status;
@@ -388,7 +437,8 @@ void trainable_frozen_grads(struct trainable *t, bool wanted)
     const struct draft *draft = &t->files->draft;
     for (int i = 0; i < draft->n_modules; i++) {
         const struct draft_module *m = &draft->modules[i];
-        t->set.sites[site_of(t, m)].delta.frozen = wanted ? 0 : frozen_ranks(t, m);
+        if (!m->whole)
+            delta_at(t, m)->frozen = wanted ? 0 : frozen_ranks(t, m);
     }
 }
 

@@ -4,8 +4,8 @@
  * and penalties are loops over floats, and files never see how training holds them (B transposed, rows in the order of
  * the model's weights). Knows nothing of data, losses or steps.
  *
- * Of adapters linear layers only, the head among them. Embeddings and whole modules can be trained by the pass
- * (training.h) and have no files of their own here yet: an adapter with such is refused by name.
+ * An adapter has factors of linear layers, the head among them, and of the embedding; beside them norms, the embedding
+ * and the head may be held whole.
  */
 #ifndef GRAFT_TRAINABLE_H
 #define GRAFT_TRAINABLE_H

@@ -65,7 +65,7 @@ static graft_status settle(graft_train_config *c, graft_error *error)
     graft_status status = GRAFT_OK;
     *s = c->said;
     s->train.recipe = &s->recipe;
-    s->num_layers = s->num_layers < 0 ? 0 : s->num_layers;
+    s->recipe.num_layers = s->recipe.num_layers < 0 ? 0 : s->recipe.num_layers;
     s->train.max_steps = s->train.max_steps < 0 ? 0 : s->train.max_steps;
     status = in_steps(c, "iters", &s->train.max_steps, c->max_in_batches, error);
     if (status == GRAFT_OK)

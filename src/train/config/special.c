@@ -103,6 +103,15 @@ MEANING(put_targets)
     return status;
 }
 
+/* An empty list is none. */
+MEANING(put_saved)
+{
+    if (!json_is_array(value) || json_array_size(value) > 0)
+        return config_put(c, "modules_to_save", key, value, error);
+    c->said.recipe.n_modules_to_save = 0;
+    return GRAFT_OK;
+}
+
 /* mlx-lm's dora is lora with magnitudes, and its lora without. */
 MEANING(put_fine_tune_type)
 {
@@ -366,7 +375,7 @@ const struct special specials[] = {
     {"bias", "text", "none", put_bias, 0},
     {"peft_type", "text", "LORA", put_peft_type, 0},
     {"task_type", "text", "CAUSAL_LM or SEQ_CLS", put_task_type, 0},
-    {"modules_to_save layers_to_transform layers_pattern exclude_modules rank_pattern "
+    {"layers_to_transform layers_pattern exclude_modules rank_pattern "
      "alpha_pattern fan_in_fan_out "
      "trainable_token_indices target_parameters auto_mapping loftq_config corda_config eva_config "
      "arrow_config "
@@ -404,6 +413,7 @@ const struct special specials[] = {
     {"fine_tune_type train_type", NULL, NULL, put_fine_tune_type, -1},
     {"lora_alpha alpha", NULL, NULL, put_alpha, 0},
     {"target_modules targets lora_target_modules", NULL, NULL, put_targets, 0},
+    {"modules_to_save", NULL, NULL, put_saved, 0},
     {"init_lora_weights init", NULL, NULL, put_init, 0},
     {"max_steps", NULL, NULL, put_max_steps, 0},
     {"eval_steps", NULL, NULL, put_eval_steps, 0},
