@@ -159,6 +159,11 @@ GRAFT_API graft_status graft_trainer_run(graft_trainer *trainer, graft_train_fn 
 GRAFT_API graft_status graft_trainer_loss(graft_trainer *trainer, graft_part part, double *loss,
                                           graft_error *error);
 
+/* Whether what is trained can be written in a format, by what it consists of: to be asked before it is trained.
+ * UNSUPPORTED names what the format has no place for. */
+GRAFT_API graft_status graft_trainer_check_format(const graft_trainer *trainer,
+                                                  graft_adapter_format format, graft_error *error);
+
 /* Writes the adapter of the best validation, or without any the last: a folder that is absent or empty (PEFT, MLX) or a
  * GGUF file, whole or not at all. `type`: "f32" (NULL), "f16" or "bf16". `about`: a JSON object for "training" of its
  * card; NULL: none. With ewc: UNSUPPORTED: a GGUF; INVALID_ARGUMENT: the run is not over.

@@ -345,6 +345,16 @@ static graft_status read_about(const char *about, json_t **out, graft_error *err
     return status;
 }
 
+graft_status graft_trainer_check_format(const graft_trainer *trainer, graft_adapter_format format,
+                                        graft_error *error)
+{
+    REQUIRE(trainer);
+    if ((unsigned)format > GRAFT_ADAPTER_GGUF) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "there is no format %d", (int)format);
+    }
+    return trainable_check_format(trainer->trainable, (enum adapter_format)format, error);
+}
+
 graft_status graft_trainer_write(const graft_trainer *trainer, const char *path,
                                  graft_adapter_format format, const char *type, const char *about,
                                  graft_error *error)

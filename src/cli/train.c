@@ -280,6 +280,9 @@ static int train_on(const struct train_args *a, struct cli_session *s, const gra
     if (status == GRAFT_OK) {
         status = graft_trainer_plan(trainer, &plan, &error);
     }
+    if (status == GRAFT_OK) {
+        status = graft_trainer_check_format(trainer, a->format, &error);
+    }
     if (status == GRAFT_OK && a->resume) {
         status = graft_trainer_resume(trainer, &error);
     }

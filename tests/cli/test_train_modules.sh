@@ -50,6 +50,9 @@ train none --targets embed_tokens --modules-to-save embed_tokens
 refused "both ways" 1 "both in target_modules and in modules_to_save"
 train none --modules-to-save norm --format mlx
 refused "whole modules for mlx" 1 "which an MLX adapter cannot hold"
+check "... before anything is trained" [ ! -e none.run/history.jsonl ]
+train none --dora --format gguf
+refused "magnitudes for llama.cpp" 1 "which a GGUF adapter cannot hold"
 check "... and nothing is left" [ ! -e none ]
 
 finish

@@ -324,6 +324,7 @@ static void a_format_that_has_no_place_for_it_says_so(void **state)
     for (size_t i = 0; i < ARRAY_LEN(FORMATS); i++) {
         const struct trainable_output output = {.format = FORMATS[i], .type = GRAFT_TYPE_F32};
         graft_error error = {0};
+        assert_int_equal(trainable_check_format(t, FORMATS[i], &error), GRAFT_UNSUPPORTED);
         assert_int_equal(trainable_write(t, NULL, fresh_path("none"), &output, &error),
                          GRAFT_UNSUPPORTED);
         assert_non_null(strstr(error.message, i ? "weight of its own" : "saved whole"));

@@ -1,7 +1,7 @@
 /* save.h: adapters as files: presets, fresh adapters, and adapters in another format.
  *
- * What is written is a draft: linears of a model with their ranks and scales, whose values are read one factor at a
- * time, so that the largest factor bounds the memory. Where the values come from (a recipe, the files of another
+ * What is written is a draft: linears and the embedding of a model with their ranks and scales, and modules that are held
+ * whole; values are read one part at a time, so that the largest bounds the memory. Where the values come from (a recipe, the files of another
  * adapter, a merge) is the draft's business; what a format can hold, and how it says a scale, the writer's.
  */
 #ifndef GRAFT_SAVE_H

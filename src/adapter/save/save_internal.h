@@ -129,6 +129,9 @@ graft_status write_mlx(const struct draft *draft, const char *out,
                        const struct save_options *options, graft_error *error);
 graft_status write_gguf(const struct draft *draft, const char *out,
                         const struct save_options *options, graft_error *error);
+/* UNSUPPORTED: what the format has no place for, by name. PEFT has one for everything. */
+graft_status mlx_check(const struct draft *draft, graft_error *error);
+graft_status gguf_check(const struct draft *draft, graft_error *error);
 /* A folder with adapter_config.json (released here), graft.json and the weights. */
 struct folder_plan {
     const char *weights; /* name of the file */

@@ -13,7 +13,7 @@ static graft_status refuse(const char *name, const char *what, graft_error *erro
                      name, what);
 }
 
-static graft_status check(const struct draft *draft, graft_error *error)
+graft_status gguf_check(const struct draft *draft, graft_error *error)
 {
     const struct config *config = &draft->model->config;
     if (!config->arch->gguf)
@@ -153,7 +153,7 @@ graft_status write_gguf(const struct draft *draft, const char *out,
     struct pieces pieces = {0};
     struct gguf_writer writer;
     const float alpha = common_alpha(draft);
-    graft_status status = check(draft, error);
+    graft_status status = gguf_check(draft, error);
     if (status == GRAFT_OK)
         status = pieces_open(&pieces, draft, options, error);
     if (status != GRAFT_OK)

@@ -6,7 +6,7 @@
  */
 #include "adapter/save/save_internal.h"
 
-static graft_status check(const struct draft *draft, graft_error *error)
+graft_status mlx_check(const struct draft *draft, graft_error *error)
 {
     for (int i = 0; i < draft->n_modules; i++) {
         const struct draft_module *m = &draft->modules[i];
@@ -117,7 +117,7 @@ graft_status write_mlx(const struct draft *draft, const char *out,
                        const struct save_options *options, graft_error *error)
 {
     struct pieces pieces = {0};
-    graft_status status = check(draft, error);
+    graft_status status = mlx_check(draft, error);
     if (status == GRAFT_OK)
         status = pieces_open(&pieces, draft, options, error);
     if (status != GRAFT_OK)

@@ -510,6 +510,17 @@ static json_t *make_about(const struct trainable *t, const json_t *said)
     return json;
 }
 
+graft_status trainable_check_format(const struct trainable *t, enum adapter_format format,
+                                    graft_error *error)
+{
+    if (t->whole)
+        return whole_check_format(t->model, format, error);
+    if (format == ADAPTER_PEFT)
+        return GRAFT_OK;
+    return format == ADAPTER_MLX ? mlx_check(&t->files->draft, error)
+                                 : gguf_check(&t->files->draft, error);
+}
+
 graft_status trainable_write(const struct trainable *t, const float *values, const char *path,
                              const struct trainable_output *output, graft_error *error)
 {

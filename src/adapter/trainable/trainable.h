@@ -108,6 +108,9 @@ struct trainable_output {
     graft_status (*beside)(const void *user, const char *dir, graft_error *error);
     const void *user;
 };
+/* Whether the format has a place for all of it: known before anything is trained. UNSUPPORTED. */
+graft_status trainable_check_format(const struct trainable *trainable, enum adapter_format format,
+                                    graft_error *error);
 /* Writes `values` [n_values] (NULL: its own) whole or not at all. UNSUPPORTED: what the format cannot hold. */
 graft_status trainable_write(const struct trainable *trainable, const float *values,
                              const char *path, const struct trainable_output *output,

@@ -4,6 +4,7 @@
  * tied head is the embedding: one part, with one gradient.
  */
 #include "adapter/trainable/whole.h"
+#include "model/arch/arch.h"
 #include "model/convert/convert.h"
 
 enum { GRAIN = 16 };
@@ -235,6 +236,19 @@ static graft_status write_beside(void *user, const char *path, graft_error *erro
     return status;
 }
 
+graft_status whole_check_format(const struct model *model, enum adapter_format format,
+                                graft_error *error)
+{
+    if (format == ADAPTER_MLX)
+        return error_set(error, GRAFT_UNSUPPORTED,
+                         "a model that is trained whole is written as a Hugging Face directory, "
+                         "which mlx-lm opens too: leave the format out");
+    if (format == ADAPTER_GGUF && !model->config.arch->gguf)
+        return error_set(error, GRAFT_UNSUPPORTED, "%s has no form in GGUF: leave the format out",
+                         model->config.architecture);
+    return GRAFT_OK;
+}
+
 graft_status whole_write(const struct trainable *t, const float *values, const char *path,
                          const struct trainable_output *output, graft_error *error)
 {
@@ -247,11 +261,9 @@ graft_status whole_write(const struct trainable *t, const float *values, const c
         .type = output->type == GRAFT_TYPE_F32   ? "f32"
                 : output->type == GRAFT_TYPE_F16 ? "f16"
                                                  : "bf16"};
-    if (output->format == ADAPTER_MLX)
-        return error_set(error, GRAFT_UNSUPPORTED,
-                         "a model that is trained whole is written as a Hugging Face directory, "
-                         "which mlx-lm opens too: leave the format out");
-    graft_status status = describe(&d, error);
+    graft_status status = whole_check_format(t->model, output->format, error);
+    if (status == GRAFT_OK)
+        status = describe(&d, error);
     if (status == GRAFT_OK)
         status = model_convert_fused(&d.model, path, &options, &how, error);
     mem_free(mem_of(t), d.model.layers);

@@ -11,6 +11,8 @@
 graft_status whole_open(struct trainable *t, graft_error *error);
 /* F32, F16 or BF16: that of the base's layers; BF16 where they are quantised. */
 graft_type whole_type(const struct model *model);
+graft_status whole_check_format(const struct model *model, enum adapter_format format,
+                                graft_error *error);
 graft_status whole_write(const struct trainable *t, const float *values, const char *path,
                          const struct trainable_output *output, graft_error *error);
 
