@@ -122,7 +122,7 @@ _graft() {
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in
         bench)
-            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load adapters swap presets train model" -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load adapters swap presets train vectors model" -- "$cur")
             return
             ;;
         --type)

@@ -22,7 +22,7 @@ enum { GRAFT_BENCH_LIST_MAX = 16 };
  * are. */
 typedef struct graft_bench_options {
     size_t struct_size;
-    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap", "presets" or "train". */
+    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap", "presets", "train" or "vectors". */
     const char *bench;
     const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */

@@ -15,5 +15,6 @@
 #include <graft/train.h>
 #include <graft/train_config.h>
 #include <graft/types.h>
+#include <graft/vectors.h>
 
 #endif

@@ -9,9 +9,9 @@
  * again and again.
  *
  * What is learned is a function of the options, the adapter and the feedback in its order: the same bits for any number of
- * threads. Any linear layers, DoRA (its magnitudes are held) and rsLoRA too. A learner belongs to one thread at a time;
- * sessions may use model and registry meanwhile. Sources: LoRA (Hu et al. 2021), REINFORCE with a baseline (Williams 1992),
- * AdamW (Loshchilov and Hutter 2019).
+ * threads. Any linear layers, DoRA (its magnitudes are held) and rsLoRA too; modules held whole stay as they are. A learner
+ * belongs to one thread at a time; sessions may use model and registry meanwhile. Sources: LoRA (Hu et al. 2021), REINFORCE
+ * with a baseline (Williams 1992), AdamW (Loshchilov and Hutter 2019).
  */
 #ifndef GRAFT_PUBLIC_LEARN_H
 #define GRAFT_PUBLIC_LEARN_H

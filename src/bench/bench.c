@@ -22,6 +22,7 @@ static const struct {
     {"linear", bench_linear, true},     {"load", bench_load, true},
     {"adapters", bench_adapters, true}, {"swap", bench_swap, true},
     {"presets", bench_presets, true},   {"train", bench_train, true},
+    {"vectors", bench_vectors, false},
 };
 
 const char *bench_shapes(void)

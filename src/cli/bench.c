@@ -48,7 +48,7 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     bool model = bench != NULL && strcmp(bench, "model") == 0;
     if (bench == NULL) {
         argp_error(state, "which one? limits, decode, prefill, attention, linear, load, adapters, "
-                          "swap, presets, train, or model");
+                          "swap, presets, train, vectors, or model");
     }
     if (a->common.model != NULL && a->shape_given) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
@@ -155,7 +155,8 @@ static const struct argp bench_argp = {
     .options = bench_options,
     .parser = parse_bench,
     .children = bench_children,
-    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|presets|train|model",
+    .args_doc =
+        "limits|decode|prefill|attention|linear|load|adapters|swap|presets|train|vectors|model",
     .doc = "Measure speed beside the limits of this machine: what it reads from memory, and what "
            "it multiplies. Without -m the weights are random; the speed does not depend on them. "
            "Figures are medians; every result is checked against the scalar tier first.\v"

@@ -22,13 +22,16 @@ struct data_verb {
 
 static const struct data_verb verbs[] = {
     {"check", "what training data is to a model: tokens, masks, what is left out", verb_data_check},
+    {"generate", "made-up vectors of five tasks", verb_data_generate},
+    {"fit", "the factors of one module, from vectors", verb_data_fit},
     {NULL, NULL, NULL},
 };
 
 static void print_help(FILE *out)
 {
     fputs("Usage: graft data VERB [OPTION...]\n"
-          "Look at training data before anything is trained on it.\n\nVerbs:\n",
+          "Look at training data before anything is trained on it; make and use vectors.\n\n"
+          "Verbs:\n",
           out);
     for (const struct data_verb *v = verbs; v->name != NULL; v++) {
         fprintf(out, "  %-10s %s\n", v->name, v->summary);

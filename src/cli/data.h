@@ -5,6 +5,8 @@
 #include "cli.h"
 
 int verb_data_check(int argc, char **argv);
+int verb_data_generate(int argc, char **argv);
+int verb_data_fit(int argc, char **argv);
 
 /* What training data is read, and how: an argp child whose input is this. Before cli_common_argp. */
 struct cli_data {

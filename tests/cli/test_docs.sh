@@ -74,6 +74,7 @@ prepare() {
     printf '{"prompt":"Who is %s?","completion":"A cat."}\n' Tom Mia Leo Ann >train.jsonl
     printf '{"prompt":"What is 2 + 2?","completion":"We add. #### 4"}\n' >held-out.jsonl
     printf '{"prompt":"What is %s + 2?","completion":"We add. #### %s","quality":0.9}\n' 1 3 3 5 4 6 >ratings.jsonl
+    printf '{"input":[1,0.5,%s],"target":[0.5,1,0]}\n' 0 1 2 3 4 5 >vectors.jsonl
     printf '{"text":"The cat sat on the mat."}\n' >other.jsonl
     mkdir -p build/skills/reviewer
     cp train.jsonl build/skills/reviewer/train.jsonl

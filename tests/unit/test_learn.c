@@ -395,6 +395,50 @@ static void an_adapter_grows_once_and_its_own_ranks_are_held(void **state)
     model_close(&model);
 }
 
+/* A norm held whole beside factors; and beside none but those of the embedding. */
+static void modules_held_whole_stay(void **state)
+{
+    (void)state;
+    static const char *const SAVED[] = {"norm"}, *const EMBED[] = {"embed_tokens"};
+    struct model *model = open_model(&rt, TINY);
+    struct adapter_recipe recipe = RECIPE;
+    struct trainable *t = NULL;
+    const struct trainable_output output = {.format = ADAPTER_PEFT, .type = GRAFT_TYPE_F32};
+    const struct learner_options options = options_of(HELD);
+    char made[512];
+    recipe.saved = SAVED;
+    recipe.n_saved = 1;
+    for (int alone = 0; alone < 2; alone++) {
+        recipe.targets = alone ? EMBED : TARGETS;
+        recipe.n_targets = alone ? 1 : 2;
+        MUST(trainable_open(model, &(struct trainable_options){.recipe = &recipe}, &t, error));
+        MUST(trainable_write(t, NULL, fresh_path("made"), &output, error));
+        trainable_close(&t);
+        snprintf(made, sizeof made, "%s", at("made"));
+        if (alone) {
+            struct learner *l = NULL;
+            graft_error why = {0};
+            assert_int_equal(learner_open(model, made, &options, &l, &why), GRAFT_INVALID_ARGUMENT);
+            assert_non_null(strstr(why.message, "no factors of linear layers"));
+            continue;
+        }
+        learn_files(model, made, "one", 2, NULL);
+        struct trainable *old = open_trainable(model, made),
+                         *new = open_trainable(model, at("one"));
+        int seen = 0;
+        for (int i = 0; i < model_n_norms(model); i++)
+            if (old->norms[i].value) {
+                assert_memory_equal(old->norms[i].value, new->norms[i].value,
+                                    (size_t)model->config.d_model * sizeof(float));
+                seen++;
+            }
+        assert_int_equal(seen, 1);
+        trainable_close(&old);
+        trainable_close(&new);
+    }
+    model_close(&model);
+}
+
 static void only_the_targets_change(void **state)
 {
     (void)state;
@@ -702,6 +746,7 @@ int main(void)
         cmocka_unit_test(poison_is_taken_back_and_nothing_is_published),
         cmocka_unit_test(good_feedback_is_published_as_it_was_measured),
         cmocka_unit_test(an_adapter_grows_once_and_its_own_ranks_are_held),
+        cmocka_unit_test(modules_held_whole_stay),
         cmocka_unit_test(only_the_targets_change),
         cmocka_unit_test(threads_cannot_be_seen),
         cmocka_unit_test(a_kill_leaves_the_old_version_active),

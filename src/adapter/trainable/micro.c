@@ -116,6 +116,7 @@ graft_status micro_widen(struct draft *draft, const struct trainable_micro *how,
 {
     struct mem *mem = &draft->model->runtime->mem;
     const size_t n = (size_t)draft->n_modules;
+    bool any = false;
     *out = (struct micro){.files = *draft, .ranks = json_object()};
     out->trained = mem_calloc(mem, n, sizeof *out->trained);
     out->fresh = mem_calloc(mem, n, sizeof *out->fresh);
@@ -131,6 +132,11 @@ graft_status micro_widen(struct draft *draft, const struct trainable_micro *how,
     if (status != GRAFT_OK)
         return status;
     choose_ranks(draft, how, out);
+    for (size_t i = 0; i < n; i++)
+        any = any || out->trained[i] > 0;
+    if (!any)
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "the adapter has no factors of linear layers to go on with");
     draft->read = read_wide;
     draft->source = out;
     draft->seed = how->seed;
