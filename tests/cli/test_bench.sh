@@ -60,6 +60,9 @@ run bench train --shape mini -n 9 --samples 2 --json
 check "bench train" status_is 0
 check "... has the fields of a figure" has_fields checked
 check "... compares a step with a prompt" out_has '"baseline_case":"prompt of 9 tokens"'
+run bench vectors --samples 2 --json
+check "bench vectors" status_is 0
+check "... has two figures of each task" test "$(grep -c '"case":"1000 x 768, .*"unit":"ms"' "$scratch/out")" -eq 10
 run bench presets --shape width-768 --adapter-type f16 --samples 1 --json
 check "bench presets" status_is 0
 check "... has the fields of a figure" has_fields checked
