@@ -4,6 +4,7 @@
 #include "unit/save_fixture.h"
 
 #include "train/train_internal.h"
+#include "unit/failing_allocator.h"
 #include "unit/must.h"
 #include "unit/random_model.h"
 
@@ -384,6 +385,44 @@ static void a_classifier_learns_from_texts_and_labels(void **state)
     random_model_remove(dir);
 }
 
+static void lack_of_memory_is_said_and_leaves_nothing(void **state)
+{
+    (void)state;
+    const struct trainable_output peft = {.format = ADAPTER_PEFT, .type = GRAFT_TYPE_F32};
+    char old[512]; /* names of at() do not last */
+    struct base b;
+    snprintf(old, sizeof old, "%s", at("old"));
+    base_open(&b, "qwen2", false);
+    const struct adapter_recipe recipe = recipe_of(&SCENES[1]);
+    for (int again = 0; again < 2; again++)
+        for (size_t n = 1;; n++) {
+            const struct trainable_options options = {.recipe = again ? NULL : &recipe,
+                                                      .path = again ? old : NULL,
+                                                      .dropout = 0,
+                                                      .dora = true};
+            struct failing_allocator failing;
+            struct mem with;
+            struct trainable *t = NULL;
+            graft_allocator saved = rt.mem.allocator;
+            size_t before = atomic_load(&rt.mem.bytes_in_use);
+            graft_error error = {0};
+            fresh_path(again ? "new" : "old");
+            failing_init(&failing, &with, n);
+            rt.mem.allocator = with.allocator;
+            graft_status status = trainable_open(b.model, &options, &t, &error);
+            if (status == GRAFT_OK)
+                status = trainable_write(t, NULL, again ? at("new") : old, &peft, &error);
+            trainable_close(&t);
+            rt.mem.allocator = saved;
+            assert_int_equal(atomic_load(&rt.mem.bytes_in_use), before);
+            if (status != (failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK))
+                fail_msg("allocation %zu: %s", n, error.message);
+            if (!failing.failed)
+                break;
+        }
+    base_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +430,7 @@ int main(void)
         cmocka_unit_test(factors_of_an_embedding_go_to_mlx_and_back),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
         cmocka_unit_test(a_classifier_learns_from_texts_and_labels),
+        cmocka_unit_test(lack_of_memory_is_said_and_leaves_nothing),
         cmocka_unit_test(a_format_that_has_no_place_for_it_says_so),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -5,6 +5,7 @@
 #include "conformance/conformance_support.h"
 #include "model/convert/convert.h"
 #include "train/train_internal.h"
+#include "unit/failing_allocator.h"
 #include "unit/must.h"
 #include "unit/random_model.h"
 
@@ -157,6 +158,48 @@ static void a_model_is_no_mlx_adapter(void **state)
     assert_false(path_exists(at("as-mlx")));
     trainable_close(&t);
     model_close(&m);
+}
+
+static graft_status begin_and_write(const struct model *m, const char *out, graft_error *error)
+{
+    const struct trainable_options options = {.whole = true};
+    const struct trainable_output output = {.format = ADAPTER_PEFT, .type = GRAFT_TYPE_F32};
+    struct trainable *t = NULL;
+    struct muon *muon = NULL;
+    graft_status status = trainable_open(m, &options, &t, error);
+    if (status == GRAFT_OK)
+        status = muon_open(&rt.mem, &rt, t->parts, t->n_parts, &muon, error);
+    if (status == GRAFT_OK)
+        status = trainable_write(t, NULL, out, &output, error);
+    muon_close(&muon);
+    trainable_close(&t);
+    return status;
+}
+
+static void lack_of_memory_is_said_and_leaves_nothing(void **state)
+{
+    (void)state;
+    char *dir = random_model_make(&(struct random_model){.classifier = false});
+    struct model *m = open_model(&rt, dir);
+    for (size_t n = 1;; n++) {
+        struct failing_allocator failing;
+        struct mem with;
+        graft_allocator saved = rt.mem.allocator;
+        size_t before = atomic_load(&rt.mem.bytes_in_use);
+        graft_error error = {0};
+        failing_init(&failing, &with, n);
+        rt.mem.allocator = with.allocator;
+        graft_status status = begin_and_write(m, at("out-memory"), &error);
+        rt.mem.allocator = saved;
+        assert_int_equal(atomic_load(&rt.mem.bytes_in_use), before);
+        if (status != (failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK))
+            fail_msg("allocation %zu: %s", n, error.message);
+        assert_int_equal(path_exists(at("out-memory")), status == GRAFT_OK);
+        if (!failing.failed)
+            break;
+    }
+    model_close(&m);
+    random_model_remove(dir);
 }
 
 /* ---- Muon ---------------------------------------------------------------------------------- */
@@ -343,6 +386,7 @@ int main(void)
         cmocka_unit_test(any_model_is_trained_and_written_whole),
         cmocka_unit_test(matrices_of_blocks_alone_have_rows),
         cmocka_unit_test(a_model_is_no_mlx_adapter),
+        cmocka_unit_test(lack_of_memory_is_said_and_leaves_nothing),
         cmocka_unit_test(muon_takes_the_steps_of_its_paper),
         cmocka_unit_test(muon_has_the_same_bits_for_any_number_of_threads),
         cmocka_unit_test(adamw_leaves_the_matrices_of_muon_alone),

@@ -501,6 +501,94 @@ static void patience_ends_a_run_and_the_best_is_kept(void **state)
     graft_trainer_close(&t);
 }
 
+/* ---- a whole model ---- */
+
+static graft_train_options whole_options(void)
+{
+    graft_train_options o = graft_train_options_default();
+    o.fine_tune_type = "full";
+    o.optim = "muon";
+    o.lr_scheduler = "wsd";
+    o.batch_size = 4;
+    o.max_steps = 6;
+    o.learning_rate = 1e-3;
+    o.warmup_steps = 0;
+    o.eval_steps = 3;
+    o.bf16 = false;
+    return o;
+}
+
+static void a_model_is_trained_as_a_whole(void **state)
+{
+    (void)state;
+    graft_error error = {0};
+    graft_train_options o = whole_options();
+    graft_trainer *t = open_trainer(model, &o);
+    graft_model *written = NULL;
+    graft_train_plan plan;
+    double loss = NAN;
+    must(graft_trainer_plan(t, &plan, &error), &error);
+    assert_int_equal(plan.trained_values, 3773056);
+    assert_true(plan.value_bytes >= (uint64_t)plan.trained_values * 5 * sizeof(float));
+    graft_train_outcome outcome = run_trainer(t, NULL, NULL);
+    assert_true(outcome.best_valid < 0.9 * outcome.first_valid);
+    must(graft_trainer_write(t, at("whole-model"), GRAFT_ADAPTER_PEFT, "f32", "{\"by\":\"test\"}",
+                             &error),
+         &error);
+    graft_trainer_close(&t);
+    must(graft_model_open(runtime, at("whole-model"), NULL, &written, &error), &error);
+    o.max_steps = 1;
+    t = open_trainer(written, &o);
+    must(graft_trainer_loss(t, GRAFT_PART_VALID, &loss, &error), &error);
+    assert_true(fabs(loss - outcome.best_valid) < 1e-6);
+    graft_trainer_close(&t);
+    graft_model_close(&written);
+}
+
+static void whole_refused(const graft_train_options *o, const char *because)
+{
+    graft_error error = {0};
+    graft_trainer *t = NULL;
+    assert_int_equal(graft_trainer_open(model, data, o, &t, &error), GRAFT_INVALID_ARGUMENT);
+    if (!strstr(error.message, because))
+        fail_msg("\"%s\", expected \"%s\"", error.message, because);
+}
+
+static void what_is_of_adapters_is_refused_beside_a_whole_model(void **state)
+{
+    (void)state;
+    graft_error error = {0};
+    graft_train_options o = whole_options();
+    o.adapter = "somewhere";
+    whole_refused(&o, "leave out an adapter");
+    o = whole_options();
+    o.use_dora = true;
+    whole_refused(&o, "use_dora");
+    o = whole_options();
+    o.init = "pissa";
+    whole_refused(&o, "init");
+    o = whole_options();
+    o.ewc = true;
+    whole_refused(&o, "EWC");
+    o = whole_options();
+    o.fine_tune_type = "half";
+    whole_refused(&o, "there are lora, full");
+    o = whole_options();
+    o.fine_tune_type = "lora";
+    whole_refused(&o, "muon is for a model");
+    o = whole_options();
+    o.optim = "sgd";
+    whole_refused(&o, "there are adamw, muon");
+    o = whole_options();
+    o.lr_decay_ratio = 1.5;
+    whole_refused(&o, "rate falls");
+    o = whole_options();
+    graft_trainer *t = open_trainer(model, &o);
+    assert_int_equal(graft_trainer_check_format(t, GRAFT_ADAPTER_MLX, &error), GRAFT_UNSUPPORTED);
+    assert_int_equal(graft_trainer_check_format(t, GRAFT_ADAPTER_GGUF, &error), GRAFT_OK);
+    graft_trainer_close(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -516,6 +604,8 @@ int main(void)
         cmocka_unit_test(options_that_cannot_be_are_refused_by_name),
         cmocka_unit_test(steps_without_a_number_change_nothing_and_end_the_run),
         cmocka_unit_test(patience_ends_a_run_and_the_best_is_kept),
+        cmocka_unit_test(a_model_is_trained_as_a_whole),
+        cmocka_unit_test(what_is_of_adapters_is_refused_beside_a_whole_model),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
