@@ -99,7 +99,7 @@ static graft_status train(struct demo *d, const char *out, graft_error *error)
     recipe.n_targets = 1;
     options.recipe = &recipe;
     options.learning_rate = 5e-3;
-    options.num_epochs = 6;
+    options.num_epochs = 12;
     graft_status status = graft_trainer_open(d->model, d->data, &options, &d->trainer, error);
     if (status == GRAFT_OK) {
         status = graft_trainer_plan(d->trainer, &plan, error);

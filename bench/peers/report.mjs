@@ -1,10 +1,11 @@
 // report.mjs: BENCHMARKS.md from the results of run.mjs and the text of profile.md.
 //
-//   node report.mjs RESULTS.json PROFILE.md >BENCHMARKS.md
+//   node report.mjs RESULTS.json PROFILE.md TRAINING.md >BENCHMARKS.md
 import {readFileSync} from "node:fs";
 
 const results = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const profile = readFileSync(process.argv[3], "utf8").trim();
+const training = readFileSync(process.argv[4], "utf8").trim();
 
 function median(values) {
     const v = [...values].sort((a, b) => a - b), n = v.length;
@@ -131,6 +132,8 @@ ${alone()}
 
 ${profile}
 ${parts()}
+${training}
+
 ## Commands
 
     ./dev bench peers

@@ -50,13 +50,13 @@ check "... and leaves nothing" [ ! -e skill ] && [ ! -e skill.run ]
 
 # ---- a run
 set -- -d "$data" --targets all-linear --rank 4 --lr 1e-2 --batch-size 6 --dropout 0.05 --seed 5
-run train "$@" -o skill --epochs 6 --json
+run train "$@" -o skill --epochs 10 --json
 check "a run" status_is 0
 check "... says how it ended" out_has '"end":"done"'
 check "... and what became of the loss" out_has '"valid_loss_before":[0-9.]*'
 check "... writes an adapter" [ -s skill/adapter_model.safetensors ]
 check "... whose card says of its training" grep -q '"training"' skill/graft.json
-check "... and a line for each step" [ "$(grep -c '"loss"' skill.run/history.jsonl)" -eq 42 ]
+check "... and a line for each step" [ "$(grep -c '"loss"' skill.run/history.jsonl)" -eq 70 ]
 check "... and answers before and after" [ "$(grep -c '"after": "The .* wears a .* hat and says good day' skill.run/samples.json)" -eq 3 ]
 run run -a ./skill -p "Describe the owl in blue." -n 24 --temp 0
 check "the adapter says what it was taught" out_has "owl wears a blue hat"

@@ -44,7 +44,7 @@ add_adapter() {
 everything='f32 bf16 f16 q8_0 q6_k q5_k_m q5_k_s q4_k_m q4_k_s q3_k_m q3_k_s q2_k q5_0 q5_1 q4_0 q4_1'
 tiny=$SOURCE/models/tiny
 if [ -f "$tiny/model.safetensors" ]; then
-    add "$tiny" tiny "$everything" 32 'Once upon a time' 'def add(a, b):' 'Why is the sky blue? It'
+    add "$tiny" tiny "$everything" 32 'Once upon a time' 'def add(a, b):' 'Mara lives in Oakford. She'
     "$MODELS" "$scratch/random" "$tiny" >"$scratch/names"
     while read -r base; do
         add "$scratch/random/$base" "$base" 'f32 q8_0' 16 'Once upon a time, there was' 'int main(void)'

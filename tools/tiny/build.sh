@@ -1,36 +1,46 @@
 #!/bin/sh
-# Makes a shipped model from nothing: corpus, tokenizer, weights, scores, Hugging Face directory.
-# The corpus and the tokenizer are shared by both models and made once.
+# Makes a shipped model from nothing: corpus, tokenizer, random weights, training by graft, scores, card.
+# The corpus and the tokenizer are shared by both models and made once. Needs Python alone, no package.
 #
 #   tools/tiny/build.sh WORK tiny         WORK/tiny holds the model
 #   tools/tiny/build.sh WORK tiny-draft
 #
-# TOKENS= trains for longer, PYTHON= names another interpreter.
+# GRAFT= names another program (default: build/graft), PYTHON= another interpreter.
+# A run that was stopped goes on where it was.
 set -eu
 
 [ $# = 2 ] || { echo "usage: $0 WORK tiny|tiny-draft" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
-work=$1 model=$2
-python=${PYTHON:-python3}
+mkdir -p "$1"
+work=$(cd "$1" && pwd) model=$2
+graft=${GRAFT:-$here/../../build/graft} python=${PYTHON:-python3}
 case $model in
-tiny) tokens=11010048 lr=3e-3 ;;
-tiny-draft) tokens=12001280 lr=4e-3 ;;
+tiny) lr=3e-3 ;;
+tiny-draft) lr=4e-3 ;;
 *) echo "$0: unknown model $model" >&2; exit 2 ;;
 esac
 
-# Large blocks stay with the process: giving them back after every step costs a third of the time.
-# Threads sleep when they wait, so that a busy machine is not slowed down further.
-export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=100000000
-export OMP_WAIT_POLICY=passive
-
-mkdir -p "$work"
-if [ ! -f "$work/tokenizer.json" ]; then
-    "$python" "$here/corpus.py" --out "$work"
-    "$python" "$here/bpe.py" --corpus "$work/train.jsonl" --out "$work/tokenizer.json"
+# Whatever is made is named when it is whole.
+if [ ! -d "$work/corpus" ]; then
+    rm -rf "$work/corpus.part"
+    "$python" "$here/corpus.py" --out "$work/corpus.part"
+    "$python" "$here/bpe.py" --corpus "$work/corpus.part/train.jsonl" --out "$work/tokenizer.json"
+    "$python" "$here/windows.py" --corpus "$work/corpus.part" --tokenizer "$work/tokenizer.json" --out "$work/corpus.part/windows"
+    mv "$work/corpus.part" "$work/corpus"
 fi
-"$python" "$here/train.py" --model "$model" --corpus "$work" --tokenizer "$work/tokenizer.json" \
-    --tokens "${TOKENS:-$tokens}" --lr "$lr" --out "$work/$model.pt"
-"$python" "$here/evaluate.py" --checkpoint "$work/$model.pt" --corpus "$work" --tokenizer "$work/tokenizer.json" \
-    --out "$work/$model.scores.json"
-"$python" "$here/export.py" --checkpoint "$work/$model.pt" --tokenizer "$work/tokenizer.json" \
-    --scores "$work/$model.scores.json" --out "$work/$model"
+windows=$work/corpus/windows
+resume=
+if [ -s "$work/$model.run/checkpoint.safetensors" ]; then
+    resume=--resume
+else
+    rm -rf "${work:?}/$model.run"
+    "$python" "$here/start.py" --model "$model" --tokenizer "$work/tokenizer.json" --seed 1 --out "$work/$model.start"
+fi
+rm -rf "${work:?}/$model"
+"$graft" train -m "$work/$model.start" -d "$windows" -o "$work/$model" $resume --fine-tune-type full --type bf16 --loss all \
+    --max-seq-length 512 --epochs 1 --batch-size 8 --no-checkpointing --seed 1 --eval-steps 250 --patience 0 \
+    --optim muon --lr "$lr" --set muon_lr=0.02 --set weight_decay=0.1 --set adam_beta2=0.95 --schedule warmup_stable_decay --set warmup_steps=150
+"$graft" eval -q -m "$work/$model" "$windows"/text/*.jsonl --no-answers --json >"$work/$model.text.json"
+"$graft" eval -q -m "$work/$model" "$windows"/answers/*.jsonl --json >"$work/$model.answers.json"
+"$python" "$here/model_card.py" --model "$work/$model" --run "$work/$model.run" --corpus "$work/corpus" \
+    --text "$work/$model.text.json" --answers "$work/$model.answers.json"

@@ -229,9 +229,14 @@ static graft_status write_beside(void *user, const char *path, graft_error *erro
         return GRAFT_OK;
     char *file = path_join(mem, path, "training.json");
     char *text = json_dumps(b->output->about, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    graft_status status =
-        file && text ? file_write_atomic(mem, file, text, strlen(text), error) : no_memory(error);
+    struct buf line;
+    buf_init(&line, mem, SIZE_MAX);
+    buf_printf(&line, "%s\n", text ? text : "");
+    graft_status status = file && text && line.status == GRAFT_OK
+                              ? file_write_atomic(mem, file, line.data, line.size, error)
+                              : no_memory(error);
     free(text); /* jansson's */
+    buf_free(&line);
     mem_free(mem, file);
     return status;
 }

@@ -20,16 +20,37 @@ static graft_status write_in(struct conversion *c, const char *dir, const char *
     return status;
 }
 
+/* With as few digits as give the same numbers again, so that 1e-6 stays what it was. Jansson's to free; NULL: no memory. */
+static char *short_text(const json_t *value)
+{
+    for (int digits = 15; digits < 17; digits++) {
+        char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
+        json_t *again = text ? json_loads(text, 0, NULL) : NULL;
+        bool same = json_equal(again, value), read = again;
+        json_decref(again);
+        if (same)
+            return text;
+        free(text);
+        if (!read)
+            return NULL;
+    }
+    return json_dumps(value, JSON_INDENT(2));
+}
+
 /* Takes over the value. */
 static graft_status write_json(struct conversion *c, const char *dir, const char *name,
                                json_t *value, graft_error *error)
 {
-    char *text = value ? json_dumps(value, JSON_INDENT(2)) : NULL;
+    struct buf line;
+    char *text = value ? short_text(value) : NULL;
     json_decref(value);
-    if (!text)
-        return error_set(error, GRAFT_NO_MEMORY, "out of memory");
-    graft_status status = write_in(c, dir, name, text, strlen(text), error);
+    buf_init(&line, &c->runtime->mem, SIZE_MAX);
+    buf_printf(&line, "%s\n", text ? text : "");
+    graft_status status = text ? line.status : GRAFT_NO_MEMORY;
+    status = status == GRAFT_OK ? write_in(c, dir, name, line.data, line.size, error)
+                                : error_set(error, status, "out of memory");
     free(text); /* jansson's */
+    buf_free(&line);
     return status;
 }
 
