@@ -1,4 +1,8 @@
-/* decimal.c: numbers in text that files hold, whatever the host's locale has for a decimal point. */
+/* decimal.c: decimal numbers of files, read and written with a point whatever the host's locale has in its place.
+ *
+ * Owns the grammar of a number alone in a text; JSON has its own reader. The C library's strtod and printf do the
+ * rounding, and never meet or leave a decimal point of the locale.
+ */
 #include "base_internal.h"
 
 #include <math.h>

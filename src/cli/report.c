@@ -57,15 +57,18 @@ int cli_finish_output(int status)
 
 void cli_put_text(FILE *out, const char *text, size_t size, char blank)
 {
-    for (size_t i = 0, control; i<size; i += control> 1 ? control : 1) {
-        control = utf8_control(text + i, size - i);
+    const char *end = text + size;
+    while (text < end) {
+        size_t control = utf8_control(text, (size_t)(end - text));
+        text += control > 1; /* the second byte is the code */
         if (control == 0) {
-            fputc(text[i], out);
+            fputc(*text, out);
         } else if (blank != '\0') {
             fputc(blank, out);
         } else {
-            fprintf(out, "\\x%02x", (unsigned char)text[i + control - 1]);
+            fprintf(out, "\\x%02x", (unsigned char)*text);
         }
+        text++;
     }
 }
 

@@ -57,8 +57,8 @@ static int name_run(const struct train_args *a, char out[PATH_MAX])
     return length < PATH_MAX ? CLI_OK : cli_fail_text("the name of the run's folder is too long");
 }
 
-/* A run that is there is neither gone on with nor lost by accident. */
-static int check_run(const char *run, bool resume)
+/* A run that is there is neither gone on with nor lost by accident. *made: the folder was not there. */
+static int check_run(const char *run, bool resume, bool *made)
 {
     char path[PATH_MAX + 32];
     snprintf(path, sizeof path, "%s/checkpoint.safetensors", run);
@@ -69,7 +69,8 @@ static int check_run(const char *run, bool resume)
     if (resume && !path_exists(path)) {
         return cli_fail_text("%s: there is no checkpoint to go on from", run);
     }
-    if (mkdir(run, 0777) != 0 && errno != EEXIST) {
+    *made = mkdir(run, 0777) == 0;
+    if (!*made && errno != EEXIST) {
         return cli_fail_text("%s: cannot make the folder: %s", run, strerror(errno));
     }
     return CLI_OK;
@@ -376,6 +377,7 @@ static int locate_continued(struct train_args *a, graft_runtime *runtime,
 static int train(struct train_args *a, graft_train_config *config)
 {
     char run[PATH_MAX] = "", *continued = NULL;
+    bool made = false;
     struct cli_session s = {0};
     graft_dataset *data = NULL;
     int status = a->dry_run ? CLI_OK : check_output(a);
@@ -383,7 +385,7 @@ static int train(struct train_args *a, graft_train_config *config)
         status = name_run(a, run);
     }
     if (status == CLI_OK && !a->dry_run) {
-        status = check_run(run, a->resume);
+        status = check_run(run, a->resume, &made);
     }
     if (status != CLI_OK) {
         return status;
@@ -406,7 +408,7 @@ static int train(struct train_args *a, graft_train_config *config)
     graft_dataset_close(&data);
     cli_close(&s);
     mem_free(NULL, continued);
-    if (status != CLI_OK && run[0] != '\0') {
+    if (status != CLI_OK && made) {
         rmdir(run); /* where nothing came into it */
     }
     return status;

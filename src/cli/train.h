@@ -22,6 +22,7 @@ struct train_args {
         const char *config;                                   /* --config; NULL: none */
         const char *presets[TRAIN_TYPED], *sets[TRAIN_TYPED]; /* --preset NAME, --set KEY=VALUE */
         int n_presets, n_sets;
+        bool dora; /* --dora */
     } typed;
 };
 

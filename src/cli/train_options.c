@@ -95,14 +95,14 @@ static void collect(struct argp_state *state, const char *option, const char *ar
 }
 
 /* dora is lora with magnitudes. */
-static void read_kind(struct argp_state *state, const char *arg, graft_train_options *o)
+static void read_kind(struct argp_state *state, const char *arg, struct train_args *a)
 {
-    bool full = strcmp(arg, "full") == 0, dora = strcmp(arg, "dora") == 0;
+    const bool full = strcmp(arg, "full") == 0, dora = strcmp(arg, "dora") == 0;
     if (!full && !dora && strcmp(arg, "lora") != 0) {
         argp_error(state, "--fine-tune-type: \"%s\" is none of lora, dora, full", arg);
     }
-    o->fine_tune_type = full ? "full" : "lora";
-    o->use_dora = dora;
+    a->options.fine_tune_type = full ? "full" : "lora";
+    a->options.use_dora = dora || a->typed.dora; /* --dora may stand before it */
 }
 
 static error_t parse_recipe(int key, char *arg, struct argp_state *state)
@@ -140,7 +140,7 @@ static error_t parse_recipe(int key, char *arg, struct argp_state *state)
         r->rslora = true;
         return 0;
     case KEY_DORA:
-        a->options.use_dora = true;
+        a->options.use_dora = a->typed.dora = true;
         return 0;
     case KEY_BIAS:
         a->options.lora_bias = true;
@@ -149,7 +149,7 @@ static error_t parse_recipe(int key, char *arg, struct argp_state *state)
         a->options.init = cli_parse_name(state, "--init", arg);
         return 0;
     case KEY_KIND:
-        read_kind(state, arg, &a->options);
+        read_kind(state, arg, a);
         return 0;
     case KEY_NAME:
         r->name = cli_parse_name(state, "--name", arg);

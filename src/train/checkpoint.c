@@ -277,26 +277,36 @@ graft_status checkpoint_write(struct trainer *t, graft_error *error)
 
 /* ---- read ---------------------------------------------------------------------------------- */
 
-/* INVALID_ARGUMENT names the first thing in which the runs differ. */
-static graft_status compare(json_t *ours, const json_t *theirs, graft_error *error)
+static graft_status tell_difference(const char *key, const json_t *theirs, const json_t *ours,
+                                    graft_error *error)
+{
+    char *was = theirs ? json_dumps(theirs, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *is = ours ? json_dumps(ours, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    graft_status status = error_set(
+        error, GRAFT_INVALID_ARGUMENT,
+        "is of another run: its \"%s\" is %.120s, not %.120s; resume with the same options, or "
+        "begin a new run",
+        key, was ? was : "not given", is ? is : "given");
+    free(was);
+    free(is);
+    return status;
+}
+
+/* INVALID_ARGUMENT names the first thing in which the runs differ, also one that only they name. */
+static graft_status compare(json_t *ours, json_t *theirs, graft_error *error)
 {
     const char *key;
     json_t *value;
     json_object_foreach(ours, key, value)
     {
         const json_t *other = json_object_get(theirs, key);
-        if (other && json_equal(value, other))
-            continue;
-        char *was = other ? json_dumps(other, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-        char *is = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        graft_status status = error_set(
-            error, GRAFT_INVALID_ARGUMENT,
-            "is of another run: its \"%s\" is %.120s, not %.120s; resume with the same options, or "
-            "begin a new run",
-            key, was ? was : "not given", is ? is : "?");
-        free(was);
-        free(is);
-        return status;
+        if (!other || !json_equal(value, other))
+            return tell_difference(key, other, value, error);
+    }
+    json_object_foreach(theirs, key, value)
+    {
+        if (!json_object_get(ours, key))
+            return tell_difference(key, value, NULL, error);
     }
     return GRAFT_OK;
 }

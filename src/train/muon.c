@@ -77,6 +77,12 @@ graft_status muon_open(struct mem *mem, const graft_runtime *runtime,
     return error_set(error, GRAFT_NO_MEMORY, "no memory for the products of Muon");
 }
 
+size_t muon_bytes(const struct muon *muon)
+{
+    const size_t workers = muon ? (size_t)pool_threads(muon->runtime->pool) : 0;
+    return workers ? workers * (room_floats(muon) * sizeof(float) + muon->scratch_bytes) : 0;
+}
+
 void muon_close(struct muon **muon)
 {
     struct muon *m = *muon;

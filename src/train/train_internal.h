@@ -15,7 +15,8 @@ struct muon; /* room for the products of one step */
 graft_status muon_open(struct mem *mem, const graft_runtime *runtime,
                        const struct trainable_part *parts, int n_parts, struct muon **out,
                        graft_error *error);
-void muon_close(struct muon **muon); /* NULL is allowed */
+void muon_close(struct muon **muon);        /* NULL is allowed */
+size_t muon_bytes(const struct muon *muon); /* of its room, each thread's own; NULL: 0 */
 /* One step of the parts that have rows, at this rate, with scale · grads; m: momenta, at the places of the values. */
 void muon_step(struct muon *muon, const struct optimiser_options *options, float *values, float *m,
                const float *grads, double rate, double scale);

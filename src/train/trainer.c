@@ -257,7 +257,8 @@ void trainer_plan_of(const struct trainer *t, struct trainer_plan *out)
                                  .learned_per_epoch = stats->learned[DATA_TRAIN],
                                  .tape_bytes = train_tape_bytes(t->tape),
                                  .value_bytes =
-                                     (size_t)(copies * t->trainable->n_values) * sizeof(float)};
+                                     (size_t)(copies * t->trainable->n_values) * sizeof(float) +
+                                     muon_bytes(t->muon)};
 }
 
 /* ---- passes ------------------------------------------------------------------------------- */

@@ -103,6 +103,8 @@ wait $child 2>/dev/null
 check "a killed run leaves no model" [ ! -e killed ]
 run train "$@" -o killed --muon-lr 0.02 --resume
 refused "going on with another rate" 1 "muon_lr"
+run train "$@" -o killed --optim adamw --resume
+refused "going on with another optimiser" 1 "optim\|muon_lr"
 run train -q "$@" -t 1 -o killed --resume
 check "... goes on" status_is 0
 check "... to the same bits" [ "$(sums killed)" = "$(sums whole)" ]

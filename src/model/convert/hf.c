@@ -25,7 +25,7 @@ static char *short_text(const json_t *value)
 {
     for (int digits = 15; digits < 17; digits++) {
         char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(digits));
-        json_t *again = text ? json_loads(text, 0, NULL) : NULL;
+        json_t *again = text ? json_loads(text, JSON_ALLOW_NUL, NULL) : NULL;
         bool same = json_equal(again, value), read = again;
         json_decref(again);
         if (same)
