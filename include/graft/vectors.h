@@ -28,11 +28,13 @@ typedef struct graft_vectors graft_vectors;
 GRAFT_API graft_status graft_vectors_open(graft_runtime *runtime, int n_in, int n_out,
                                           graft_vectors **out, graft_error *error);
 /* Of a file of JSONL: {"input": [...], "target": [...], "quality": 0.8, "task": "coder", "domain": "c"}, of which the input
- * must be there; quality is 1 else. FORMAT: the first line that is wrong, and in what; nothing is taken of such a file. */
+ * must be there; quality is 1 else. FORMAT: the first line that is wrong, and in what; nothing is taken of such a file. A
+ * line is at most 8 MiB. LIMIT: the line at which there are more than 65536 names. */
 GRAFT_API graft_status graft_vectors_read(graft_runtime *runtime, const char *path,
                                           graft_vectors **out, graft_error *error);
 GRAFT_API void graft_vectors_close(graft_vectors **vectors);
-/* A copy goes in. INVALID_ARGUMENT: a value or the quality is no number, or a name cannot be. */
+/* A copy goes in; what graft_vectors_example gave of the same dataset may be added to it. INVALID_ARGUMENT: a value or the
+ * quality is no number, or a name cannot be. LIMIT: more than 65536 names of tasks and domains. */
 GRAFT_API graft_status graft_vectors_add(graft_vectors *vectors,
                                          const graft_vector_example *example, graft_error *error);
 GRAFT_API int64_t graft_vectors_count(const graft_vectors *vectors); /* NULL: 0 */
@@ -42,7 +44,8 @@ GRAFT_API graft_status graft_vectors_widths(const graft_vectors *vectors, int *n
 /* Pointers are valid until something is added. INVALID_ARGUMENT: there is no such example. */
 GRAFT_API graft_status graft_vectors_example(const graft_vectors *vectors, int64_t index,
                                              graft_vector_example *out, graft_error *error);
-/* As a file that graft_vectors_read reads to the same values; it appears whole or not at all. */
+/* As a file that graft_vectors_read reads to the same values; it appears whole or not at all. Where no example has a target the
+ * file does not say n_out: read again it is n_in. INVALID_ARGUMENT: there are no examples; an empty file is none of vectors. */
 GRAFT_API graft_status graft_vectors_write(const graft_vectors *vectors, const char *path,
                                            graft_error *error);
 
@@ -97,7 +100,8 @@ typedef struct graft_fit_info {
 typedef struct graft_fit graft_fit;
 
 /* A and B of y = W x + scale · B A x, by quality-weighted squared errors. An example without a target says how good W x is:
- * that is its target then, so what was good stays. The same bits for any number of threads. Belongs to the runtime. */
+ * that is its target then, so what was good stays. The same bits for any number of threads. Belongs to the runtime.
+ * INVALID_ARGUMENT: an option is out of range, or no example has enough quality. NUMERIC: a loss is no number. */
 GRAFT_API graft_status graft_fit_run(graft_runtime *runtime, const graft_vectors *vectors,
                                      const graft_fit_options *options, graft_fit **out,
                                      graft_error *error);

@@ -1,4 +1,8 @@
-/* vectors.c: the public functions on vectors: check, translate, call inward. */
+/* vectors.c: the public functions on vectors: check, translate, call inward.
+ *
+ * A public dataset or fit is the inner one and its runtime, whose memory it lives in. What an example may be and what a fit does
+ * is decided in train/vectors; public structs are translated here, so that those inside may change.
+ */
 #include "train/vectors/vectors.h"
 #include "api/api_internal.h"
 

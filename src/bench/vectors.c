@@ -1,7 +1,7 @@
 /* vectors.c: what a thousand made-up examples take, of each task.
  *
  * A sample makes a dataset of 1000 inputs of 768 values on one thread, memory and all, and the same with targets. Before
- * there is a figure, examples made one by one are compared with those of the thousand.
+ * there is a figure, the first eight of the thousand are compared with a dataset of eight.
  */
 #include "train/vectors/vectors.h"
 #include "bench/bench_internal.h"
@@ -17,7 +17,7 @@ static graft_status make(struct bench *b, int task, int64_t n, bool targets, str
     return status == GRAFT_OK ? synthetic_add(*out, &options, error) : status;
 }
 
-/* The first few of a thousand are those that are made alone. */
+/* The first few of a thousand are those of a dataset of as many. */
 static graft_status check_task(struct bench *b, int task, graft_error *error)
 {
     struct vectors *all = NULL, *few = NULL;

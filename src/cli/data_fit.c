@@ -1,4 +1,8 @@
-/* data_fit.c: `graft data fit`: the factors of one module from vectors, as an adapter. */
+/* data_fit.c: `graft data fit`: the factors of one module from vectors, as an adapter.
+ *
+ * Options are read, one fit is run and written, and what came of it is told, in a line or as JSON. Whether a fit succeeded is
+ * the library's to say: what it gives has losses that are numbers.
+ */
 #include "adapter.h"
 #include "data.h"
 

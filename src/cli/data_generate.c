@@ -1,4 +1,8 @@
-/* data_generate.c: `graft data generate`: made-up vectors of the five tasks, as a file. */
+/* data_generate.c: `graft data generate`: made-up vectors of the five tasks, as a file.
+ *
+ * The examples, and what the tasks are, are the library's; here they are asked for task by task, timed without the file, and
+ * told, in a line or as JSON.
+ */
 #include "data.h"
 
 enum { KEY_TASK = 0x900, KEY_DIM, KEY_SEED, KEY_TARGETS, KEY_JSON };

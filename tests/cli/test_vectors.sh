@@ -64,6 +64,12 @@ run data fit hostile.jsonl -o x
 refused "nothing" 1 "there is no vector in it"
 run data fit none.jsonl -o x
 refused "no file" 1 "none.jsonl"
+small='{"input":[1,2],"target":[2,1]}' huge='{"input":[1e25,1],"target":[1,1]}'
+for lines in "$small\n$huge" "$huge\n$small"; do # one of the two is held out
+    printf '%b\n' "$lines" >hostile.jsonl
+    run data fit hostile.jsonl -o x --json
+    refused "a loss that is no number" 1 "is no number"
+done
 check "nothing was written" test ! -e x
 
 if [ -f "$SOURCE/models/tiny/config.json" ]; then

@@ -256,6 +256,116 @@ static void examples_that_cannot_be_do_not_go_in(void **state)
     vectors_close(&v);
 }
 
+/* All blocks are of one size; one that grows is always another, and the old one is overwritten. */
+enum { BLOCK = 1 << 18 };
+
+static void *give_block(void *user, size_t bytes)
+{
+    (void)user;
+    assert_true(bytes <= BLOCK);
+    return calloc(1, BLOCK);
+}
+
+static void *move_block(void *user, void *block, size_t bytes)
+{
+    void *other = give_block(user, bytes);
+    if (other) {
+        memcpy(other, block, BLOCK);
+        explicit_bzero(block, BLOCK);
+        free(block);
+    }
+    return other;
+}
+
+static void free_block(void *user, void *block)
+{
+    (void)user;
+    free(block);
+}
+
+static void a_dataset_may_be_given_its_own_examples(void **state)
+{
+    (void)state;
+    enum { N = 100 };
+    struct vectors *v = NULL;
+    const graft_allocator moving = {give_block, move_block, free_block, NULL};
+    struct mem mem;
+    mem_init(&mem, &moving);
+    const float first[3] = {1, 2, 3}, other[3] = {4, 5, 6};
+    const struct vector_example start = {
+        .input = first, .target = other, .quality = 0.5F, .task = "t", .domain = "d"};
+    MUST(vectors_open(&mem, 3, 3, &v, error));
+    MUST(vectors_add(v, &start, error));
+    for (int64_t i = 1; i < N; i++) {
+        struct vector_example e = vectors_at(v, i - 1);
+        const float *input = e.input;
+        e.input = e.target; /* in the other array */
+        e.target = input;
+        MUST(vectors_add(v, &e, error));
+    }
+    for (int64_t i = 0; i < N; i++) {
+        const struct vector_example e = vectors_at(v, i);
+        assert_memory_equal(e.input, i % 2 ? other : first, sizeof first);
+        assert_memory_equal(e.target, i % 2 ? first : other, sizeof first);
+        assert_true(e.quality == 0.5F);
+        assert_string_equal(e.task, "t");
+        assert_string_equal(e.domain, "d");
+    }
+    vectors_close(&v);
+}
+
+static void more_names_than_there_may_be_are_refused_by_line(void **state)
+{
+    (void)state;
+    struct buf text;
+    struct vectors *v = NULL;
+    graft_error why = {0};
+    buf_init(&text, &rt.mem, SIZE_MAX);
+    for (int i = 0; i < VECTORS_NAMES / 2; i++)
+        buf_printf(&text, "{\"input\":[1],\"task\":\"t%d\",\"domain\":\"d%d\"}\n", i, i);
+    assert_int_equal(text.status, GRAFT_OK);
+    MUST(vectors_parse(&rt.mem, text.data, text.size, &v, error));
+    const float x[1] = {1};
+    const struct vector_example e = {.input = x, .quality = 1, .task = "more"};
+    assert_int_equal(vectors_add(v, &e, NULL), GRAFT_LIMIT);
+    assert_int_equal(vectors_count(v), VECTORS_NAMES / 2);
+    vectors_close(&v);
+    buf_puts(&text, "{\"input\":[1],\"task\":\"more\"}\n");
+    assert_int_equal(vectors_parse(&rt.mem, text.data, text.size, &v, &why), GRAFT_LIMIT);
+    assert_non_null(strstr(why.message, "line 32769: more than 65536 tasks and domains"));
+    assert_null(v);
+    buf_free(&text);
+}
+
+static void a_line_of_more_than_8_mib_is_refused(void **state)
+{
+    (void)state;
+    enum { SIZE = (8 << 20) + 1 };
+    char *text = mem_calloc(&rt.mem, SIZE, 1);
+    struct vectors *v = NULL;
+    graft_error why = {0};
+    assert_non_null(text);
+    memset(text, ' ', SIZE);
+    memcpy(text, "{\"input\":[1]}", 13);
+    MUST(vectors_parse(&rt.mem, text, SIZE - 1, &v, error));
+    vectors_close(&v);
+    assert_int_equal(vectors_parse(&rt.mem, text, SIZE, &v, &why), GRAFT_FORMAT);
+    assert_non_null(strstr(why.message, "line 1: it is longer than 8 MiB"));
+    mem_free(&rt.mem, text);
+}
+
+static void no_examples_are_no_file(void **state)
+{
+    (void)state;
+    struct vectors *v = NULL;
+    graft_error why = {0};
+    MUST(vectors_open(&rt.mem, 8, 4, &v, error));
+    assert_int_equal(vectors_write(v, at("empty.jsonl"), &why), GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(why.message, "no vectors to write"));
+    assert_false(path_exists(at("empty.jsonl")));
+    vectors_close(&v);
+}
+
 /* ---- one module ----------------------------------------------------------------------------- */
 
 static struct fit fitted(graft_runtime *runtime, const struct vectors *v,
@@ -327,6 +437,41 @@ static void losses_are_the_formula(void **state)
     o.weight = NULL;
     assert_int_equal(fit_module(&rt, v, &o, &fit, &why), GRAFT_INVALID_ARGUMENT);
     assert_non_null(strstr(why.message, "without a weight both are of one width"));
+    vectors_close(&v);
+}
+
+/* Of two examples one is held out: whichever it is, a value whose square is no float is told. */
+static void a_loss_that_is_no_number_is_refused(void **state)
+{
+    (void)state;
+    const float small[2] = {1, 2}, huge[2] = {1e25F, 1}, large[2] = {1e16F, 1e16F}, zero[2] = {0};
+    for (int which = 0; which < 2; which++) {
+        struct vectors *v = NULL;
+        struct fit fit = {.mem = NULL};
+        const struct fit_options o = fit_defaults();
+        MUST(vectors_open(&rt.mem, 2, 2, &v, error));
+        for (int i = 0; i < 2; i++) {
+            const struct vector_example e = {
+                .input = i == which ? huge : small, .target = zero, .quality = 1};
+            MUST(vectors_add(v, &e, error));
+        }
+        assert_int_equal(fit_module(&rt, v, &o, &fit, NULL), GRAFT_NUMERIC);
+        assert_null(fit.a);
+        vectors_close(&v);
+    }
+    struct vectors *v = NULL;
+    struct fit fit = {.mem = NULL};
+    struct fit_options o = fit_defaults();
+    graft_error why = {0};
+    const struct vector_example e = {.input = large, .target = zero, .quality = 1};
+    o.valid_share = 0;
+    o.epochs = 1;
+    o.rate = 1000;
+    MUST(vectors_open(&rt.mem, 2, 2, &v, error));
+    MUST(vectors_add(v, &e, error));
+    assert_int_equal(fit_module(&rt, v, &o, &fit, &why), GRAFT_NUMERIC);
+    assert_non_null(strstr(why.message, "after 1 steps"));
+    assert_null(fit.a);
     vectors_close(&v);
 }
 
@@ -487,8 +632,13 @@ int main(void)
         cmocka_unit_test(files_bring_every_value_back),
         cmocka_unit_test(what_is_wrong_with_a_line_is_said),
         cmocka_unit_test(examples_that_cannot_be_do_not_go_in),
+        cmocka_unit_test(a_dataset_may_be_given_its_own_examples),
+        cmocka_unit_test(more_names_than_there_may_be_are_refused_by_line),
+        cmocka_unit_test(a_line_of_more_than_8_mib_is_refused),
+        cmocka_unit_test(no_examples_are_no_file),
         cmocka_unit_test(three_ranks_learn_what_targets_are_made_by),
         cmocka_unit_test(losses_are_the_formula),
+        cmocka_unit_test(a_loss_that_is_no_number_is_refused),
         cmocka_unit_test(what_was_good_stays),
         cmocka_unit_test(threads_cannot_be_seen),
         cmocka_unit_test(a_module_is_an_adapter_of_peft),

@@ -1,9 +1,14 @@
-/* files.c: datasets of vectors as JSONL. A file is taken whole or refused with the first line that is wrong. */
+/* files.c: datasets of vectors as JSONL: the parser, which is pure, and the writer.
+ *
+ * A file is taken whole or refused with the first line that is wrong. Lines are parsed one by one, so that of all the JSON no
+ * more than one line is in memory; how it lies there as vectors is vectors.c's.
+ */
 #include "train/vectors/vectors_internal.h"
 
 #include <math.h>
 
-enum { MAX_LINE = 64 << 20 };
+/* Two times 65536 numbers of all the digits of a double are not half of it; jansson makes twenty times of what it reads. */
+enum { MAX_LINE = 8 << 20 };
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
@@ -132,7 +137,13 @@ static graft_status take_line(struct vectors **v, struct line *l, graft_error *e
         status = check_widths(v, l, n_in, n_out, error);
     e.input = l->input;
     e.target = l->target;
-    return status == GRAFT_OK ? vectors_add(*v, &e, error) : status;
+    if (status != GRAFT_OK)
+        return status;
+    graft_error why = {0};
+    status = vectors_add(*v, &e, &why);
+    if (status == GRAFT_OK || status == GRAFT_NO_MEMORY)
+        return status == GRAFT_OK ? status : no_memory(error);
+    return error_set(error, status, "line %lld: %.200s", (long long)l->number, why.message);
 }
 
 static graft_status parse_line(struct vectors **v, struct mem *mem, int64_t number,
@@ -142,7 +153,7 @@ static graft_status parse_line(struct vectors **v, struct mem *mem, int64_t numb
     graft_error why = {0};
     graft_status status = GRAFT_OK;
     if (size > MAX_LINE)
-        return wrong(&l, error, "it is longer than 64 MiB");
+        return wrong(&l, error, "it is longer than 8 MiB");
     status = json_parse(text, size, &l.root, &why);
     if (status == GRAFT_FORMAT) /* jansson may call lack of memory so; what is broken stays so */
         status = json_parse(text, size, &l.root, &why);
@@ -208,15 +219,20 @@ graft_status vectors_read(struct mem *mem, const char *path, struct vectors **ou
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-/* Nine digits bring a float back; the point is a point in every locale. */
+/* Nine digits bring a float back. What is no digit, sign or exponent is the locale's point, of one byte or several. */
 static void put_number(struct buf *out, float value)
 {
     char text[32];
     snprintf(text, sizeof text, "%.9g", (double)value);
-    for (char *c = text; *c; c++)
-        if (!strchr("+-0123456789.e", *c))
-            *c = '.';
-    buf_puts(out, text);
+    bool in_point = false;
+    for (const char *c = text; *c; c++) {
+        const bool point = !strchr("+-0123456789e", *c);
+        if (!point)
+            buf_putc(out, *c);
+        else if (!in_point)
+            buf_putc(out, '.');
+        in_point = point;
+    }
 }
 
 static void put_values(struct buf *out, const char *key, const float *values, int n)
@@ -262,6 +278,8 @@ graft_status vectors_write(const struct vectors *v, const char *path, graft_erro
 {
     struct file_writer file = {0};
     struct buf line;
+    if (!v->n)
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "there are no vectors to write");
     buf_init(&line, v->mem, SIZE_MAX);
     graft_status status = file_writer_open(&file, v->mem, path, error);
     for (int64_t i = 0; i < v->n && status == GRAFT_OK; i++) {

@@ -267,6 +267,20 @@ static graft_status give(const struct work *w, struct fit *out, graft_error *err
     return GRAFT_OK;
 }
 
+/* Of the examples trained on, and of those held out, which may be none. */
+static graft_status take_losses(const struct work *w, double *loss, double *valid,
+                                graft_error *error)
+{
+    *loss = loss_of(w, 0, w->n);
+    *valid = loss_of(w, w->n, w->n + w->held);
+    if (!isfinite(*loss) || (w->held && !isfinite(*valid)))
+        return error_set(error, GRAFT_NUMERIC,
+                         "after %lld steps the loss of the examples %s is no number: lower the "
+                         "learning rate, or look for huge values",
+                         (long long)w->steps, isfinite(*loss) ? "held out" : "trained on");
+    return GRAFT_OK;
+}
+
 static graft_status fit_all(struct work *w, struct fit *out, graft_error *error)
 {
     graft_status status = choose(w, error);
@@ -274,16 +288,17 @@ static graft_status fit_all(struct work *w, struct fit *out, graft_error *error)
         status = take_rests(w, error);
     if (status == GRAFT_OK)
         status = make_values(w, error);
+    if (status == GRAFT_OK)
+        status = take_losses(w, &out->first_loss, &out->first_valid, error);
+    if (status == GRAFT_OK)
+        status = run(w, error);
+    if (status == GRAFT_OK)
+        status = take_losses(w, &out->last_loss, &out->last_valid, error);
     if (status != GRAFT_OK)
         return status;
     out->examples = w->n;
     out->held = w->held;
-    out->first_loss = loss_of(w, 0, w->n);
-    out->first_valid = loss_of(w, w->n, w->n + w->held);
-    status = run(w, error);
-    out->last_loss = loss_of(w, 0, w->n);
-    out->last_valid = loss_of(w, w->n, w->n + w->held);
-    return status == GRAFT_OK ? give(w, out, error) : status;
+    return give(w, out, error);
 }
 
 graft_status fit_module(graft_runtime *runtime, const struct vectors *data,

@@ -1,19 +1,11 @@
 /* synthetic.c: made-up examples of five tasks: what their quality is a formula of can be read off their inputs.
  *
- * Each task has three traits, numbers z0, z1, z2 in [0, 1) that are drawn for every example, and its own directions in the
- * space of inputs, vectors of ±1 that are nearly at right angles to each other and to those of other tasks:
+ * Each task has three traits, numbers in [0, 1) that are drawn for every example, and its own directions in the space of
+ * inputs, vectors of ±1 that are nearly at right angles to each other and to those of other tasks. An input is the directions by
+ * their traits, one of the domain, and noise; a target adds a map of rank 3. docs/vectors.md has the formulas.
  *
- *   input  x = Σ z_k p_k + d + noise             d: ±1/2 in every value, one such vector for each of the task's three domains
- *   target t = x + Σ g_k (p_k · x / width) u_k   so what is to be learned has rank 3
- *   quality of
- *     coder       z0 (1 + z1) / 2 · (1 − 0.3 z2)            correct, tested, complicated
- *     researcher  0.5 z0 + 0.3 z1 + 0.2 (1 − z2)            relevant, sourced, dated
- *     security    2 z0 z1 / (z0 + z1) · (1 − 0.2 z2)        found, right about it, late
- *     architect   √(z0 (1 − z1)) · (1 − 0.25 z2)            cohesive, coupled, costly
- *     reviewer    0.6 z0 + 0.2 z2 + 0.2 (1 − z1), squared   to the point, picking nits, kind
- *
- * Noise is uniform, of variance 1/4, from 16 random bits a value. Every number is a function of (seed, task, example,
- * place), so the first thousand examples are those of any larger set.
+ * Noise is uniform, of variance 1/4, from 16 random bits a value. Every number is a function of (seed, task, example, place), so
+ * the first thousand examples are those of any larger set.
  */
 #include "train/vectors/vectors_internal.h"
 

@@ -1,4 +1,8 @@
-/* vectors.c: vectors in memory: inputs in one array, targets in another, names by number. */
+/* vectors.c: vectors in memory: inputs in one array, targets in another, names by number.
+ *
+ * Arrays double when examples come one at a time. What is given may lie in them already: its place is taken down before they
+ * move. Files are files.c's, made-up examples synthetic.c's.
+ */
 #include "train/vectors/vectors_internal.h"
 
 #include <math.h>
@@ -176,8 +180,33 @@ static bool are_numbers(const float *x, int64_t n)
     return all;
 }
 
+/* Where values lie that may be the dataset's own: the place is the same when its arrays have moved. */
+struct place {
+    float *const *array; /* NULL: elsewhere */
+    ptrdiff_t at;
+    const float *elsewhere;
+};
+
+static struct place place_of(const struct vectors *v, const float *x)
+{
+    float *const *const arrays[] = {&v->inputs, &v->targets};
+    const int widths[] = {v->n_in, v->n_out};
+    for (size_t i = 0; x && i < ARRAY_LEN(arrays); i++) {
+        const uintptr_t first = (uintptr_t)*arrays[i], here = (uintptr_t)x;
+        if (first && here >= first && here - first < (size_t)(v->n * widths[i]) * sizeof *x)
+            return (struct place){.array = arrays[i], .at = x - *arrays[i]};
+    }
+    return (struct place){.elsewhere = x};
+}
+
+static const float *values_at(const struct place *place)
+{
+    return place->array ? *place->array + place->at : place->elsewhere;
+}
+
 graft_status vectors_add(struct vectors *v, const struct vector_example *e, graft_error *error)
 {
+    const struct place in = place_of(v, e->input), out = place_of(v, e->target);
     float *input, *target;
     if (!are_numbers(e->input, v->n_in) || (e->target && !are_numbers(e->target, v->n_out)))
         return error_set(error, GRAFT_INVALID_ARGUMENT, "a value is no number");
@@ -186,9 +215,9 @@ graft_status vectors_add(struct vectors *v, const struct vector_example *e, graf
     graft_status status = vectors_grow(v, 1, e->target != NULL, &input, &target, error);
     if (status != GRAFT_OK)
         return status;
-    memcpy(input, e->input, (size_t)v->n_in * sizeof *input);
-    if (e->target)
-        memcpy(target, e->target, (size_t)v->n_out * sizeof *target);
+    memcpy(input, values_at(&in), (size_t)v->n_in * sizeof *input);
+    if (target)
+        memcpy(target, values_at(&out), (size_t)v->n_out * sizeof *target);
     status = vectors_label(v, v->n - 1, e->quality, e->task, e->domain, error);
     v->n -= status != GRAFT_OK;
     return status;

@@ -32,8 +32,8 @@ int vectors_out(const struct vectors *v);
 int64_t vectors_count(const struct vectors *v);
 /* Valid until the next add. */
 struct vector_example vectors_at(const struct vectors *v, int64_t i);
-/* A copy goes in. INVALID_ARGUMENT: a value or the quality is no number, the quality is not 0 to 1, a name is too long or no
- * UTF-8. LIMIT: too many names. */
+/* A copy goes in; what vectors_at gave of the same dataset may be added to it. INVALID_ARGUMENT: a value or the quality is no
+ * number, the quality is not 0 to 1, a name is too long or no UTF-8. LIMIT: more than VECTORS_NAMES names. */
 graft_status vectors_add(struct vectors *v, const struct vector_example *example,
                          graft_error *error);
 /* Room for n more examples whose inputs and targets the caller fills through the pointers, both given whole; the rest is as
@@ -44,16 +44,18 @@ graft_status vectors_label(struct vectors *v, int64_t i, float quality, const ch
                            const char *domain, graft_error *error);
 
 /* JSONL: {"input": [...], "target": [...], "quality": 0.8, "task": "coder", "domain": "c"}, of which the input alone must be
- * there (quality 1). All examples have inputs of one width, and targets of one. FORMAT names the line and what is wrong. */
+ * there (quality 1). All examples have inputs of one width, and targets of one. FORMAT, and LIMIT (too many names), name
+ * the line and what is wrong. A line is at most 8 MiB. */
 graft_status vectors_read(struct mem *mem, const char *path, struct vectors **out,
                           graft_error *error);
 /* The parser alone: pure, fuzzed. */
 graft_status vectors_parse(struct mem *mem, const char *text, size_t size, struct vectors **out,
                            graft_error *error);
-/* Values with as many digits as bring them back. The file appears whole or not at all. */
+/* Values with as many digits as bring them back. The file appears whole or not at all. n_out is not in a file without targets:
+ * read again it is n_in. INVALID_ARGUMENT: there are no examples, which is no file. */
 graft_status vectors_write(const struct vectors *v, const char *path, graft_error *error);
 
-/* ---- made-up examples (synthetic.c has the formulas) --------------------------------------- */
+/* ---- made-up examples (docs/vectors.md has the formulas) ------------------------------------ */
 
 enum { SYNTHETIC_TASKS = 5 };
 const char *synthetic_task(int i); /* NULL past the last */
@@ -100,7 +102,7 @@ struct fit {
     double first_valid, last_valid; /* NAN: none are held out */
 };
 /* The same bits for any number of threads. INVALID_ARGUMENT: an option is out of range, or there is nothing to train on.
- * NUMERIC: the loss is no number. */
+ * NUMERIC: a loss, before, on the way or at the end, is no number. */
 graft_status fit_module(graft_runtime *runtime, const struct vectors *data,
                         const struct fit_options *options, struct fit *out, graft_error *error);
 void fit_free(struct fit *fit); /* a zeroed one is allowed */

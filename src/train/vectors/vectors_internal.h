@@ -1,4 +1,8 @@
-/* vectors_internal.h: how a dataset of vectors lies in memory. */
+/* vectors_internal.h: how a dataset of vectors lies in memory, and the products that fit.c and synthetic.c run along vectors.
+ *
+ * For the files of this folder alone: whoever else has a dataset goes through vectors.h. An example is row i of each array; names
+ * are kept once and labels have their numbers.
+ */
 #ifndef GRAFT_TRAIN_VECTORS_INTERNAL_H
 #define GRAFT_TRAIN_VECTORS_INTERNAL_H
 
