@@ -82,8 +82,8 @@ sums() {
         sha256sum <"$scratch/$file"
     done
 }
-steps=$((40 + 5 * ${KILLS:-4}))
-set -- "$@" --steps $steps --eval-steps 7 --save-steps 3
+steps=$((40 + 15 * ${KILLS:-4}))
+set -- "$@" --steps $steps --eval-steps 7 --save-steps 3 --patience 0
 run train -q "$@" -t 2 -o whole
 check "a run in one piece" status_is 0
 
