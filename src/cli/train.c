@@ -331,10 +331,12 @@ static int check_kind(const struct train_args *a)
                       "model first");
         return CLI_USAGE;
     }
-    if (asks_for_factors(a) || strcmp(a->options.init, fresh.init) != 0 || a->options.ewc) {
-        cli_fail_text("full trains the model itself, all of it: rank, alpha, dropout, targets, "
-                      "modules-to-save, num_layers, rslora, dora, lora-bias, init and ewc are of "
-                      "adapters; leave them out");
+    if (asks_for_factors(a) || strcmp(a->options.init, fresh.init) != 0 || a->options.ewc ||
+        a->options.loraplus_lr_ratio != fresh.loraplus_lr_ratio) {
+        cli_fail_text(
+            "full trains the model itself, all of it: rank, alpha, dropout, targets, "
+            "modules-to-save, num_layers, rslora, dora, lora-bias, init, loraplus and ewc "
+            "are of adapters; leave them out");
         return CLI_USAGE;
     }
     return CLI_OK;
