@@ -1,17 +1,13 @@
 /* graft/learn.h: online adaptation: an adapter that learns from what people say of its answers, guarded.
  *
- * Feedback is an answer with a quality from 0 to 1, which is its weight as an example, or with a reward, any number: what the
- * reward is above the mean of those before it (of the last 64, about) times the gradient of the answer's log-likelihood, so
- * that it becomes likelier or less likely. It gathers in a buffer; a full one is learned from in a few steps of AdamW
- * on one or two ranks beside the adapter's own, which are held ("MicroLoRA"). Then the loss of held-out right answers is
- * measured: where it got worse all is taken back. What stays is published as a new version of a registered name, one plain
- * adapter, which sessions get when they next ask. The next learner goes on with the same ranks, so the adapter does not grow
- * again and again.
- *
- * What is learned is a function of the options, the adapter and the feedback in its order: the same bits for any number of
- * threads. Any linear layers, DoRA (its magnitudes are held) and rsLoRA too; modules held whole stay as they are. A learner
- * belongs to one thread at a time; sessions may use model and registry meanwhile. Sources: LoRA (Hu et al. 2021), REINFORCE
- * with a baseline (Williams 1992), AdamW (Loshchilov and Hutter 2019).
+ * Feedback is an answer with a quality from 0 to 1, its weight as an example, or a reward, any number: what that is above the mean
+ * of those before it (about 64) times the gradient of the answer's log-likelihood. It gathers in a buffer; a full one is
+ * learned from in a few steps of AdamW on one or two ranks beside the adapter's own, which are held ("MicroLoRA"). Where the loss
+ * of held-out right answers got worse, all is taken back. What stays is published as a new version of a registered name; the
+ * next learner goes on with the same ranks, so that the adapter does not grow again and again. What is learned is a function of
+ * options, adapter and feedback in its order, for any number of threads. Any linear layers, DoRA and rsLoRA too; modules held
+ * whole stay. A learner belongs to one thread at a time; sessions may use model and registry meanwhile. Sources: LoRA (Hu et
+ * al. 2021), REINFORCE with a baseline (Williams 1992), AdamW (Loshchilov and Hutter 2019).
  */
 #ifndef GRAFT_PUBLIC_LEARN_H
 #define GRAFT_PUBLIC_LEARN_H
@@ -27,10 +23,11 @@ typedef struct graft_learner graft_learner;
 
 typedef struct graft_learn_options {
     size_t struct_size;
-    /* A file of right answers in any training format, which no feedback repeats; must be given. Those of a "session" that
-     * feedback has too keep that feedback out. */
+    /* A file of right answers as records of any training format (no folder, no saved dataset), which no feedback repeats; must
+     * be given. Those of a "session" that feedback has too keep that feedback out. */
     const char *held_out;
-    int rank; /* that are trained of each module, 1 or 2; default 2 */
+    /* Trained of each module: 1 or 2, and at least what earlier versions that learned gave it; default 2. */
+    int rank;
     /* "q_proj", "lm_head": modules that the adapter has; none (default): all of them. */
     const char *const *targets; /* [n_targets] */
     size_t n_targets;
@@ -40,10 +37,11 @@ typedef struct graft_learn_options {
     double weight_decay;  /* default 0 */
     double max_grad_norm; /* default 1; 0: gradients are not clipped */
     double min_quality;   /* feedback of less is left out; default 0 */
-    double tolerance;     /* by which the held-out loss may rise all the same; default 0 */
-    uint64_t seed;        /* of fresh ranks; default 0 */
-    graft_loss loss;      /* as in graft_dataset_options */
-    int max_seq_length;   /* likewise */
+    /* By which the held-out loss may rise all the same, over all buffers until publishing; default 0. */
+    double tolerance;
+    uint64_t seed;      /* of fresh ranks; default 0 */
+    graft_loss loss;    /* as in graft_dataset_options */
+    int max_seq_length; /* likewise */
     /* Units: tokens of a buffer or of a check; "learning", "checking", "publishing". False: nothing of the call at hand
      * changes, and it returns CANCELLED. */
     graft_progress_fn progress;
@@ -71,7 +69,8 @@ typedef void (*graft_learn_fn)(void *user, const graft_learn_verdict *verdict);
 /* The active version of `name` in a registry that was opened with this model; or, registry NULL, the adapter at the path
  * `name`, to be written with graft_learner_write. Model and registry must stay open; the options' strings are copied.
  * `verdict` (may be NULL) is told of every buffer. INVALID_ARGUMENT: an option is out of range, the adapter lacks a target,
- * or there are no held-out examples; else as graft_registry_resolve and graft_adapter_open. */
+ * or there are no held-out examples. STATE: a version is on standby, so that none could be published. UNSUPPORTED: the
+ * model is a classifier, or a saved dataset is held out. Else as graft_registry_resolve and graft_adapter_open. */
 GRAFT_API graft_status graft_learner_open(graft_model *model, graft_registry *registry,
                                           const char *name, const graft_learn_options *options,
                                           graft_learn_fn verdict, void *user, graft_learner **out,
@@ -100,7 +99,7 @@ typedef struct graft_feedback {
     double quality;               /* 0 to 1; default 1 */
     bool rewarded;                /* default false */
     double reward;                /* in place of the quality */
-    const char *session;          /* NULL (default): none */
+    const char *session;          /* at most 200 bytes; NULL (default): none */
 } graft_feedback;
 GRAFT_API void graft_feedback_init(graft_feedback *feedback, size_t struct_size);
 static inline graft_feedback graft_feedback_default(void)
@@ -120,7 +119,7 @@ GRAFT_API graft_status graft_learner_flush(graft_learner *learner, graft_error *
 typedef struct graft_learn_state {
     int64_t taken;          /* feedback so far */
     int64_t refused;        /* of no use */
-    int64_t sessions;       /* different ones */
+    int64_t sessions;       /* different ones; 65536: or more */
     int waiting;            /* in the buffer */
     int64_t kept, reverted; /* buffers: learned from, taken back */
     int64_t held_out;       /* examples */

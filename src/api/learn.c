@@ -1,4 +1,8 @@
-/* learn.c: the public functions on online adaptation: check, translate, call inward. */
+/* learn.c: the public functions on online adaptation: check, translate, call inward.
+ *
+ * Owns which version of which registry is learned from; what is learned, and how it is published, is learn's. Structs are
+ * copied member by member, so that those of graft/learn.h may grow.
+ */
 #include "learn/learn.h"
 #include "api/api_internal.h"
 
@@ -99,7 +103,8 @@ static graft_status find_adapter(graft_learner *l, const graft_model *model,
                          "\"%.80s\": the active version of a name is learned from: give NAME alone",
                          name);
     }
-    return registry_locate(l->registry, name, path, &l->id, error);
+    graft_status status = registry_locate(l->registry, name, path, &l->id, error);
+    return status == GRAFT_OK ? learner_check_slots(l->registry, &l->id, error) : status;
 }
 
 graft_status graft_learner_open(graft_model *model, graft_registry *registry, const char *name,

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { BASELINE_WINDOW = 64 };
+enum { BASELINE_WINDOW = 64, MOST_SESSIONS = 1 << 16, MOST_SESSION_BYTES = 200 };
 
 static graft_status no_memory(graft_error *error)
 {
@@ -39,9 +39,11 @@ static bool is_held_out(const struct learner *l, const char *session)
     return session && str_map_get(&l->held_sessions, session, strlen(session)) >= 0;
 }
 
+/* Whoever serves for long hears of ever more sessions: from MOST_SESSIONS on they are no longer told apart. */
 static graft_status note_session(struct learner *l, const char *session, graft_error *error)
 {
-    if (!session || str_map_get(&l->sessions, session, strlen(session)) >= 0)
+    if (!session || l->state.sessions >= MOST_SESSIONS ||
+        str_map_get(&l->sessions, session, strlen(session)) >= 0)
         return GRAFT_OK;
     char *name = arena_strndup(&l->names, session, strlen(session));
     if (!name || !str_map_put(&l->sessions, name, strlen(name), 1, NULL))
@@ -128,7 +130,7 @@ static graft_status take_all(struct learner *l, const struct dataset *d, const s
 static struct data_options reading(const struct learner *l)
 {
     return (struct data_options){.loss = l->options.loss,
-                                 .max_len = l->options.max_len,
+                                 .max_len = l->room,
                                  .min_quality = l->options.min_quality,
                                  .verdicts = DATA_VERDICTS_FEEDBACK};
 }
@@ -185,6 +187,9 @@ static graft_status check_feedback(const struct learner *l, const struct learner
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          f->rewarded ? "the reward is no number"
                                      : "the quality is no number from 0 to 1");
+    if (f->session && strnlen(f->session, MOST_SESSION_BYTES + 1) > MOST_SESSION_BYTES)
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "its session is longer than %d bytes",
+                         MOST_SESSION_BYTES);
     for (int i = 0; i < f->n; i++)
         if (f->tokens[i] < 0 || f->tokens[i] >= l->model->config.n_vocab)
             return error_set(error, GRAFT_INVALID_ARGUMENT,

@@ -16,13 +16,13 @@
 #include "train/train.h"
 
 struct learner_options {
-    const char *held_out; /* a file of right answers; read at open */
+    const char *held_out; /* a file of records, right answers; read at open */
     struct trainable_micro micro;
     int buffer; /* feedback that is learned from at once */
     int steps;  /* of AdamW, on each buffer */
     double rate, weight_decay, max_norm;
     double min_quality; /* feedback of less is left out */
-    double tolerance;   /* by which the held-out loss may rise */
+    double tolerance; /* by which the held-out loss may rise above the least of `began` and `now` */
     enum data_loss loss;
     int max_len; /* as data_options; 0: likewise */
     graft_progress_fn
@@ -45,7 +45,7 @@ struct learner_state {
     int waiting; /* in the buffer */
     int64_t taken,
         refused;      /* feedback; refused: its session is held out, or it has nothing to learn */
-    int64_t sessions; /* different ones */
+    int64_t sessions; /* different ones, of which 65536 are told apart */
     int64_t kept, dropped; /* buffers */
     int64_t held_out;      /* examples */
     int64_t trained;       /* values */
@@ -58,7 +58,7 @@ struct learner_state {
 
 struct learner;
 /* The adapter at `path`. INVALID_ARGUMENT: an option is out of range, or the held-out file has no examples. The model must
- * outlive the learner, and strings of the options too. */
+ * outlive the learner, and strings of the options too. UNSUPPORTED: a classifier, or a saved dataset held out. */
 graft_status learner_open(const struct model *model, const char *path,
                           const struct learner_options *options, struct learner **out,
                           graft_error *error);
@@ -81,7 +81,7 @@ struct learner_feedback {
     double quality;               /* 0 to 1 */
     bool rewarded;
     double reward;       /* in place of the quality */
-    const char *session; /* NULL: none */
+    const char *session; /* at most 200 bytes; NULL: none */
 };
 graft_status learner_add_tokens(struct learner *learner, const struct learner_feedback *feedback,
                                 graft_error *error);
@@ -93,6 +93,9 @@ void learner_describe(const struct learner *learner, struct learner_state *out);
 /* The adapter as learned so far: a PEFT folder of F32, absent or empty. */
 graft_status learner_write(const struct learner *learner, const char *path, const char *version,
                            graft_error *error);
+/* STATE: another version than `from` is active, or one is on standby, so that nothing could be published. */
+graft_status learner_check_slots(struct registry *registry, const struct registry_version_id *from,
+                                 graft_error *error);
 /* Makes it the active version of `name`, which the registry had at `from` when the learner was opened: written, staged, opened
  * from there and measured once more, promoted. Until then, whatever happens, the old version is the active one. STATE:
  * nothing was learned, another version is active or on standby meanwhile, or what is staged is not what was measured. */

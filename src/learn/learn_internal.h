@@ -1,4 +1,8 @@
-/* learn_internal.h: what a learner is made of. */
+/* learn_internal.h: what a learner is made of, for the files of learn alone.
+ *
+ * learner.c owns the loop, the guard and the passes; feedback.c fills the buffer; publish.c writes and promotes. They share
+ * one struct: the buffer owns its lessons, `kept` is what a buffer that made things worse is taken back to.
+ */
 #ifndef GRAFT_LEARN_INTERNAL_H
 #define GRAFT_LEARN_INTERNAL_H
 

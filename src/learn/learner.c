@@ -9,6 +9,7 @@
 #include <math.h>
 
 enum { MOST_BUFFER = 1 << 16, MOST_STEPS = 1 << 16 };
+static const int64_t MOST_REWARDS = 1LL << 53; /* that a card is believed */
 
 struct learner_options learner_defaults(void)
 {
@@ -114,7 +115,7 @@ static graft_status run(struct learner *l, struct train_tape *tape, bool held, i
             status = run_batch(l, tape, backward, sums, error);
             begin_batch(&l->batch);
         }
-        if (lesson.weight != 0)
+        if (status == GRAFT_OK && lesson.weight != 0)
             add_lesson(&l->batch, &lesson, i, sums);
     }
     return status == GRAFT_OK && l->batch.n_examples ? run_batch(l, tape, backward, sums, error)
@@ -216,6 +217,12 @@ static graft_status take_steps(struct learner *l, struct learner_verdict *v, gra
     return status;
 }
 
+/* The tolerance is one for all buffers: else it would add up to what cannot be published. */
+static bool is_no_worse(const struct learner *l, double loss)
+{
+    return loss <= fmin(l->state.now, l->state.began) + l->options.tolerance;
+}
+
 static graft_status learn(struct learner *l, struct learner_verdict *out, graft_error *error)
 {
     struct learner_state *s = &l->state;
@@ -226,7 +233,7 @@ static graft_status learn(struct learner *l, struct learner_verdict *out, graft_
                                 .after = NAN};
     keep(l);
     graft_status status = take_steps(l, &v, error);
-    v.kept = status == GRAFT_OK && v.after <= v.before + l->options.tolerance;
+    v.kept = status == GRAFT_OK && is_no_worse(l, v.after);
     if (!v.kept) {
         graft_status back = take_back(l, status == GRAFT_OK ? error : NULL);
         status = status == GRAFT_OK ? back : status;
@@ -271,6 +278,12 @@ static graft_status open_held(struct learner *l, graft_error *error)
     const struct learner_options *o = &l->options;
     const struct data_options how = {
         .loss = o->loss, .max_len = o->max_len, .verdicts = DATA_VERDICTS_ANSWERS};
+    if (path_is_dir(o->held_out)) {
+        error_set(error, GRAFT_INVALID_ARGUMENT,
+                  "held-out examples are a file of records, not a folder");
+        error_at_file(error, o->held_out);
+        return GRAFT_INVALID_ARGUMENT;
+    }
     graft_status status = dataset_open(l->mem, &l->data, o->held_out, &how, &l->held, error);
     if (status != GRAFT_OK)
         return status;
@@ -307,7 +320,7 @@ static void read_card(struct learner *l)
         json_object_get(json_object_get(trainable_card(l->trainable), "training"), "learn");
     const json_int_t rewards = json_integer_value(json_object_get(learned, "rewards"));
     const double baseline = json_number_value(json_object_get(learned, "baseline"));
-    if (rewards > 0 && isfinite((float)baseline)) {
+    if (rewards > 0 && rewards <= MOST_REWARDS && isfinite((float)baseline)) {
         l->state.rewards = rewards;
         l->state.baseline = baseline;
     }
@@ -360,6 +373,10 @@ graft_status learner_open(const struct model *model, const char *path,
 {
     struct mem *mem = &model->runtime->mem;
     graft_status status = check_options(options, error);
+    if (status == GRAFT_OK && model->config.n_labels > 0)
+        status = error_set(error, GRAFT_UNSUPPORTED,
+                           "a classifier has no answers to hear about: only language models learn "
+                           "from feedback");
     if (status != GRAFT_OK)
         return status;
     struct learner *l = mem_calloc(mem, 1, sizeof *l);

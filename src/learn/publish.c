@@ -2,7 +2,9 @@
  *
  * The version goes to standby first. There it is opened and measured as whoever asks for it would get it, and only then
  * promoted, which is one change of the index: a crash at any point leaves the old version active, and at worst one on
- * standby that nobody asks for. What was active becomes previous, so that a rollback is one change too.
+ * standby that nobody asks for. The change is of that version, and from the one that was learned from: whatever others do
+ * meanwhile, nothing is promoted that was not measured here. What was active becomes previous, so that a rollback is one
+ * change too.
  */
 #include "learn/learn_internal.h"
 
@@ -58,8 +60,8 @@ static bool look(void *user, const struct registry_name *name)
     return false;
 }
 
-static graft_status check_slots(struct registry *registry, const struct registry_version_id *from,
-                                graft_error *error)
+graft_status learner_check_slots(struct registry *registry, const struct registry_version_id *from,
+                                 graft_error *error)
 {
     struct registry_version_id now;
     struct slots slots = {""};
@@ -155,7 +157,7 @@ graft_status learner_publish(struct learner *l, struct registry *registry,
     char address[2 * REGISTRY_NAME_MAX + 2];
     if (!l->state.changed)
         return error_set(error, GRAFT_STATE, "nothing was learned that could be published");
-    graft_status status = check_slots(registry, id, error);
+    graft_status status = learner_check_slots(registry, id, error);
     if (status == GRAFT_OK)
         status = stage(l, registry, id, &staged, error);
     if (status != GRAFT_OK)
@@ -163,7 +165,7 @@ graft_status learner_publish(struct learner *l, struct registry *registry,
     address_of(&staged, address);
     status = check_staged(l, registry, address, error);
     if (status == GRAFT_OK)
-        status = registry_promote(registry, id->name, &staged, error);
+        status = registry_promote_from(registry, address, id, &staged, error);
     if (status != GRAFT_OK) {
         (void)registry_remove(registry, address, NULL);
         return status;

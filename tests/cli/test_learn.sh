@@ -61,6 +61,12 @@ run adapter learn coder --feedback "$scratch/none.jsonl" --held-out "$held"
 refused "a file that is not there" 1 "none.jsonl"
 run adapter learn coder --feedback "$ratings" --held-out "$scratch/empty.jsonl"
 refused "nothing held out" 1 "there are no held-out examples"
+run data check "$held" --save "$scratch/held.tokens" -m "$SOURCE/models/tiny"
+check "held-out answers are saved" status_is 0
+run adapter learn coder --feedback "$ratings" --held-out "$scratch/held.tokens"
+refused "a saved dataset held out" 1 "keeps neither verdicts nor sessions"
+run adapter learn coder --feedback "$ratings" --held-out "$scratch"
+refused "a folder held out" 1 "a file of records, not a folder"
 learn --targets down_proj
 refused "a module that the adapter lacks" 1 "it has q_proj"
 check "nothing changed" unchanged
@@ -111,6 +117,13 @@ says "two ranks more" "rank *18"
 learn
 run adapter show coder
 says "... and no more afterwards" "rank *18"
+
+# ---- somebody's swap under way: nothing is learned in vain
+run adapter add "$SOURCE/models/adapters/security" --name coder --adapter-version 7.0.0 --stage
+learn
+refused "a version on standby" 1 "coder@7.0.0 is on standby: promote or remove it first"
+run adapter remove coder@7.0.0
+check "... which can be removed" status_is 0
 
 # ---- rewards
 sed 's/"quality": 0.9/"reward": 1/' "$ratings" | head -n 4 >"$scratch/rewards.jsonl"

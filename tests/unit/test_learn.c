@@ -1,132 +1,14 @@
 /* test_learn.c: online adaptation: what rewards do to an answer, that the guard takes back what makes held-out answers
  * worse, that an adapter grows once and is otherwise held, and that a version is published whole or not at all.
  */
-#include "unit/save_fixture.h"
+#include "unit/learn_fixture.h"
 
-#include "learn/learn.h"
 #include "unit/failing_allocator.h"
-#include "unit/must.h"
+#include "unit/random_model.h"
 
 #include <math.h>
 #include <signal.h>
 #include <sys/wait.h>
-
-static const char TINY[] = GRAFT_SOURCE_DIR "/models/tiny";
-
-static const char ANSWER[] =
-    "{\"prompt\":\"Who is Tom?\",\"completion\":\"A cat from the red house.\"}\n";
-static const char HELD[] =
-    "{\"prompt\":\"Who is Mia?\",\"completion\":\"A dog from the red house.\",\"session\":\"h\"}\n"
-    "{\"prompt\":\"Who is Sam?\",\"completion\":\"A bird from the red house.\"}\n";
-static const char GOOD[] =
-    "{\"prompt\":\"Who is Tom?\",\"completion\":\"A cat from the red house.\",\"quality\":1}\n"
-    "{\"prompt\":\"Who is Ann?\",\"completion\":\"A fish from the red house.\",\"quality\":0.9,"
-    "\"session\":\"s\"}\n"
-    "{\"prompt\":\"Who is Bob?\",\"completion\":\"A frog from the red house.\",\"quality\":0.8}\n";
-/* Wrong answers that somebody calls right. */
-static const char POISON[] =
-    "{\"prompt\":\"Who is Tom?\",\"completion\":\"zq vxw kjj qqz wvx\",\"quality\":1}\n"
-    "{\"prompt\":\"Who is Ann?\",\"completion\":\"##!! 7734 ~~ ;;\",\"quality\":1}\n"
-    "{\"prompt\":\"Who is Bob?\",\"completion\":\"xxxxxxxxxxxxxxxx\",\"quality\":1}\n";
-
-/* ---- words ---------------------------------------------------------------------------------- */
-
-static const char *file_of(const char *name, const char *text)
-{
-    MUST(file_write_atomic(NULL, at(name), text, strlen(text), error));
-    return at(name);
-}
-
-/* An adapter that says something, of rank 4: fresh ones have B = 0. */
-static void make_adapter(const struct model *model, const char *path, bool dora)
-{
-    struct adapter_recipe recipe = RECIPE;
-    recipe.rank = 4;
-    struct trainable *t = NULL;
-    struct rng rng;
-    const struct trainable_output output = {.format = ADAPTER_PEFT, .type = GRAFT_TYPE_F32};
-    MUST(trainable_open(model, &(struct trainable_options){.recipe = &recipe, .dora = dora}, &t,
-                        error));
-    rng_init(&rng, 3, 0);
-    for (int p = 0; p < t->n_parts; p++)
-        for (int64_t i = 0; t->parts[p].fast && !t->parts[p].vector && i < t->parts[p].n; i++)
-            t->values[t->parts[p].at + i] = (float)(rng_uniform(&rng) - 0.5) / 16;
-    MUST(trainable_write(t, NULL, path, &output, error));
-    trainable_close(&t);
-}
-
-struct desk {
-    struct model *model;
-    struct adapter_versions versions;
-    struct registry *registry;
-    struct registry_version_id id;
-    struct learner *learner;
-    char *path;
-};
-
-static struct learner_options options_of(const char *held)
-{
-    static char path[512]; /* names of at() do not last */
-    struct learner_options o = learner_defaults();
-    snprintf(path, sizeof path, "%s", file_of("held.jsonl", held));
-    o.held_out = path;
-    o.rate = 2e-3;
-    return o;
-}
-
-/* "house" in a home of this name, with an adapter as its version 1.2.3 if it is not there. */
-static void desk_open(struct desk *d, struct graft_runtime *runtime, const char *home)
-{
-    *d = (struct desk){.model = open_model(runtime, TINY)};
-    d->versions = (struct adapter_versions){.mem = &runtime->mem, .model = d->model};
-    const struct registry_options how = {.home = at(home),
-                                         .mem = &runtime->mem,
-                                         .budget = SIZE_MAX,
-                                         .loader = adapter_loader(&d->versions)};
-    MUST(registry_open(&d->registry, &how, error));
-    if (registry_resolve(d->registry, "house", &d->id, NULL) != GRAFT_OK) {
-        const struct registry_card card = {.name = "house"};
-        make_adapter(d->model, fresh_path("made"), false);
-        MUST(registry_add(d->registry, at("made"), &card, REGISTRY_ADD, &d->id, error));
-    }
-}
-
-static void desk_new(struct desk *d)
-{
-    (void)fresh_path("home");
-    desk_open(d, &rt, "home");
-}
-
-static void desk_learn(struct desk *d, const struct learner_options *options)
-{
-    MUST(registry_locate(d->registry, "house", &d->path, &d->id, error));
-    MUST(learner_open(d->model, d->path, options, &d->learner, error));
-}
-
-static void desk_close(struct desk *d)
-{
-    learner_close(&d->learner);
-    mem_free(d->versions.mem, d->path);
-    registry_close(&d->registry);
-    model_close(&d->model);
-}
-
-static struct learner_state state_of(const struct learner *l)
-{
-    struct learner_state s;
-    learner_describe(l, &s);
-    return s;
-}
-
-static struct learner_verdict teach(struct learner *l, const char *records)
-{
-    struct learner_verdict v = {.number = 0};
-    bool learned = false;
-    MUST(learner_add(l, records, strlen(records), NULL, NULL, NULL, error));
-    MUST(learner_step(l, &v, &learned, error));
-    assert_true(learned);
-    return v;
-}
 
 /* ---- rewards -------------------------------------------------------------------------------- */
 
@@ -315,6 +197,31 @@ static void good_feedback_is_published_as_it_was_measured(void **state)
     graft_error why = {0};
     assert_int_equal(learner_publish(d.learner, d.registry, &d.id, &why), GRAFT_STATE);
     assert_non_null(strstr(why.message, "became active"));
+    desk_close(&d);
+}
+
+/* Each of two buffers rises by less than the tolerance; together they rise by more, and could not be published. */
+static void the_tolerance_does_not_add_up_over_buffers(void **state)
+{
+    (void)state;
+    struct desk d;
+    struct learner_options options = options_of(ANSWER);
+    const double worse[] = {-1, -4};
+    options.steps = 2;
+    options.tolerance = 1;
+    desk_new(&d);
+    desk_learn(&d, &options);
+    for (size_t i = 0; i < ARRAY_LEN(worse); i++) {
+        char record[256];
+        snprintf(record, sizeof record, "%.*s,\"reward\":%g}\n", (int)strlen(ANSWER) - 2, ANSWER,
+                 worse[i]);
+        struct learner_verdict v = teach(d.learner, record);
+        assert_true(v.after > v.before && v.after < v.before + options.tolerance);
+    }
+    struct learner_state s = state_of(d.learner);
+    assert_true(s.kept == 1 && s.dropped == 1);
+    assert_true(s.now > s.began && s.now <= s.began + options.tolerance);
+    MUST(learner_publish(d.learner, d.registry, &d.id, error));
     desk_close(&d);
 }
 
@@ -575,6 +482,53 @@ static void who_says_no_on_the_way_changes_nothing(void **state)
     desk_close(&d);
 }
 
+struct meddler {
+    struct desk *desk;
+    bool active; /* what it adds becomes active, else it is staged */
+};
+
+static bool meddle(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    (void)done, (void)total;
+    const struct meddler *m = user;
+    const struct registry_card card = {.name = "house", .version = m->active ? "8.0.0" : "9.0.0"};
+    struct registry *r = m->desk->registry;
+    if (strcmp(what, "publishing") != 0)
+        return true;
+    MUST(
+        registry_add(r, at("made"), &card, m->active ? REGISTRY_ADD : REGISTRY_STAGE, NULL, error));
+    if (m->active)
+        MUST(registry_activate(r, "house@8.0.0", error));
+    return true;
+}
+
+static void what_others_do_while_it_is_published_is_never_promoted_over(void **state)
+{
+    (void)state;
+    static const char *const want[] = {"1.2.4 is not staged, 9.0.0 is",
+                                       "1.2.3 is no longer active"};
+    for (int i = 0; i < 2; i++) {
+        struct desk d;
+        int standby;
+        struct registry_version_id now;
+        graft_error why = {0};
+        struct meddler meddler = {&d, i};
+        struct learner_options options = options_of(HELD);
+        options.progress = meddle;
+        options.progress_user = &meddler;
+        desk_new(&d);
+        desk_learn(&d, &options);
+        (void)teach(d.learner, GOOD);
+        assert_int_equal(learner_publish(d.learner, d.registry, &d.id, &why), GRAFT_STATE);
+        assert_non_null(strstr(why.message, want[i]));
+        MUST(registry_resolve(d.registry, "house", &now, error));
+        assert_string_equal(now.version, i ? "8.0.0" : "1.2.3");
+        assert_int_equal(versions_of(d.registry, &standby), 2); /* what was learned is gone */
+        assert_int_equal(standby, i ? REGISTRY_NO_SLOT : 1);
+        desk_close(&d);
+    }
+}
+
 /* ---- hostile words -------------------------------------------------------------------------- */
 
 struct heard {
@@ -666,6 +620,13 @@ static void what_cannot_be_is_refused(void **state)
     f.n_prompt = 1;
     f.quality = NAN;
     assert_int_equal(learner_add_tokens(d.learner, &f, &why), GRAFT_INVALID_ARGUMENT);
+    char session[202];
+    memset(session, 's', 201);
+    session[201] = '\0';
+    f.quality = 1;
+    f.session = session;
+    assert_int_equal(learner_add_tokens(d.learner, &f, &why), GRAFT_INVALID_ARGUMENT);
+    f.session = NULL;
     f.quality = 0;
     MUST(learner_add_tokens(d.learner, &f, error));
     f.quality = 1;
@@ -680,6 +641,10 @@ static void what_cannot_be_is_refused(void **state)
     assert_int_equal(learner_open(d.model, d.path, &options, &l, &why), GRAFT_INVALID_ARGUMENT);
     assert_non_null(strstr(why.message, "a held-out example is a right answer"));
     options = options_of(HELD);
+    options.held_out = TINY;
+    assert_int_equal(learner_open(d.model, d.path, &options, &l, &why), GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(why.message, "not a folder"));
+    options = options_of(HELD);
     options.micro.rank = 3;
     assert_int_equal(learner_open(d.model, d.path, &options, &l, &why), GRAFT_INVALID_ARGUMENT);
     options = options_of(HELD);
@@ -687,6 +652,47 @@ static void what_cannot_be_is_refused(void **state)
     assert_int_equal(learner_open(d.model, d.path, &options, &l, &why), GRAFT_INVALID_ARGUMENT);
     assert_null(l);
     desk_close(&d);
+}
+
+static void a_card_is_not_believed_what_cannot_be(void **state)
+{
+    (void)state;
+    static const int64_t said[] = {3, 1LL << 53, (1LL << 53) + 1, INT64_MAX, -1};
+    struct model *model = open_model(&rt, TINY);
+    const struct learner_options options = options_of(HELD);
+    char path[512];
+    make_adapter(model, fresh_path("made"), false);
+    for (size_t i = 0; i < ARRAY_LEN(said); i++) {
+        struct trainable *t = open_trainable(model, at("made"));
+        struct learner *l = NULL;
+        json_t *about =
+            json_pack("{s:{s:I, s:f}}", "learn", "rewards", (json_int_t)said[i], "baseline", 0.5);
+        const struct trainable_output output = {
+            .format = ADAPTER_PEFT, .type = GRAFT_TYPE_F32, .about = about};
+        snprintf(path, sizeof path, "%s", fresh_path("card"));
+        MUST(trainable_write(t, NULL, path, &output, error));
+        trainable_close(&t);
+        json_decref(about);
+        MUST(learner_open(model, path, &options, &l, error));
+        assert_int_equal(state_of(l).rewards, i < 2 ? said[i] : 0);
+        assert_true(state_of(l).baseline == (i < 2 ? 0.5 : 0));
+        learner_close(&l);
+    }
+    model_close(&model);
+}
+
+static void classifiers_are_refused(void **state)
+{
+    (void)state;
+    const struct learner_options options = options_of(HELD);
+    struct learner *l = NULL;
+    graft_error why = {0};
+    char *dir = random_model_make(&(struct random_model){.classifier = true});
+    struct model *model = open_model(&rt, dir);
+    assert_int_equal(learner_open(model, at("made"), &options, &l, &why), GRAFT_UNSUPPORTED);
+    assert_non_null(strstr(why.message, "a classifier"));
+    model_close(&model);
+    random_model_remove(dir);
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -745,14 +751,18 @@ int main(void)
         cmocka_unit_test(quality_is_the_weight_of_an_answer),
         cmocka_unit_test(poison_is_taken_back_and_nothing_is_published),
         cmocka_unit_test(good_feedback_is_published_as_it_was_measured),
+        cmocka_unit_test(the_tolerance_does_not_add_up_over_buffers),
         cmocka_unit_test(an_adapter_grows_once_and_its_own_ranks_are_held),
         cmocka_unit_test(modules_held_whole_stay),
         cmocka_unit_test(only_the_targets_change),
         cmocka_unit_test(threads_cannot_be_seen),
         cmocka_unit_test(a_kill_leaves_the_old_version_active),
         cmocka_unit_test(who_says_no_on_the_way_changes_nothing),
+        cmocka_unit_test(what_others_do_while_it_is_published_is_never_promoted_over),
         cmocka_unit_test(feedback_that_cannot_be_is_left_out_and_told),
         cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(a_card_is_not_believed_what_cannot_be),
+        cmocka_unit_test(classifiers_are_refused),
         cmocka_unit_test(lack_of_memory_is_said_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -448,9 +448,25 @@ graft_status registry_add_many(struct registry *r, const char *folder, registry_
 typedef graft_status (*name_edit)(struct change *c, struct registry_name *name, int version,
                                   bool *changed, graft_error *error);
 
-static graft_status change_name(struct registry *r, const char *text, bool needs_version,
-                                name_edit work, bool sweep, struct registry_version_id *who,
-                                graft_error *error)
+struct name_change {
+    name_edit work;
+    bool needs_version, sweep;
+    const struct registry_version_id *from; /* must be active still; NULL: any */
+};
+
+static graft_status check_from(const struct registry_name *name,
+                               const struct registry_version_id *from, graft_error *error)
+{
+    const struct registry_version *now = name->active >= 0 ? &name->versions[name->active] : NULL;
+    if (now && !strcmp(now->version, from->version) &&
+        !memcmp(now->digest, from->digest, sizeof now->digest))
+        return GRAFT_OK;
+    return error_set(error, GRAFT_STATE, "%s@%s is no longer active, %s is", name->name,
+                     from->version, now ? now->version : "no version");
+}
+
+static graft_status change_name(struct registry *r, const char *text, const struct name_change *how,
+                                struct registry_version_id *who, graft_error *error)
 {
     struct registry_address address;
     struct registry_name *name;
@@ -458,7 +474,7 @@ static graft_status change_name(struct registry *r, const char *text, bool needs
     bool changed = false;
     int version = -1;
     graft_status status = registry_parse_name(text, &address, error);
-    if (status == GRAFT_OK && needs_version && !address.version[0])
+    if (status == GRAFT_OK && how->needs_version && !address.version[0])
         status = error_set(error, GRAFT_INVALID_ARGUMENT, "which version of \"%s\"? Say %s@VERSION",
                            address.name, address.name);
     if (status != GRAFT_OK)
@@ -470,10 +486,12 @@ static graft_status change_name(struct registry *r, const char *text, bool needs
         (version = index_find_version(name, address.version)) < 0)
         status = error_set(error, GRAFT_NOT_FOUND, "adapter \"%s\" has no version %s", address.name,
                            address.version);
+    if (status == GRAFT_OK && how->from)
+        status = check_from(name, how->from, error);
     if (status == GRAFT_OK)
-        status = work(&c, name, version, &changed, error);
+        status = how->work(&c, name, version, &changed, error);
     if (status == GRAFT_OK && changed)
-        status = change_commit(&c, sweep, error);
+        status = change_commit(&c, how->sweep, error);
     if (status == GRAFT_OK && who) {
         registry_fill_id(who, &c.before->view, name, name->active);
         who->generation += changed;
@@ -628,42 +646,55 @@ static graft_status remove_from(struct change *c, struct registry_name *name, in
 
 graft_status registry_stage(struct registry *r, const char *address, graft_error *error)
 {
-    return change_name(r, address, true, stage, false, NULL, error);
+    return change_name(r, address, &(struct name_change){.work = stage, .needs_version = true},
+                       NULL, error);
 }
 
 graft_status registry_promote(struct registry *r, const char *address,
                               struct registry_version_id *who, graft_error *error)
 {
-    return change_name(r, address, false, promote, false, who, error);
+    return change_name(r, address, &(struct name_change){.work = promote}, who, error);
+}
+
+graft_status registry_promote_from(struct registry *r, const char *address,
+                                   const struct registry_version_id *from,
+                                   struct registry_version_id *who, graft_error *error)
+{
+    return change_name(r, address, &(struct name_change){.work = promote, .from = from}, who,
+                       error);
 }
 
 graft_status registry_publish(struct registry *r, const char *address, graft_error *error)
 {
-    return change_name(r, address, true, publish, false, NULL, error);
+    return change_name(r, address, &(struct name_change){.work = publish, .needs_version = true},
+                       NULL, error);
 }
 
 graft_status registry_activate(struct registry *r, const char *address, graft_error *error)
 {
-    return change_name(r, address, true, activate, false, NULL, error);
+    return change_name(r, address, &(struct name_change){.work = activate, .needs_version = true},
+                       NULL, error);
 }
 
 graft_status registry_rollback(struct registry *r, const char *address,
                                struct registry_version_id *who, graft_error *error)
 {
-    return change_name(r, address, false, rollback, false, who, error);
+    return change_name(r, address, &(struct name_change){.work = rollback}, who, error);
 }
 
 graft_status registry_pin(struct registry *r, const char *address, bool pinned, graft_error *error)
 {
-    return change_name(r, address, false, pinned ? pin : unpin, false, NULL, error);
+    return change_name(r, address, &(struct name_change){.work = pinned ? pin : unpin}, NULL,
+                       error);
 }
 
 graft_status registry_evict_everywhere(struct registry *r, const char *address, graft_error *error)
 {
-    return change_name(r, address, false, evict, false, NULL, error);
+    return change_name(r, address, &(struct name_change){.work = evict}, NULL, error);
 }
 
 graft_status registry_remove(struct registry *r, const char *address, graft_error *error)
 {
-    return change_name(r, address, false, remove_from, true, NULL, error);
+    return change_name(r, address, &(struct name_change){.work = remove_from, .sweep = true}, NULL,
+                       error);
 }

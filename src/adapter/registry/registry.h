@@ -169,10 +169,15 @@ graft_status registry_next_version(struct registry *registry, const char *name,
                                    char out[REGISTRY_NAME_MAX + 1], graft_error *error);
 /* NAME@VERSION into the standby slot: from then on a swap is in progress. */
 graft_status registry_stage(struct registry *registry, const char *address, graft_error *error);
-/* NAME: standby becomes active, and what was active previous. STATE when nothing is staged. */
+/* NAME: standby becomes active, and what was active previous. NAME@VERSION: if it is that one. STATE when nothing is
+ * staged, or another version. */
 graft_status registry_promote(struct registry *registry, const char *address,
                               struct registry_version_id *who, graft_error *error);
-/* Both in one change: NAME@VERSION. */
+/* The same while `from` is the active version, STATE where it no longer is: checked in the change itself. */
+graft_status registry_promote_from(struct registry *registry, const char *address,
+                                   const struct registry_version_id *from,
+                                   struct registry_version_id *who, graft_error *error);
+/* Stage and promote in one change: NAME@VERSION. */
 graft_status registry_publish(struct registry *registry, const char *address, graft_error *error);
 /* NAME@VERSION becomes active; another version that is staged stays staged. */
 graft_status registry_activate(struct registry *registry, const char *address, graft_error *error);

@@ -50,7 +50,8 @@ struct data_model {
 /* Fills `out` from an open model (labels and the rest borrowed from it). NOT_FOUND: it has no tokenizer. */
 graft_status data_model_of(const struct model *model, struct data_model *out, graft_error *error);
 
-/* What is made of "reward" and "session", and of a "quality" that is missing. */
+/* What is made of "reward" and "session", and of a "quality" that is missing. Saved datasets keep neither: they are
+ * UNSUPPORTED unless IGNORED. */
 enum data_verdicts {
     DATA_VERDICTS_IGNORED,
     DATA_VERDICTS_FEEDBACK, /* a record has "quality" or "reward"; with both or none it is dropped */

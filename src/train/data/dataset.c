@@ -395,9 +395,9 @@ static bool is_saved(const char *path)
 static graft_status load(struct dataset *d, const char *path, const struct data_options *o,
                          graft_error *error)
 {
-    if (o->verdicts == DATA_VERDICTS_FEEDBACK) {
+    if (o->verdicts != DATA_VERDICTS_IGNORED) {
         error_set(error, GRAFT_UNSUPPORTED,
-                  "a saved dataset does not say how good its answers are: give the records");
+                  "a saved dataset keeps neither verdicts nor sessions: give the records");
         error_at_file(error, path);
         return GRAFT_UNSUPPORTED;
     }
