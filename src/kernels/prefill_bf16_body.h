@@ -11,8 +11,8 @@
  *
  * Words:
  *   bf16_row(w, row, first, n, out)    n weights of a row of a quantised type, rounded
- *   bf16_round(x, n, out)              n floats, rounded
- *   bf16_split(x, n, large, small)     large = rounded x, small = rounded (x − large)
+ *   bf16_round(x, n, out)              n floats of any alignment, rounded
+ *   bf16_split(x, n, large, small)     large = rounded x, small = rounded (x − large); x as above
  *   bf16_turn(rows, n, out)            n columns of 16 rows, BF16_ROW_PITCH apart, into half of a panel
  *   bf16_pairs(a, b, out)              32 values of two rows into one row of a panel
  *   bf16_multiply(p)                   the product

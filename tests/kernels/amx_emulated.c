@@ -9,10 +9,18 @@
 #define TIER amx_emulated
 #define BF16_FLOATS(name) KERNEL_CAT(scalar, name)
 
+/* x[i], where x is aligned to bytes: weights are rounded where they lie. */
+static float float_at(const float *x, int64_t i)
+{
+    float value;
+    memcpy(&value, (const uint8_t *)x + (size_t)i * sizeof value, sizeof value);
+    return value;
+}
+
 static void bf16_round(const float *x, int64_t n, uint16_t *out)
 {
     for (int64_t i = 0; i < n; i++)
-        out[i] = f32_to_bf16(x[i]);
+        out[i] = f32_to_bf16(float_at(x, i));
 }
 
 static void bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t n, uint16_t *out)
@@ -25,8 +33,9 @@ static void bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t
 static void bf16_split(const float *x, int64_t n, uint16_t *large, uint16_t *small)
 {
     for (int64_t i = 0; i < n; i++) {
-        large[i] = f32_to_bf16(x[i]);
-        small[i] = f32_to_bf16(x[i] - bf16_to_f32(large[i]));
+        const float value = float_at(x, i);
+        large[i] = f32_to_bf16(value);
+        small[i] = f32_to_bf16(value - bf16_to_f32(large[i]));
     }
 }
 

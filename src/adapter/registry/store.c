@@ -121,7 +121,8 @@ graft_status store_open(struct store *store, struct mem *mem, const char *home, 
         store->incoming = path_join(mem, store->root, "incoming");
         store->generation = path_join(mem, store->root, "generation");
     }
-    bool usable = folder && (path_is_dir(folder) || !path_exists(folder));
+    /* In this order: another process may make the folder between the two looks. */
+    bool usable = folder && (!path_exists(folder) || path_is_dir(folder));
     mem_free(mem, folder);
     if (store->root && !usable) {
         store_close(store);
