@@ -1,173 +1,225 @@
 /* leading.c: the leading singular directions of a matrix of floats, by subspace iteration (Halko, Martinsson and Tropp
- * 2011, section 4.5): from random columns V, again and again V = orth(Lᵀ orth(L V)), then the best `rank` directions
- * within V by the eigenvectors of the small matrix (L V)ᵀ(L V). All in double; threads split outputs.
+ * 2011, section 4.5): from random rows V, again and again V = orth(orth(V Lᵀ) L), then the best `rank` directions
+ * within V by the eigenvectors of the small matrix (V Lᵀ)(V Lᵀ)ᵀ. Products with L are those of prefill and training,
+ * what is small is done in double; threads split outputs.
+ *
+ * L passes by in slabs of rows. Where one holds all of it, it is asked for once.
  */
 #include "adapter/leading.h"
+#include "adapter/algebra.h"
 
 #include <math.h>
 
-enum { SPARE = 8, PASSES = 6, SWEEPS = 60 };
+enum { SPARE = 16, PASSES = 6, GRAIN = 16 };
 
-struct product {
-    const float *l; /* [n_out, n_in] */
-    int64_t n_out, n_in, k;
-    double *y; /* [n_out, k] = L V */
-    double *v; /* [n_in, k] */
+struct iteration {
+    const graft_runtime *runtime;
+    struct mem *mem;
+    const struct leading_source *l;
+    int64_t k;         /* rows of v and y */
+    int64_t slab_rows; /* at most */
+    float *slab;       /* [slab_rows, n_in], unless L is at hand */
+    float *v;          /* [k, n_in] */
+    float *y;          /* [k, n_out] */
+    float *part;       /* [k, slab_rows] */
+    uint8_t *scratch;  /* [n_workers, scratch_bytes] */
+    size_t scratch_bytes;
+    bool loaded; /* the slab holds all of L */
+    /* The slab at hand: */
+    struct matrix w;
+    int64_t first;
+    const float *input;
+    float *output;
 };
 
-static void times_v(void *context, int worker, int n_workers)
+/* ---- L, slab by slab ---------------------------------------------------------------------- */
+
+static graft_status load(struct iteration *it, int64_t first, graft_error *error)
 {
-    struct product *p = context;
+    const struct leading_source *l = it->l;
+    int64_t n = l->n_out - first < it->slab_rows ? l->n_out - first : it->slab_rows;
+    const float *rows = l->at_hand ? l->at_hand + first * l->n_in : it->slab;
+    graft_status status = GRAFT_OK;
+    if (!l->at_hand && !it->loaded)
+        status = l->rows(l->user, first, n, it->slab, error);
+    it->loaded = it->slab_rows >= l->n_out;
+    it->first = first;
+    it->w = (struct matrix){.type = GRAFT_TYPE_F32,
+                            .n_out = n,
+                            .n_in = l->n_in,
+                            .data = rows,
+                            .row_bytes = (size_t)l->n_in * sizeof *rows};
+    return status;
+}
+
+/* y = v Lᵀ for the outputs of the slab. */
+static void times_rows(void *context, int worker, int n_workers)
+{
+    const struct iteration *it = context;
+    const struct kernels *k = it->runtime->kernels;
     int64_t begin, end;
-    pool_split(p->n_out, 1, worker, n_workers, &begin, &end);
-    for (int64_t o = begin; o < end; o++) {
-        double *y = p->y + o * p->k;
-        memset(y, 0, (size_t)p->k * sizeof *y);
-        for (int64_t i = 0; i < p->n_in; i++)
-            for (int64_t c = 0; c < p->k; c++)
-                y[c] += (double)p->l[o * p->n_in + i] * p->v[i * p->k + c];
+    pool_split(it->w.n_out, GRAIN, worker, n_workers, &begin, &end);
+    if (begin < end)
+        k->linear_prefill(k, &it->w, it->v, (int)it->k, begin, end, it->y + it->first, it->l->n_out,
+                          it->scratch + (size_t)worker * it->scratch_bytes);
+}
+
+/* v += y L for the outputs of the slab, which are in `part`. */
+static void times_columns(void *context, int worker, int n_workers)
+{
+    const struct iteration *it = context;
+    const struct kernels *k = it->runtime->kernels;
+    struct transposed_args args = {.w = &it->w,
+                                   .dy = it->part,
+                                   .n_tok = (int)it->k,
+                                   .dx = it->v,
+                                   .dx_stride = it->l->n_in,
+                                   .accumulate = it->first > 0,
+                                   .scratch = it->scratch + (size_t)worker * it->scratch_bytes};
+    pool_split(it->w.n_in, transposed_grain(&it->w), worker, n_workers, &args.i_begin, &args.i_end);
+    if (args.i_begin < args.i_end)
+        k->linear_transposed(k, &args);
+}
+
+static graft_status to_outputs(struct iteration *it, graft_error *error)
+{
+    graft_status status = GRAFT_OK;
+    for (int64_t o = 0; o < it->l->n_out && status == GRAFT_OK; o += it->slab_rows) {
+        status = load(it, o, error);
+        if (status == GRAFT_OK)
+            pool_run(it->runtime->pool, times_rows, it);
+    }
+    return status;
+}
+
+static graft_status to_inputs(struct iteration *it, graft_error *error)
+{
+    graft_status status = GRAFT_OK;
+    for (int64_t o = 0; o < it->l->n_out && status == GRAFT_OK; o += it->slab_rows) {
+        status = load(it, o, error);
+        for (int64_t r = 0; r < it->k && status == GRAFT_OK; r++)
+            memcpy(it->part + r * it->w.n_out, it->y + r * it->l->n_out + o,
+                   (size_t)it->w.n_out * sizeof *it->part);
+        if (status == GRAFT_OK)
+            pool_run(it->runtime->pool, times_columns, it);
+    }
+    return status;
+}
+
+static graft_status square_of(struct iteration *it, double *out, graft_error *error)
+{
+    const struct kernels *k = it->runtime->kernels;
+    graft_status status = GRAFT_OK;
+    *out = 0;
+    for (int64_t o = 0; o < it->l->n_out && status == GRAFT_OK; o += it->slab_rows) {
+        status = load(it, o, error);
+        for (int64_t row = 0; row < it->w.n_out && status == GRAFT_OK; row++)
+            *out += k->sum_squares((const float *)it->w.data + row * it->l->n_in, it->l->n_in);
+    }
+    return status;
+}
+
+/* ---- iteration ---------------------------------------------------------------------------- */
+
+static void fill_random(struct iteration *it)
+{
+    uint32_t words[4];
+    const int64_t n = it->k * it->l->n_in;
+    for (int64_t i = 0; i < n; i += 4) {
+        rng_block(1, (uint64_t)it->l->n_in, (uint64_t)i, words);
+        for (int64_t j = i; j < i + 4 && j < n; j++)
+            it->v[j] = (float)(int32_t)words[j - i];
     }
 }
 
-/* v = Lᵀ y; a worker has columns of L, and so rows of v. */
-static void times_y(void *context, int worker, int n_workers)
+/* The directions within v that L says most of, and what it makes of them. */
+static graft_status separate(struct iteration *it, int64_t rank, float *a, float *b, double *kept,
+                             graft_error *error)
 {
-    struct product *p = context;
-    int64_t begin, end;
-    pool_split(p->n_in, 1, worker, n_workers, &begin, &end);
-    memset(p->v + begin * p->k, 0, (size_t)((end - begin) * p->k) * sizeof *p->v);
-    for (int64_t o = 0; o < p->n_out; o++)
-        for (int64_t i = begin; i < end; i++)
-            for (int64_t c = 0; c < p->k; c++)
-                p->v[i * p->k + c] += (double)p->l[o * p->n_in + i] * p->y[o * p->k + c];
-}
-
-/* Columns of x [n, k] by Gram-Schmidt, twice; one that is nothing but the others becomes zero. */
-static void orthonormalise(double *x, int64_t n, int64_t k)
-{
-    for (int64_t c = 0; c < k; c++) {
-        double before = 0, after = 0;
-        for (int64_t i = 0; i < n; i++)
-            before += x[i * k + c] * x[i * k + c];
-        for (int pass = 0; pass < 2; pass++)
-            for (int64_t d = 0; d < c; d++) {
-                double along = 0;
-                for (int64_t i = 0; i < n; i++)
-                    along += x[i * k + c] * x[i * k + d];
-                for (int64_t i = 0; i < n; i++)
-                    x[i * k + c] -= along * x[i * k + d];
-            }
-        for (int64_t i = 0; i < n; i++)
-            after += x[i * k + c] * x[i * k + c];
-        double scale = after > 1e-24 * before ? 1 / sqrt(after) : 0;
-        for (int64_t i = 0; i < n; i++)
-            x[i * k + c] *= scale;
-    }
-}
-
-/* Turns the columns a and b of x [n, k]. */
-static void turn(double *x, int64_t n, int64_t k, int64_t a, int64_t b, double c, double s)
-{
-    for (int64_t i = 0; i < n; i++) {
-        double xa = x[i * k + a], xb = x[i * k + b];
-        x[i * k + a] = c * xa - s * xb;
-        x[i * k + b] = s * xa + c * xb;
-    }
-}
-
-/* One-sided Jacobi: makes the columns of y orthogonal and turns those of v along. */
-static void separate(struct product *p)
-{
-    for (int sweep = 0; sweep < SWEEPS; sweep++) {
-        double worst = 0;
-        for (int64_t a = 0; a < p->k; a++)
-            for (int64_t b = a + 1; b < p->k; b++) {
-                double aa = 0, bb = 0, ab = 0;
-                for (int64_t o = 0; o < p->n_out; o++) {
-                    double ya = p->y[o * p->k + a], yb = p->y[o * p->k + b];
-                    aa += ya * ya;
-                    bb += yb * yb;
-                    ab += ya * yb;
-                }
-                double off = aa * bb > 0 ? fabs(ab) / sqrt(aa * bb) : 0;
-                worst = off > worst ? off : worst;
-                if (off < 1e-12)
-                    continue;
-                double zeta = (bb - aa) / (2 * ab);
-                double t = copysign(1, zeta) / (fabs(zeta) + sqrt(1 + zeta * zeta));
-                double c = 1 / sqrt(1 + t * t);
-                turn(p->y, p->n_out, p->k, a, b, c, c * t);
-                turn(p->v, p->n_in, p->k, a, b, c, c * t);
-            }
-        if (worst < 1e-10)
-            return;
-    }
-}
-
-static double square(const struct product *p, int64_t column)
-{
-    double sum = 0;
-    for (int64_t o = 0; o < p->n_out; o++)
-        sum += p->y[o * p->k + column] * p->y[o * p->k + column];
-    return sum;
-}
-
-/* The `rank` longest columns of y, and those of v that belong to them. */
-static double take(const struct product *p, int64_t rank, float *a, float *b)
-{
-    double total = 0;
-    for (int64_t r = 0; r < rank; r++) {
-        int64_t best = 0;
-        double most = -1;
-        for (int64_t c = 0; c < p->k; c++) {
-            double s = square(p, c);
-            if (s > most) {
-                most = s;
-                best = c;
-            }
+    const int64_t k = it->k, n_out = it->l->n_out, n_in = it->l->n_in;
+    const int64_t found = rank < k ? rank : k;
+    double *g = mem_calloc(it->mem, (size_t)(2 * k * k + 4 * k) + 1, sizeof *g);
+    float *rows = mem_alloc(it->mem, (size_t)(rank * n_out) * sizeof *rows);
+    graft_status status =
+        g && rows ? GRAFT_OK
+                  : error_set(error, GRAFT_NO_MEMORY, "no memory for singular directions");
+    *kept = 0;
+    if (status == GRAFT_OK) {
+        const struct tall v = {it->v, k, n_in}, y = {it->y, k, n_out};
+        double *vectors = g + k * k, *values = vectors + k * k;
+        tall_gram(it->runtime->pool, &y, &y, g);
+        eigen_symmetric(g, k, values, vectors, values + k);
+        memset(a, 0, (size_t)(rank * n_in) * sizeof *a);
+        memset(b, 0, (size_t)(rank * n_out) * sizeof *b);
+        tall_mix(it->runtime->pool, vectors, found, &v, a);
+        tall_mix(it->runtime->pool, vectors, found, &y, rows);
+        for (int64_t r = 0; r < found; r++) {
+            *kept += fmax(values[r], 0);
+            for (int64_t o = 0; o < n_out; o++)
+                b[o * rank + r] = rows[r * n_out + o];
         }
-        for (int64_t i = 0; i < p->n_in; i++)
-            a[r * p->n_in + i] = (float)p->v[i * p->k + best];
-        for (int64_t o = 0; o < p->n_out; o++) {
-            b[o * rank + r] = (float)p->y[o * p->k + best];
-            p->y[o * p->k + best] = 0;
-        }
-        total += most;
     }
-    return total;
+    mem_free(it->mem, rows);
+    mem_free(it->mem, g);
+    return status;
 }
 
-graft_status leading_directions(const graft_runtime *runtime, const float *l, int64_t n_out,
-                                int64_t n_in, int64_t rank, float *a, float *b, double *energy,
+static graft_status iterate(struct iteration *it, graft_error *error)
+{
+    struct pool *pool = it->runtime->pool;
+    fill_random(it);
+    graft_status status =
+        tall_orthonormalise(it->mem, pool, it->v, it->k, it->l->n_in, &it->k, error);
+    for (int pass = 0; pass <= PASSES && status == GRAFT_OK && it->k > 0; pass++) {
+        status = to_outputs(it, error);
+        if (status != GRAFT_OK || pass == PASSES)
+            break;
+        status = tall_orthonormalise(it->mem, pool, it->y, it->k, it->l->n_out, &it->k, error);
+        if (status == GRAFT_OK)
+            status = to_inputs(it, error);
+        if (status == GRAFT_OK)
+            status = tall_orthonormalise(it->mem, pool, it->v, it->k, it->l->n_in, &it->k, error);
+    }
+    return status;
+}
+
+static graft_status allocate(struct iteration *it, int64_t rank, graft_error *error)
+{
+    const struct leading_source *l = it->l;
+    const int64_t least = l->n_out < l->n_in ? l->n_out : l->n_in;
+    const int64_t fits = LEADING_BYTES / (l->n_in * (int64_t)sizeof(float));
+    it->k = rank + SPARE < least ? rank + SPARE : least;
+    it->slab_rows = l->at_hand || fits > l->n_out ? l->n_out : fits > 0 ? fits : 1;
+    it->scratch_bytes = prefill_scratch_bytes(l->n_in > l->n_out ? l->n_in : l->n_out);
+    it->scratch = mem_alloc(it->mem, (size_t)pool_threads(it->runtime->pool) * it->scratch_bytes);
+    it->v = mem_calloc(it->mem, (size_t)(it->k * l->n_in), sizeof *it->v);
+    it->y = mem_calloc(it->mem, (size_t)(it->k * l->n_out), sizeof *it->y);
+    it->part = mem_calloc(it->mem, (size_t)(it->k * it->slab_rows), sizeof *it->part);
+    if (!l->at_hand)
+        it->slab = mem_alloc(it->mem, (size_t)(it->slab_rows * l->n_in) * sizeof *it->slab);
+    return it->scratch && it->v && it->y && it->part && (l->at_hand || it->slab)
+               ? GRAFT_OK
+               : error_set(error, GRAFT_NO_MEMORY,
+                           "no memory for the leading directions of a matrix");
+}
+
+graft_status leading_directions(const graft_runtime *runtime, const struct leading_source *l,
+                                int64_t rank, float *a, float *b, double *all, double *kept,
                                 graft_error *error)
 {
-    struct mem *mem = (struct mem *)(uintptr_t)&runtime->mem;
-    int64_t least = n_out < n_in ? n_out : n_in;
-    struct product p = {.l = l, .n_out = n_out, .n_in = n_in};
-    struct rng rng;
-    p.k = rank + SPARE < least ? rank + SPARE : least;
-    p.y = mem_calloc(mem, (size_t)(n_out * p.k), sizeof *p.y);
-    p.v = mem_calloc(mem, (size_t)(n_in * p.k), sizeof *p.v);
-    graft_status status =
-        p.y && p.v
-            ? GRAFT_OK
-            : error_set(error, GRAFT_NO_MEMORY, "no memory for the leading directions of a matrix");
-    rng_init(&rng, 1, (uint64_t)n_in);
-    for (int64_t i = 0; i < n_in * p.k && status == GRAFT_OK; i++)
-        p.v[i] = rng_uniform(&rng) - 0.5;
-    for (int pass = 0; pass <= PASSES && status == GRAFT_OK; pass++) {
-        orthonormalise(p.v, n_in, p.k);
-        pool_run(runtime->pool, times_v, &p);
-        if (pass == PASSES)
-            break;
-        orthonormalise(p.y, n_out, p.k);
-        pool_run(runtime->pool, times_y, &p);
-    }
-    if (status == GRAFT_OK) {
-        separate(&p);
-        *energy = take(&p, rank, a, b);
-    }
-    mem_free(mem, p.y);
-    mem_free(mem, p.v);
+    struct iteration it = {
+        .runtime = runtime, .mem = (struct mem *)(uintptr_t)&runtime->mem, .l = l};
+    graft_status status = allocate(&it, rank, error);
+    if (status == GRAFT_OK && all)
+        status = square_of(&it, all, error);
+    if (status == GRAFT_OK)
+        status = iterate(&it, error);
+    if (status == GRAFT_OK)
+        status = separate(&it, rank, a, b, kept, error);
+    mem_free(it.mem, it.scratch);
+    mem_free(it.mem, it.slab);
+    mem_free(it.mem, it.v);
+    mem_free(it.mem, it.y);
+    mem_free(it.mem, it.part);
     return status;
 }

@@ -92,8 +92,9 @@ graft_status sidecar_add(struct sidecar *s, const struct fuse_record *record, co
     s->n++;
     if (!f->a || !f->b)
         return no_memory(error);
+    const struct leading_source l = {.n_out = n_out, .n_in = n_in, .at_hand = lost};
     graft_status status =
-        leading_directions(s->model->runtime, lost, n_out, n_in, rank, f->a, f->b, &kept, error);
+        leading_directions(s->model->runtime, &l, rank, f->a, f->b, NULL, &kept, error);
     s->left[s->n - 1] = sqrt(kept < all ? all - kept : 0);
     return status == GRAFT_OK ? reorder(s, f->site, rank, f->b, n_out, error) : status;
 }

@@ -123,8 +123,9 @@ static graft_status fill_principal(const struct beginning *p, const float *w, gr
     float *b = mem_calloc(mem, (size_t)(n_out * rank), sizeof *b);
     if (!b)
         return no_memory(error);
+    const struct leading_source l = {.n_out = n_out, .n_in = n_in, .at_hand = w};
     graft_status status =
-        leading_directions(p->model->runtime, w, n_out, n_in, rank, p->a, b, &energy, error);
+        leading_directions(p->model->runtime, &l, rank, p->a, b, NULL, &energy, error);
     for (int64_t r = 0; r < rank && status == GRAFT_OK; r++) {
         double square = 0;
         for (int64_t o = 0; o < n_out; o++)
