@@ -106,13 +106,13 @@ graft_status write_folder(const struct draft *draft, const struct pieces *pieces
     struct folder_writer folder = {.open = false};
     graft_status status = plan->config ? folder_writer_open(&folder, out, error) : no_memory(error);
     if (status == GRAFT_OK)
-        status = write_json(draft, folder.work, "adapter_config.json", plan->config, error);
-    if (status == GRAFT_OK)
-        status = write_json(draft, folder.work, "graft.json", draft->card, error);
-    if (status == GRAFT_OK)
         status = write_weights(draft, pieces, folder.work, plan, error);
     if (status == GRAFT_OK && draft->beside)
         status = draft->beside(draft->beside_user, folder.work, error);
+    if (status == GRAFT_OK)
+        status = write_json(draft, folder.work, "adapter_config.json", plan->config, error);
+    if (status == GRAFT_OK)
+        status = write_json(draft, folder.work, "graft.json", draft->card, error);
     if (status == GRAFT_OK)
         status = folder_writer_commit(&folder, error);
     folder_writer_abort(&folder);

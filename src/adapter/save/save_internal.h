@@ -47,7 +47,7 @@ struct draft {
     const void *source;
     uint64_t seed;
     struct save_progress progress;
-    /* Adds files to a folder that is written, before it appears; NULL: none. */
+    /* Adds files to a folder once its values are written, or completes the card, before it appears; NULL: none. */
     graft_status (*beside)(const void *user, const char *dir, graft_error *error);
     const void *beside_user;
 };

@@ -1,0 +1,422 @@
+/* merge.c: a merge from its inputs to its files.
+ *
+ * Ranks are settled before anything is written, values when the writer asks for them: one module is in memory at a time.
+ */
+#include "adapter/merge/merge_internal.h"
+
+#include <math.h>
+
+struct job {
+    const struct merge_plan *plan;
+    struct merge_inputs inputs;
+    struct draft draft;
+    struct merge_result result; /* of module `at` */
+    int at;                     /* −1: none */
+};
+
+static graft_status no_memory(graft_error *error)
+{
+    return error_set(error, GRAFT_NO_MEMORY, "no memory to merge adapters");
+}
+
+/* ---- factors of sums ---------------------------------------------------------------------- */
+
+static double sum_of_weights(const struct merge_plan *plan)
+{
+    double sum = 0;
+    for (size_t i = 0; i < plan->n; i++)
+        sum += plan->inputs[i].weight;
+    return sum;
+}
+
+static void fixed_factors(const struct merge_plan *plan, struct merge_site *site)
+{
+    const bool elects = merge_elects_signs(plan->method);
+    const double whole = plan->normalize ? sum_of_weights(plan) : 1;
+    for (size_t i = 0; i < plan->n; i++) {
+        site->factors[i] =
+            merge_uses_weights(plan->method) ? plan->inputs[i].weight / whole : 1 / (double)plan->n;
+        site->factors[i] *= elects ? 1 : plan->lambda;
+    }
+}
+
+/* Those that depend on the changes themselves. lengths [n]: what ‖ΔW‖² of each input is so far. */
+static graft_status measured_factors(struct job *job, struct merge_site *site, double *inner,
+                                     double *lengths, graft_error *error)
+{
+    const struct merge_plan *plan = job->plan;
+    const size_t n = plan->n;
+    struct changes c;
+    graft_status status = changes_open(&c, &job->inputs, site, error);
+    if (status == GRAFT_OK)
+        status = changes_inner(&c, inner, error);
+    changes_close(&c);
+    if (status != GRAFT_OK)
+        return status;
+    for (size_t i = 0; i < n; i++)
+        lengths[i] += fmax(inner[i * n + i], 0);
+    if (plan->method == MERGE_SLERP)
+        merge_slerp_factors(inner, plan->t, site->factors);
+    else
+        for (size_t i = 0; i < n; i++)
+            site->factors[i] = merge_stock_factor(inner, n);
+    for (size_t i = 0; i < n; i++)
+        site->factors[i] *= plan->lambda;
+    return GRAFT_OK;
+}
+
+static graft_status refuse_zero(const struct merge_plan *plan, const double *lengths,
+                                graft_error *error)
+{
+    for (size_t i = 0; i < plan->n && plan->method == MERGE_SLERP; i++)
+        if (!(lengths[i] > 0))
+            return error_set(error, GRAFT_NUMERIC,
+                             "%.200s changes nothing at all, so there is no angle to it",
+                             plan->inputs[i].name);
+    return GRAFT_OK;
+}
+
+static graft_status find_factors(struct job *job, graft_error *error)
+{
+    const struct merge_plan *plan = job->plan;
+    const bool measured = plan->method == MERGE_SLERP || plan->method == MERGE_MODEL_STOCK;
+    double *inner = mem_calloc(job->inputs.mem, plan->n * plan->n + plan->n, sizeof *inner);
+    graft_status status = inner ? GRAFT_OK : no_memory(error);
+    for (int i = 0; i < job->inputs.n_sites && status == GRAFT_OK; i++) {
+        struct merge_site *site = &job->inputs.sites[i];
+        char name[MODULE_NAME_SIZE] = "";
+        (void)merge_site_name(&job->inputs, site, name);
+        if (site->whole && (measured || merge_is_dense(plan->method) || plan->method == MERGE_SVD))
+            status =
+                error_set(error, GRAFT_UNSUPPORTED,
+                          "%s is held whole, which %s does not merge: average, linear, cat and "
+                          "task_arithmetic do",
+                          name, merge_method_name(plan->method));
+        else if (measured)
+            status = measured_factors(job, site, inner, inner + plan->n * plan->n, error);
+        else
+            fixed_factors(plan, site);
+    }
+    if (status == GRAFT_OK && measured)
+        status = refuse_zero(plan, inner + plan->n * plan->n, error);
+    mem_free(job->inputs.mem, inner);
+    return status;
+}
+
+/* ---- ranks -------------------------------------------------------------------------------- */
+
+/* Made from rows, not from factors. */
+static bool is_made_of_rows(const struct merge_plan *plan, const struct merge_site *site)
+{
+    return merge_is_dense(plan->method) || (plan->method == MERGE_SVD && site->dora);
+}
+
+static graft_status rank_by_energy(struct job *job, struct merge_site *site, graft_error *error)
+{
+    struct changes c;
+    int64_t n = 0;
+    double all = 0, sum = 0,
+           *squares = mem_calloc(job->inputs.mem, (size_t)site->rank + 1, sizeof *squares);
+    graft_status status = changes_open(&c, &job->inputs, site, error);
+    if (status == GRAFT_OK && !squares)
+        status = no_memory(error);
+    if (status == GRAFT_OK)
+        status = merge_spectrum(&c, squares, &n, error);
+    for (int64_t i = 0; i < n && status == GRAFT_OK; i++)
+        all += squares[i];
+    site->out_rank = 0;
+    while (status == GRAFT_OK && site->out_rank < n && sum < job->plan->energy * all)
+        sum += squares[site->out_rank++];
+    site->out_rank = site->out_rank > 0 ? site->out_rank : 1;
+    changes_close(&c);
+    mem_free(job->inputs.mem, squares);
+    return status;
+}
+
+static graft_status find_ranks(struct job *job, graft_error *error)
+{
+    const struct merge_plan *plan = job->plan;
+    graft_status status = GRAFT_OK;
+    for (int i = 0; i < job->inputs.n_sites && status == GRAFT_OK; i++) {
+        struct merge_site *site = &job->inputs.sites[i];
+        const int64_t least = site->n_in < site->n_out ? site->n_in : site->n_out;
+        int64_t rank = plan->method == MERGE_SVD ? site->most_rank : site->rank;
+        if (site->whole)
+            continue;
+        if (plan->rank > 0)
+            rank = is_made_of_rows(plan, site) || plan->rank < rank ? plan->rank : rank;
+        site->out_rank = rank < least || plan->method == MERGE_CAT ? rank : least;
+        if (plan->energy > 0)
+            status = rank_by_energy(job, site, error);
+    }
+    return status;
+}
+
+/* ---- values ------------------------------------------------------------------------------- */
+
+static void free_result(struct job *job)
+{
+    struct mem *mem = job->inputs.mem;
+    mem_free(mem, job->result.a);
+    mem_free(mem, job->result.b);
+    mem_free(mem, job->result.magnitude);
+    mem_free(mem, job->result.bias);
+    mem_free(mem, job->result.weight);
+    job->result = (struct merge_result){0};
+    job->at = -1;
+}
+
+static graft_status room_for(struct job *job, const struct draft_module *m, graft_error *error)
+{
+    struct mem *mem = job->inputs.mem;
+    struct merge_result *r = &job->result;
+    const size_t out = (size_t)m->n_out, in = (size_t)m->n_in, rank = (size_t)m->rank;
+    if (m->whole)
+        r->weight = mem_calloc(mem, out * in, sizeof(float));
+    else
+        r->a = mem_calloc(mem, rank * in, sizeof(float));
+    if (!m->whole)
+        r->b = mem_calloc(mem, rank * out, sizeof(float));
+    if (m->dora)
+        r->magnitude = mem_calloc(mem, out, sizeof(float));
+    if (m->biased)
+        r->bias = mem_calloc(mem, out, sizeof(float));
+    return (m->whole ? r->weight != NULL : r->a && r->b) && (!m->dora || r->magnitude) &&
+                   (!m->biased || r->bias)
+               ? GRAFT_OK
+               : no_memory(error);
+}
+
+static graft_status compute(struct job *job, int i, graft_error *error)
+{
+    struct merge_site *site = &job->inputs.sites[i];
+    struct changes c = {0};
+    free_result(job);
+    graft_status status = room_for(job, &job->draft.modules[i], error);
+    if (status != GRAFT_OK)
+        return status;
+    if (site->whole) {
+        status = merge_whole(&job->inputs, site, &job->result, error);
+    } else {
+        status = changes_open(&c, &job->inputs, site, error);
+        if (status == GRAFT_OK)
+            status = is_made_of_rows(job->plan, site)
+                         ? merge_dense(job->plan, &c, &job->result, error)
+                         : merge_sum(&c, &job->result, error);
+        if (status == GRAFT_OK && site->biased)
+            status = merge_bias(&c, &job->result, error);
+        changes_close(&c);
+    }
+    site->all = job->result.all;
+    site->kept = job->result.kept;
+    job->at = status == GRAFT_OK ? i : -1;
+    return status;
+}
+
+static graft_status read_merged(const struct draft *draft, int i, enum part part, float *out,
+                                graft_error *error)
+{
+    struct job *job = (struct job *)(uintptr_t)draft->source;
+    const struct draft_module *m = &draft->modules[i];
+    graft_status status = job->at == i ? GRAFT_OK : compute(job, i, error);
+    if (status != GRAFT_OK)
+        return status;
+    const float *from = part == PART_A           ? job->result.a
+                        : part == PART_B         ? job->result.b
+                        : part == PART_MAGNITUDE ? job->result.magnitude
+                        : part == PART_LORA_BIAS ? job->result.bias
+                                                 : job->result.weight;
+    const int64_t n = part == PART_A        ? m->rank * m->n_in
+                      : part == PART_B      ? m->rank * m->n_out
+                      : part == PART_WEIGHT ? m->n_out * m->n_in
+                                            : m->n_out;
+    memcpy(out, from, (size_t)n * sizeof *out);
+    return GRAFT_OK;
+}
+
+/* ---- what is told of it ------------------------------------------------------------------- */
+
+static double discarded(double all, double kept)
+{
+    return all > 0 ? fmax(all - kept, 0) / all : 0;
+}
+
+static double all_discarded(const struct job *job)
+{
+    double all = 0, kept = 0;
+    for (int i = 0; i < job->inputs.n_sites; i++) {
+        all += job->inputs.sites[i].all;
+        kept += job->inputs.sites[i].kept;
+    }
+    return discarded(all, kept);
+}
+
+static json_t *describe_inputs(const struct job *job)
+{
+    const struct merge_plan *plan = job->plan;
+    json_t *list = json_array();
+    for (size_t i = 0; i < plan->n; i++) {
+        const struct merge_member *m = &job->inputs.members[i];
+        const json_t *version = json_object_get(m->import.source.card, "version");
+        char hex[65];
+        hex_write(m->digest, sizeof m->digest, hex);
+        json_t *one = json_pack("{s:s, s:s}", "name", plan->inputs[i].name, "digest", hex);
+        if (json_is_string(version))
+            json_put(&one, "version", json_copy((json_t *)(uintptr_t)version));
+        if (merge_uses_weights(plan->method))
+            json_put(&one, "weight", json_number_of(plan->inputs[i].weight));
+        if (merge_uses_density(plan->method))
+            json_put(&one, "density", json_number_of(plan->inputs[i].density));
+        json_append(&list, one);
+    }
+    return list;
+}
+
+/* What one has to know to do it again. */
+static json_t *describe_plan(const struct job *job)
+{
+    const struct merge_plan *plan = job->plan;
+    json_t *json = json_pack("{s:s, s:o}", "method", merge_method_name(plan->method), "inputs",
+                             describe_inputs(job));
+    if (plan->rank > 0)
+        json_put(&json, "rank", json_integer(plan->rank));
+    if (plan->energy > 0)
+        json_put(&json, "energy", json_number_of(plan->energy));
+    if (plan->lambda != 1)
+        json_put(&json, "lambda", json_number_of(plan->lambda));
+    if (plan->method == MERGE_SLERP)
+        json_put(&json, "t", json_number_of(plan->t));
+    if (plan->normalize)
+        json_put(&json, "normalize", json_true());
+    if (merge_elects_signs(plan->method)) {
+        json_put(&json, "sign", json_string(plan->by_frequency ? "frequency" : "total"));
+        json_put(&json, "ties_divide", json_string(plan->by_weight ? "weight" : "count"));
+    }
+    if (merge_uses_density(plan->method))
+        json_put(&json, "seed", json_integer((json_int_t)plan->seed));
+    return json;
+}
+
+/* Once all modules were computed, and before the card is written. */
+static graft_status complete_card(const void *user, const char *dir, graft_error *error)
+{
+    const struct job *job = user;
+    json_t *merge = json_object_get(job->draft.card, "merge");
+    (void)dir;
+    return json_object_set_new(merge, "discarded_energy", json_number_of(all_discarded(job))) == 0
+               ? GRAFT_OK
+               : no_memory(error);
+}
+
+static json_t *make_report(const struct job *job)
+{
+    json_t *list = json_array(), *json = describe_plan(job);
+    int64_t least = INT64_MAX, most = 0;
+    for (int i = 0; i < job->inputs.n_sites; i++) {
+        const struct merge_site *site = &job->inputs.sites[i];
+        char name[MODULE_NAME_SIZE] = "";
+        (void)merge_site_name(&job->inputs, site, name);
+        json_t *one = json_pack("{s:s}", "module", name);
+        if (site->whole)
+            json_put(&one, "whole", json_true());
+        if (!site->whole) {
+            least = site->out_rank < least ? site->out_rank : least;
+            most = site->out_rank > most ? site->out_rank : most;
+            json_put(&one, "rank", json_integer(site->out_rank));
+            json_put(&one, "rank_before", json_integer(site->rank));
+            json_put(&one, "discarded_energy", json_number_of(discarded(site->all, site->kept)));
+            json_put(&one, "dora", json_boolean(job->draft.modules[i].dora));
+        }
+        json_append(&list, one);
+    }
+    json_put(&json, "least_rank", json_integer(least == INT64_MAX ? 0 : least));
+    json_put(&json, "most_rank", json_integer(most));
+    json_put(&json, "discarded_energy", json_number_of(all_discarded(job)));
+    json_put(&json, "modules", list);
+    return json;
+}
+
+/* ---- whole -------------------------------------------------------------------------------- */
+
+static graft_status make_card(struct job *job, graft_error *error)
+{
+    const struct merge_plan *plan = job->plan;
+    const struct model *model = job->inputs.model;
+    const struct import *first = &job->inputs.members[0].import;
+    graft_status status;
+    if (plan->card) {
+        struct adapter_recipe card = *plan->card;
+        card.base = card.base ? card.base : first->draft.base;
+        status = card_new(model, &card, &job->draft.card, error);
+        draft_set_base(&job->draft, card.base);
+    } else {
+        job->draft.card = json_deep_copy(first->draft.card);
+        status = job->draft.card ? GRAFT_OK : no_memory(error);
+        draft_set_base(&job->draft, first->draft.base);
+    }
+    if (status != GRAFT_OK)
+        return status;
+    json_t *merge = describe_plan(job);
+    if (!merge || json_object_set_new(job->draft.card, "merge", merge) != 0)
+        return no_memory(error);
+    return GRAFT_OK;
+}
+
+static graft_status make_draft(struct job *job, graft_error *error)
+{
+    const struct merge_inputs *in = &job->inputs;
+    struct draft *draft = &job->draft;
+    draft->model = in->model;
+    draft->inference = true;
+    draft->type = GRAFT_TYPE_F32;
+    draft->read = read_merged;
+    draft->source = draft->beside_user = job;
+    draft->beside = complete_card;
+    draft->progress = job->plan->save.progress;
+    draft->modules = mem_calloc(in->mem, (size_t)in->n_sites + 1, sizeof *draft->modules);
+    if (!draft->modules)
+        return no_memory(error);
+    for (int i = 0; i < in->n_sites; i++) {
+        const struct merge_site *site = &in->sites[i];
+        draft->modules[draft->n_modules++] =
+            (struct draft_module){.slot = site->slot,
+                                  .layer = site->layer,
+                                  .rank = site->out_rank,
+                                  .n_in = site->n_in,
+                                  .n_out = site->n_out,
+                                  .scale = site->whole ? 0 : 1,
+                                  .dora = site->dora && !is_made_of_rows(job->plan, site),
+                                  .biased = site->biased,
+                                  .whole = site->whole};
+    }
+    return make_card(job, error);
+}
+
+graft_status merge_write(const struct model *model, const struct merge_plan *plan, const char *out,
+                         json_t **report, graft_error *error)
+{
+    struct job job = {.plan = plan, .at = -1};
+    graft_status status = merge_check(plan, error);
+    if (status == GRAFT_OK)
+        status = merge_inputs_open(&job.inputs, model, plan, error);
+    for (size_t i = 0; i < plan->n && status == GRAFT_OK; i++)
+        status = import_refuse_output(&job.inputs.members[i].import, out, error);
+    if (status == GRAFT_OK)
+        status = find_factors(&job, error);
+    if (status == GRAFT_OK)
+        status = find_ranks(&job, error);
+    if (status == GRAFT_OK)
+        status = make_draft(&job, error);
+    if (status == GRAFT_OK)
+        status = write_adapter(&job.draft, out, &plan->save, error);
+    if (status == GRAFT_OK && report) {
+        *report = make_report(&job);
+        status = *report ? GRAFT_OK : no_memory(error);
+    }
+    if (job.inputs.model)
+        free_result(&job);
+    json_decref(job.draft.card);
+    mem_free(&model->runtime->mem, job.draft.modules);
+    merge_inputs_close(&job.inputs);
+    return status;
+}
