@@ -6,8 +6,9 @@
  * of held-out right answers got worse, all is taken back. What stays is published as a new version of a registered name; the
  * next learner goes on with the same ranks, so that the adapter does not grow again and again. What is learned is a function of
  * options, adapter and feedback in its order, for any number of threads. Any linear layers, DoRA and rsLoRA too; modules held
- * whole stay. A learner belongs to one thread at a time; sessions may use model and registry meanwhile. Sources: LoRA (Hu et
- * al. 2021), REINFORCE with a baseline (Williams 1992), AdamW (Loshchilov and Hutter 2019).
+ * whole stay. A learner belongs to one thread at a time; sessions may use model and registry meanwhile. A pool has many of one
+ * adapter, one for each tenant that is served. Sources: LoRA (Hu et al. 2021), REINFORCE with a baseline (Williams 1992), AdamW
+ * (Loshchilov and Hutter 2019).
  */
 #ifndef GRAFT_PUBLIC_LEARN_H
 #define GRAFT_PUBLIC_LEARN_H
@@ -143,6 +144,47 @@ GRAFT_API graft_status graft_learner_publish(graft_learner *learner, graft_adapt
 /* The adapter as learned so far, as a PEFT folder of F32, absent or empty before. */
 GRAFT_API graft_status graft_learner_write(const graft_learner *learner, const char *path,
                                            graft_error *error);
+/* The same opened on the learner's model, for sessions: an adapter as any other, which later learning does not change. It
+ * goes by way of a folder in $TMPDIR or /tmp, which is gone when this returns. */
+GRAFT_API graft_status graft_learner_adapter(const graft_learner *learner, graft_adapter **out,
+                                             graft_error *error);
+
+/* ---- pool ---------------------------------------------------------------------------------- */
+
+/* Learners of one adapter, made beforehand: a tenant gets one that is as fresh as if it were just opened, bit by bit, and when
+ * it is released nothing of him is left in it: values, moments, steps, feedback and its tokens, sessions, baseline, counters
+ * and activations. (The text of records passes through the process's memory as every prompt does.) The memory is taken at open;
+ * the held-out examples are read and measured once. Acquire, release and describe may be called from any thread; the options'
+ * `progress` is called by every thread that learns. */
+typedef struct graft_learner_pool graft_learner_pool;
+
+/* n learners, 1 to 4096, else as graft_learner_open. The pool stays with the version that is active now: after another one
+ * became active its learners learn as before, and publishing is refused (STATE). */
+GRAFT_API graft_status graft_learner_pool_open(graft_model *model, graft_registry *registry,
+                                               const char *name, const graft_learn_options *options,
+                                               int n, graft_learner_pool **out, graft_error *error);
+/* All learners must be back. */
+GRAFT_API void graft_learner_pool_close(graft_learner_pool **pool);
+
+/* STATE: all are in use. `verdict` (may be NULL) is told of every buffer until the release. Allocates nothing and waits for
+ * nobody. */
+GRAFT_API graft_status graft_learner_pool_acquire(graft_learner_pool *pool, graft_learn_fn verdict,
+                                                  void *user, graft_learner **out,
+                                                  graft_error *error);
+/* Sets *learner NULL; graft_learner_close does the same. Takes the time to write over its memory; allocates nothing.
+ * INVALID_ARGUMENT: it is not of this pool, or not in use. */
+GRAFT_API graft_status graft_learner_pool_release(graft_learner_pool *pool, graft_learner **learner,
+                                                  graft_error *error);
+
+typedef struct graft_learner_pool_state {
+    int learners;
+    int idle;               /* that could be acquired now */
+    uint64_t learner_bytes; /* that each of them has: values, moments and activations */
+    char version[65];       /* that all begin from; "": of no registry */
+} graft_learner_pool_state;
+GRAFT_API graft_status graft_learner_pool_describe(graft_learner_pool *pool,
+                                                   graft_learner_pool_state *out,
+                                                   graft_error *error);
 
 #ifdef __cplusplus
 }

@@ -6,13 +6,26 @@
 #include "learn/learn.h"
 #include "api/api_internal.h"
 
+#include <fcntl.h>
+
 struct graft_learner {
     graft_runtime *runtime;
+    const struct model *model;
     struct learner *learner;
     struct registry *registry; /* NULL: an adapter at a path */
     struct registry_version_id id;
     graft_learn_fn verdict;
     void *user;
+    struct graft_learner_pool *pool; /* that it belongs to; NULL: none */
+};
+
+struct graft_learner_pool {
+    graft_runtime *runtime;
+    struct learner_pool *pool;
+    int n;
+    struct graft_learner begin; /* what all of them are like, but for the learner */
+    struct graft_learner
+        *learners; /* [n] by number; one that is in use belongs to whoever acquired it */
 };
 
 /* ---- opening ------------------------------------------------------------------------------- */
@@ -107,6 +120,33 @@ static graft_status find_adapter(graft_learner *l, const graft_model *model,
     return status == GRAFT_OK ? learner_check_slots(l->registry, &l->id, error) : status;
 }
 
+/* All but the learner itself; *path is the caller's, and so are the options as they are read. */
+static graft_status begin_learner(graft_learner *l, const graft_model *model,
+                                  const graft_registry *registry, const char *name,
+                                  const graft_learn_options *options, struct learner_options *inner,
+                                  char **path, graft_error *error)
+{
+    graft_learn_options o = graft_learn_options_default();
+    graft_status status = options_read(&o, sizeof o, options, error);
+    if (status == GRAFT_OK) {
+        status = check_options(&o, error);
+    }
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    *inner = inner_options(&o);
+    l->runtime = model->runtime;
+    l->model = model->model;
+    return find_adapter(l, model, registry, name, path, error);
+}
+
+static void listen(graft_learner *l, graft_learn_fn verdict, void *user)
+{
+    l->verdict = verdict;
+    l->user = user;
+    learner_listen(l->learner, verdict != NULL ? pass_verdict : NULL, l);
+}
+
 graft_status graft_learner_open(graft_model *model, graft_registry *registry, const char *name,
                                 const graft_learn_options *options, graft_learn_fn verdict,
                                 void *user, graft_learner **out, graft_error *error)
@@ -117,35 +157,25 @@ graft_status graft_learner_open(graft_model *model, graft_registry *registry, co
     REQUIRE(out);
     CHECK_RUNTIME(model->runtime);
     struct mem *mem = &model->runtime->mem;
-    graft_learn_options o = graft_learn_options_default();
+    struct graft_learner begin = {.learner = NULL};
+    struct learner_options inner;
     char *path = NULL;
-    graft_status status = options_read(&o, sizeof o, options, error);
+    graft_status status =
+        begin_learner(&begin, model, registry, name, options, &inner, &path, error);
+    graft_learner *l = status == GRAFT_OK ? mem_calloc(mem, 1, sizeof *l) : NULL;
+    if (status == GRAFT_OK && l == NULL) {
+        status = error_set(error, GRAFT_NO_MEMORY, "no memory for a learner");
+    }
     if (status == GRAFT_OK) {
-        status = check_options(&o, error);
-    }
-    if (status != GRAFT_OK) {
-        return status;
-    }
-    graft_learner *l = mem_calloc(mem, 1, sizeof *l);
-    if (l == NULL) {
-        return error_set(error, GRAFT_NO_MEMORY, "no memory for a learner");
-    }
-    l->runtime = model->runtime;
-    l->verdict = verdict;
-    l->user = user;
-    status = find_adapter(l, model, registry, name, &path, error);
-    if (status == GRAFT_OK) {
-        const struct learner_options inner = inner_options(&o);
+        *l = begin;
         status = learner_open(model->model, path, &inner, &l->learner, error);
     }
     mem_free(mem, path);
     if (status != GRAFT_OK) {
-        graft_learner_close(&l);
+        mem_free(mem, l);
         return status;
     }
-    if (verdict != NULL) {
-        learner_listen(l->learner, pass_verdict, l);
-    }
+    listen(l, verdict, user);
     *out = l;
     return GRAFT_OK;
 }
@@ -155,10 +185,124 @@ void graft_learner_close(graft_learner **learner)
     if (learner == NULL || *learner == NULL) {
         return;
     }
+    if ((*learner)->pool != NULL) {
+        (void)graft_learner_pool_release((*learner)->pool, learner, NULL);
+        return;
+    }
     graft_learner *l = *learner;
     *learner = NULL;
     learner_close(&l->learner);
     mem_free(&l->runtime->mem, l);
+}
+
+/* ---- pool ---------------------------------------------------------------------------------- */
+
+static graft_status fill_pool(graft_learner_pool *p, const struct learner_options *options,
+                              const char *path, graft_error *error)
+{
+    graft_status status = learner_pool_open(p->begin.model, path, options, p->n, &p->pool, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    p->learners = mem_calloc(&p->runtime->mem, (size_t)p->n, sizeof *p->learners);
+    if (p->learners == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a pool of learners");
+    }
+    p->begin.pool = p;
+    return GRAFT_OK;
+}
+
+graft_status graft_learner_pool_open(graft_model *model, graft_registry *registry, const char *name,
+                                     const graft_learn_options *options, int n,
+                                     graft_learner_pool **out, graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(name);
+    REQUIRE(options);
+    REQUIRE(out);
+    CHECK_RUNTIME(model->runtime);
+    struct mem *mem = &model->runtime->mem;
+    struct learner_options inner;
+    char *path = NULL;
+    graft_learner_pool *p = mem_calloc(mem, 1, sizeof *p);
+    if (p == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a pool of learners");
+    }
+    p->runtime = model->runtime;
+    p->n = n;
+    graft_status status =
+        begin_learner(&p->begin, model, registry, name, options, &inner, &path, error);
+    if (status == GRAFT_OK) {
+        status = fill_pool(p, &inner, path, error);
+    }
+    mem_free(mem, path);
+    if (status == GRAFT_OK) {
+        *out = p;
+    } else {
+        graft_learner_pool_close(&p);
+    }
+    return status;
+}
+
+void graft_learner_pool_close(graft_learner_pool **pool)
+{
+    if (pool == NULL || *pool == NULL) {
+        return;
+    }
+    graft_learner_pool *p = *pool;
+    *pool = NULL;
+    learner_pool_close(&p->pool);
+    mem_free(&p->runtime->mem, p->learners);
+    mem_free(&p->runtime->mem, p);
+}
+
+graft_status graft_learner_pool_acquire(graft_learner_pool *pool, graft_learn_fn verdict,
+                                        void *user, graft_learner **out, graft_error *error)
+{
+    REQUIRE(pool);
+    REQUIRE(out);
+    CHECK_RUNTIME(pool->runtime);
+    int number;
+    graft_status status = learner_pool_acquire(pool->pool, &number, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    graft_learner *l = &pool->learners[number];
+    *l = pool->begin;
+    l->learner = learner_pool_at(pool->pool, number);
+    listen(l, verdict, user);
+    *out = l;
+    return GRAFT_OK;
+}
+
+graft_status graft_learner_pool_release(graft_learner_pool *pool, graft_learner **learner,
+                                        graft_error *error)
+{
+    REQUIRE(pool);
+    REQUIRE(learner);
+    REQUIRE(*learner);
+    CHECK_RUNTIME(pool->runtime);
+    int number = -1; /* of none */
+    for (int i = 0; i < pool->n; i++) {
+        number = *learner == &pool->learners[i] ? i : number;
+    }
+    graft_status status = learner_pool_release(pool->pool, number, error);
+    if (status != GRAFT_INVALID_ARGUMENT) {
+        *learner = NULL;
+    }
+    return status;
+}
+
+graft_status graft_learner_pool_describe(graft_learner_pool *pool, graft_learner_pool_state *out,
+                                         graft_error *error)
+{
+    REQUIRE(pool);
+    REQUIRE(out);
+    *out = (graft_learner_pool_state){.learners = pool->n,
+                                      .idle = learner_pool_idle(pool->pool),
+                                      .learner_bytes = learner_pool_bytes(pool->pool)};
+    memcpy(out->version, pool->begin.id.version, sizeof out->version);
+    return GRAFT_OK;
 }
 
 /* ---- feedback ------------------------------------------------------------------------------ */
@@ -282,4 +426,28 @@ graft_status graft_learner_write(const graft_learner *learner, const char *path,
     REQUIRE(path);
     CHECK_RUNTIME(learner->runtime);
     return learner_write(learner->learner, path, NULL, error);
+}
+
+graft_status graft_learner_adapter(const graft_learner *learner, graft_adapter **out,
+                                   graft_error *error)
+{
+    REQUIRE(learner);
+    REQUIRE(out);
+    CHECK_RUNTIME(learner->runtime);
+    struct mem *mem = &learner->runtime->mem;
+    struct adapter *adapter = NULL;
+    char *path = NULL;
+    graft_status status = folder_temporary(mem, "graft-learn", &path, error);
+    if (status == GRAFT_OK) {
+        status = learner_write(learner->learner, path, NULL, error);
+        if (status == GRAFT_OK) {
+            status = adapter_open(learner->model, path, NULL, &adapter, error);
+        }
+        folder_remove(AT_FDCWD, path);
+        mem_free(mem, path);
+    }
+    if (status == GRAFT_OK) {
+        *out = adapter_handle(adapter);
+    }
+    return status;
 }

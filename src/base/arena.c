@@ -79,6 +79,14 @@ char *arena_strndup(struct arena *arena, const char *text, size_t length)
                      length);
 }
 
+void arena_wipe(struct arena *arena)
+{
+    for (struct arena_chunk *chunk = arena->chunks; chunk; chunk = chunk->next) {
+        MEMORY_PERMIT(chunk->data, chunk->used);
+        mem_wipe(chunk->data, chunk->used);
+    }
+}
+
 void arena_free(struct arena *arena)
 {
     while (arena->chunks) {

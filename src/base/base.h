@@ -66,6 +66,9 @@ void *mem_alloc(struct mem *mem, size_t bytes); /* contents undefined; 0 → 1 b
 void *mem_calloc(struct mem *mem, size_t count, size_t bytes); /* overflow-checked, zeroed */
 void *mem_resize(struct mem *mem, void *block, size_t bytes);  /* NULL block allowed */
 void mem_free(struct mem *mem, void *block);                   /* NULL allowed */
+/* Makes zeros of bytes that nobody else shall see. What is zero is only read, so that pages which nobody wrote stay without
+ * memory. NULL with size 0 allowed. */
+void mem_wipe(void *bytes, size_t size);
 /* Of the pages that lie wholly within some bytes: the system should keep them in large ones where it can;
  * it may have them back, as nobody will read them again (those of a mapped file come back when somebody
  * does). Hints: nothing fails. */
@@ -86,6 +89,8 @@ void *arena_alloc(struct arena *arena,
                   size_t bytes); /* 64-byte aligned; NULL: limit or no memory */
 void *arena_alloc_packed(struct arena *arena, size_t bytes); /* 8-byte aligned */
 char *arena_strndup(struct arena *arena, const char *text, size_t length);
+/* mem_wipe of all that was handed out; it stays handed out. */
+void arena_wipe(struct arena *arena);
 void arena_free(struct arena *arena);
 
 /* Growable byte buffer with a maximum. Failure sticks: later appends do nothing, buf_status tells. */

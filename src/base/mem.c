@@ -153,6 +153,19 @@ void mem_free(struct mem *mem, void *block)
     allocator->release(allocator->user, (char *)block - header.offset);
 }
 
+void mem_wipe(void *bytes, size_t size)
+{
+    enum { PIECE = 4096 };
+    char *at = bytes;
+    while (size) {
+        const size_t n = size < PIECE ? size : PIECE;
+        if (*at || memcmp(at, at + 1, n - 1) != 0) /* all like the first, which is zero */
+            memset(at, 0, n);
+        at += n;
+        size -= n;
+    }
+}
+
 char *mem_strdup(struct mem *mem, const char *text)
 {
     return mem_strndup(mem, text, strlen(text));

@@ -15,10 +15,16 @@ static graft_status no_memory(graft_error *error)
     return error_set(error, GRAFT_NO_MEMORY, "no memory for feedback");
 }
 
+/* Whoever gets the memory next need not know what was said. */
 void lesson_free(struct mem *mem, struct lesson *lesson)
 {
-    mem_free(mem, (void *)(uintptr_t)lesson->tokens);
-    mem_free(mem, (void *)(uintptr_t)lesson->learned);
+    const size_t n = (size_t)lesson->n_tok;
+    graft_token_id *tokens = (graft_token_id *)(uintptr_t)lesson->tokens;
+    uint8_t *learned = (uint8_t *)(uintptr_t)lesson->learned;
+    mem_wipe(tokens, (n + 1) * sizeof *tokens);
+    mem_wipe(learned, n);
+    mem_free(mem, tokens);
+    mem_free(mem, learned);
     *lesson = (struct lesson){.tokens = NULL};
 }
 

@@ -102,4 +102,25 @@ graft_status learner_check_slots(struct registry *registry, const struct registr
 graft_status learner_publish(struct learner *learner, struct registry *registry,
                              struct registry_version_id *id, graft_error *error);
 
+/* ---- pool (pool.c) ------------------------------------------------------------------------- */
+
+/* n learners that began alike, with all their memory, by number: 0 to n − 1. What one of them has learned and heard is gone
+ * when it is given back, bit by bit. Acquire, release and idle may be called from any thread; a learner that is out belongs to
+ * one at a time. */
+struct learner_pool;
+enum { LEARNER_POOL_MOST = 4096 };
+/* INVALID_ARGUMENT: n is not 1 to LEARNER_POOL_MOST; else as learner_open. STATE: the adapter changed meanwhile. */
+graft_status learner_pool_open(const struct model *model, const char *path,
+                               const struct learner_options *options, int n,
+                               struct learner_pool **out, graft_error *error);
+void learner_pool_close(struct learner_pool **pool); /* all of them, those that are out, too */
+/* STATE: none is idle. Allocates nothing. */
+graft_status learner_pool_acquire(struct learner_pool *pool, int *number, graft_error *error);
+struct learner *learner_pool_at(struct learner_pool *pool, int number);
+/* Makes it new and idle. INVALID_ARGUMENT: there is none of that number that is out. Allocates nothing. */
+graft_status learner_pool_release(struct learner_pool *pool, int number, graft_error *error);
+int learner_pool_idle(struct learner_pool *pool);
+/* Bytes that one of them has all the time, to the largest parts: values and activations. */
+size_t learner_pool_bytes(const struct learner_pool *pool);
+
 #endif

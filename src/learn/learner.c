@@ -170,7 +170,7 @@ static graft_status take_back(struct learner *l, graft_error *error)
     return train_tape_refresh(l->tape, error);
 }
 
-static void empty_buffer(struct learner *l)
+void learner_empty_buffer(struct learner *l)
 {
     while (l->state.waiting)
         lesson_free(l->mem, &l->buffer[--l->state.waiting]);
@@ -240,7 +240,7 @@ static graft_status learn(struct learner *l, struct learner_verdict *out, graft_
     }
     if (status != GRAFT_OK)
         return status;
-    empty_buffer(l);
+    learner_empty_buffer(l);
     s->kept += v.kept;
     s->dropped += !v.kept;
     s->now = v.kept ? v.after : s->now;
@@ -258,7 +258,7 @@ graft_status learner_settle(struct learner *l, graft_error *error)
     if (l->state.waiting < l->options.buffer)
         return GRAFT_OK;
     graft_status status = learn(l, &verdict, error);
-    empty_buffer(l);
+    learner_empty_buffer(l);
     return status;
 }
 
@@ -267,7 +267,7 @@ graft_status learner_step(struct learner *l, struct learner_verdict *verdict, bo
 {
     *out = l->state.waiting > 0;
     graft_status status = *out ? learn(l, verdict, error) : GRAFT_OK;
-    empty_buffer(l);
+    learner_empty_buffer(l);
     return status;
 }
 
@@ -347,17 +347,29 @@ static graft_status open_values(struct learner *l, const char *path, graft_error
     return status == GRAFT_OK ? learner_tape(l, l->trainable, &l->tape, error) : status;
 }
 
+static void share_held(struct learner *l)
+{
+    l->held = l->first->held;
+    l->held_sessions = l->first->held_sessions;
+    l->state.held_out = l->first->state.held_out;
+    l->room = l->first->room;
+}
+
 static graft_status open_all(struct learner *l, const char *path, graft_error *error)
 {
     l->buffer = mem_calloc(l->mem, (size_t)l->options.buffer, sizeof *l->buffer);
     graft_status status = l->buffer ? data_model_of(l->model, &l->data, error) : no_memory(error);
-    if (status == GRAFT_OK)
+    if (status == GRAFT_OK && l->first)
+        share_held(l);
+    else if (status == GRAFT_OK)
         status = open_held(l, error);
     if (status == GRAFT_OK)
         status = data_batch_open(l->mem, l->room, l->room, &l->batch, error);
     if (status == GRAFT_OK)
         status = open_values(l, path, error);
-    if (status == GRAFT_OK)
+    if (status == GRAFT_OK && l->first)
+        l->state.began = l->first->state.began;
+    else if (status == GRAFT_OK)
         status = measure_now(l, &l->state.began, error);
     if (status == GRAFT_OK && !isfinite(l->state.began))
         status = error_set(error, GRAFT_NUMERIC,
@@ -367,9 +379,9 @@ static graft_status open_all(struct learner *l, const char *path, graft_error *e
     return status;
 }
 
-graft_status learner_open(const struct model *model, const char *path,
-                          const struct learner_options *options, struct learner **out,
-                          graft_error *error)
+graft_status learner_make(const struct model *model, const char *path,
+                          const struct learner_options *options, const struct learner *first,
+                          struct learner **out, graft_error *error)
 {
     struct mem *mem = &model->runtime->mem;
     graft_status status = check_options(options, error);
@@ -385,6 +397,7 @@ graft_status learner_open(const struct model *model, const char *path,
     l->model = model;
     l->mem = mem;
     l->options = *options;
+    l->first = first;
     str_map_init(&l->held_sessions, mem);
     str_map_init(&l->sessions, mem);
     arena_init(&l->names, mem, SIZE_MAX);
@@ -396,22 +409,31 @@ graft_status learner_open(const struct model *model, const char *path,
     return status;
 }
 
+graft_status learner_open(const struct model *model, const char *path,
+                          const struct learner_options *options, struct learner **out,
+                          graft_error *error)
+{
+    return learner_make(model, path, options, NULL, out, error);
+}
+
 void learner_close(struct learner **learner)
 {
     struct learner *l = *learner;
     if (!l)
         return;
     if (l->buffer)
-        empty_buffer(l);
+        learner_empty_buffer(l);
     mem_free(l->mem, l->buffer);
     train_tape_close(&l->tape);
     optimiser_close(&l->optimiser);
     trainable_close(&l->trainable);
     data_batch_close(&l->batch);
-    str_map_free(&l->held_sessions);
     str_map_free(&l->sessions);
     arena_free(&l->names);
-    dataset_close(&l->held);
+    if (!l->first) {
+        str_map_free(&l->held_sessions);
+        dataset_close(&l->held);
+    }
     mem_free(l->mem, l->kept.values);
     mem_free(l->mem, l->kept.m);
     mem_free(l->mem, l->kept.v);

@@ -52,6 +52,14 @@ void optimiser_close(struct optimiser *o)
     *o = (struct optimiser){.mem = NULL};
 }
 
+void optimiser_reset(struct optimiser *o)
+{
+    mem_wipe(o->m, (size_t)o->n * sizeof *o->m);
+    mem_wipe(o->v, (size_t)o->n * sizeof *o->v);
+    mem_wipe(o->sums, (size_t)((o->n + PIECE - 1) / PIECE) * sizeof *o->sums);
+    o->steps = 0;
+}
+
 /* ---- norm --------------------------------------------------------------------------------- */
 
 struct norm {

@@ -111,6 +111,8 @@ struct optimiser {
 graft_status optimiser_open(struct optimiser *o, struct mem *mem, int64_t n_values,
                             const struct optimiser_options *options, graft_error *error);
 void optimiser_close(struct optimiser *o); /* a zeroed one is allowed */
+/* As it was opened; nothing of what it saw is left in its memory. */
+void optimiser_reset(struct optimiser *o);
 /* ‖grads‖ [n] */
 double optimiser_norm(struct optimiser *o, const graft_runtime *runtime, const float *grads);
 /* One step of AdamW at this rate with scale · grads; with Muon without the parts that have rows. */

@@ -293,7 +293,6 @@ static void plan_layers(struct train_tape *t, struct plan *p)
     bool room[KEPT_COUNT] = {false};
     int64_t width[KEPT_COUNT] = {0}, max_tok = t->options.max_tok;
     int n_layer = t->model->config.n_layer;
-    t->kept = take(p, n_layer, sizeof(void *) * KEPT_COUNT);
     for (int layer = 0; layer < n_layer; layer++)
         for (int i = 0; i < KEPT_COUNT; i++) {
             enum kept kind = (enum kept)i;
@@ -301,8 +300,7 @@ static void plan_layers(struct train_tape *t, struct plan *p)
             bool exact = !t->options.half || kind == KEPT_LSE || kind == KEPT_U;
             bool kept = is_kept(t, layer, kind);
             void *at = kept ? take(p, max_tok * n, exact ? sizeof(float) : sizeof(uint16_t)) : NULL;
-            if (t->kept)
-                t->kept[(int64_t)layer * KEPT_COUNT + i] = at;
+            t->kept[(int64_t)layer * KEPT_COUNT + i] = at;
             room[i] = room[i] || !kept || !exact;
             width[i] = max64(width[i], n);
         }
@@ -363,17 +361,13 @@ static void plan_workers(struct train_tape *t, struct plan *p)
 {
     const struct config *c = &t->model->config;
     int64_t widest = max64(max64(c->d_model, c->d_ff), (int64_t)c->n_head * c->d_head);
-    t->workers = take(p, t->n_workers, sizeof(*t->workers));
-    for (int i = 0; i < t->n_workers; i++) {
-        struct train_worker w = {
+    for (int i = 0; i < t->n_workers; i++)
+        t->workers[i] = (struct train_worker){
             .scratch = take(p, 1, prefill_scratch_bytes(widest)),
             .attention = take_floats(p, self_attention_scratch_floats(
                                             t->options.max_tok, c->n_head / c->n_kv, c->d_head)),
             .row = take_floats(p, widest),
             .second_row = take_floats(p, widest)};
-        if (t->workers)
-            t->workers[i] = w;
-    }
 }
 
 static bool plan_all(struct train_tape *t, struct arena *arena)
@@ -442,7 +436,9 @@ static graft_status prepare(const struct model *model, const struct train_set *s
     t->sites = mem_calloc(mem, (size_t)model_n_sites(model), sizeof(*t->sites));
     t->groups =
         mem_calloc(mem, (size_t)model->config.n_layer * GROUP_COUNT + 1, sizeof(*t->groups));
-    if (!t->sites || !t->groups)
+    t->kept = mem_calloc(mem, (size_t)model->config.n_layer * KEPT_COUNT, sizeof(*t->kept));
+    t->workers = mem_calloc(mem, (size_t)t->n_workers, sizeof(*t->workers));
+    if (!t->sites || !t->groups || !t->kept || !t->workers)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a tape");
     find_trained(t);
     return init_groups(t, error);
@@ -489,8 +485,22 @@ void train_tape_close(struct train_tape **tape)
     arena_free(&t->arena);
     mem_free(t->mem, t->sites);
     mem_free(t->mem, t->groups);
+    mem_free(t->mem, t->kept);
+    mem_free(t->mem, t->workers);
     mem_free(t->mem, t);
     *tape = NULL;
+}
+
+/* The arena has numbers of passes alone: what says where they lie is beside it. */
+graft_status train_tape_wipe(struct train_tape *t, graft_error *error)
+{
+    arena_wipe(&t->arena);
+    for (int i = 0; i < model_n_sites(t->model); i++)
+        t->sites[i].have_squares = false;
+    t->embedding.have_squares = false;
+    t->batch = NULL;
+    t->n_loss = 0;
+    return train_tape_refresh(t, error);
 }
 
 size_t train_tape_bytes(const struct train_tape *tape)

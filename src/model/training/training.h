@@ -80,6 +80,9 @@ graft_status train_tape_open(const struct model *model, const struct train_set *
                              const struct train_options *options, struct train_tape **out,
                              graft_error *error);
 void train_tape_close(struct train_tape **tape);
+/* Forgets all that passes left, so that nothing of it can be found in the tape's memory, which it keeps; then as
+ * train_tape_refresh. Allocates nothing. */
+graft_status train_tape_wipe(struct train_tape *tape, graft_error *error);
 /* Bytes that the tape takes (pages that no batch needed so far are not resident), and of these what is kept from the way
  * forth to the way back. */
 size_t train_tape_bytes(const struct train_tape *tape);

@@ -307,7 +307,7 @@ graft_status build_records(struct builder *b, const char *bytes, size_t size, gr
                                 : take_record(b, record, &why);
         if (status == GRAFT_FORMAT) {
             status = issue_add(b->d, DATA_DROPPED, b->file, b->line, &why, error);
-        } else if (status != GRAFT_OK) {
+        } else if (status != GRAFT_OK && error != NULL) {
             *error = why.error;
         }
         b->record++;

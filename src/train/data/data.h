@@ -208,6 +208,8 @@ struct data_batch {
 graft_status data_batch_open(struct mem *mem, int64_t most_tok, int64_t most_examples,
                              struct data_batch *out, graft_error *error);
 void data_batch_close(struct data_batch *batch);
+/* As it was opened; nothing of what was in it is left in its memory. */
+void data_batch_wipe(struct data_batch *batch);
 /* Fills it with batch `index` of the plan; allocates nothing. */
 void data_batch_fill(struct data_batch *batch, const struct data_plan *plan, int64_t index);
 

@@ -268,6 +268,20 @@ void data_batch_close(struct data_batch *batch)
     *batch = (struct data_batch){0};
 }
 
+void data_batch_wipe(struct data_batch *batch)
+{
+    const size_t tok = (size_t)batch->tok_capacity + 1;
+    const size_t examples = (size_t)batch->example_capacity + 1;
+    mem_wipe(batch->tokens, tok * sizeof *batch->tokens);
+    mem_wipe(batch->targets, tok * sizeof *batch->targets);
+    mem_wipe(batch->weights, tok * sizeof *batch->weights);
+    mem_wipe(batch->starts, examples * sizeof *batch->starts);
+    mem_wipe(batch->examples, examples * sizeof *batch->examples);
+    batch->n_tok = batch->n_examples = 0;
+    batch->n_learned = 0;
+    batch->weight = 0;
+}
+
 static void batch_add(struct data_batch *b, const struct data_example *e, int64_t number)
 {
     size_t n = (size_t)e->n_tok;
