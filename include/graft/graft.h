@@ -8,6 +8,7 @@
 #include <graft/data.h>
 #include <graft/fuse.h>
 #include <graft/learn.h>
+#include <graft/merge.h>
 #include <graft/model.h>
 #include <graft/registry.h>
 #include <graft/runtime.h>

@@ -30,6 +30,7 @@ int verb_detokenize(int argc, char **argv);
 int verb_inspect(int argc, char **argv);
 int verb_quantize(int argc, char **argv);
 int verb_adapter(int argc, char **argv);
+int verb_merge(int argc, char **argv);
 int verb_fuse(int argc, char **argv);
 int verb_train(int argc, char **argv);
 int verb_data(int argc, char **argv);

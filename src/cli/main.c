@@ -27,6 +27,7 @@ static const struct verb verbs[] = {
     {"quantize", "write a model in another type or format", verb_quantize},
     {"adapter", "make, convert and register adapters", verb_adapter},
     {"train", "make an adapter of examples", verb_train},
+    {"merge", "several adapters into one", verb_merge},
     {"fuse", "write a model with adapters in its weights", verb_fuse},
     {"data", "look at training data", verb_data},
     {"eval", "how good adapters are at files of examples", verb_eval},

@@ -205,4 +205,12 @@ const char *tensor_set_file(const struct tensor_set *set, size_t i);
 graft_status tensor_set_refuse(const struct tensor_set *set, const char *out, graft_error *error);
 void tensor_set_close(struct tensor_set *set); /* a zeroed one is allowed */
 
+/* ---- YAML, as settings use it ------------------------------------------------------------- */
+
+/* One document as JSON; nothing: an empty object. FORMAT: none; UNSUPPORTED: anchors, aliases, tags; LIMIT: more than
+ * 16 levels or 10,000 values. */
+graft_status yaml_parse(const char *text, size_t size, json_t **out, graft_error *error);
+/* What a word without quotes is: null, true, false, a number, else text. NULL: no memory, or no UTF-8. */
+json_t *yaml_plain(const char *text, size_t size);
+
 #endif

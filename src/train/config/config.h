@@ -7,7 +7,7 @@
 #ifndef GRAFT_CONFIG_H
 #define GRAFT_CONFIG_H
 
-#include "base/base.h"
+#include "formats/formats.h"
 
 #include <graft/train_config.h>
 

@@ -81,12 +81,4 @@ graft_status config_put(graft_train_config *c, const char *name, const char *key
 extern const struct special specials[];
 extern const size_t n_specials;
 
-/* ---- YAML (yaml.c) ------------------------------------------------------------------------- */
-
-/* One document as JSON; nothing: an empty object. FORMAT: none; UNSUPPORTED: anchors, aliases, tags; LIMIT: more than
- * 16 levels or 10,000 values. */
-graft_status yaml_parse(const char *text, size_t size, json_t **out, graft_error *error);
-/* What a word without quotes is: null, true, false, a number, else text. NULL: no memory, or no UTF-8. */
-json_t *yaml_plain(const char *text, size_t size);
-
 #endif

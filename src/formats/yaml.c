@@ -4,7 +4,7 @@
  * few lines of aliases grow to gigabytes. Words without quotes are what YAML 1.2 says of them, so that "no" is a text, and
  * 1e-4, which readers of YAML 1.1 take for one, a number.
  */
-#include "train/config/config_internal.h"
+#include "formats/formats.h"
 
 #include <errno.h>
 #include <yaml.h>
@@ -13,22 +13,31 @@ enum { MAX_LEVELS = 16, MAX_VALUES = 10000 };
 
 /* ---- scalars ------------------------------------------------------------------------------- */
 
-static bool is_any(const char *text, size_t size, const char *words)
+static graft_status no_memory(graft_error *error)
 {
-    char word[8];
-    snprintf(word, sizeof word, "%.*s", (int)(size < 7 ? size : 7), text);
-    return size > 0 && size < 7 && !strchr(word, ' ') && words_have(words, word, NULL);
+    return error_set(error, GRAFT_NO_MEMORY, "no memory for settings");
+}
+
+static bool is_any(const char *text, size_t size, const char *const words[4])
+{
+    for (int i = 0; i < 4 && words[i]; i++)
+        if (strlen(words[i]) == size && !memcmp(words[i], text, size))
+            return true;
+    return false;
 }
 
 json_t *yaml_plain(const char *text, size_t size)
 {
+    static const char *const none[4] = {"null", "Null", "NULL", "~"};
+    static const char *const yes[4] = {"true", "True", "TRUE"};
+    static const char *const no[4] = {"false", "False", "FALSE"};
     double x;
     char copy[64];
-    if (size == 0 || is_any(text, size, "null Null NULL ~"))
+    if (size == 0 || is_any(text, size, none))
         return json_null();
-    if (is_any(text, size, "true True TRUE"))
+    if (is_any(text, size, yes))
         return json_true();
-    if (is_any(text, size, "false False FALSE"))
+    if (is_any(text, size, no))
         return json_false();
     if (size >= sizeof copy || memchr(text, 0, size))
         return json_stringn(text, size);
@@ -68,7 +77,7 @@ static graft_status next(struct yaml *y)
     y->has_event = false;
     if (!yaml_parser_parse(&y->parser, &y->event)) {
         if (y->parser.error == YAML_MEMORY_ERROR)
-            return config_no_memory(y->error);
+            return no_memory(y->error);
         return error_set(y->error, GRAFT_FORMAT, "YAML, line %zu: %.200s",
                          y->parser.problem_mark.line + 1,
                          y->parser.problem ? y->parser.problem : "it cannot be read");
@@ -88,7 +97,7 @@ static graft_status read_scalar(struct yaml *y, json_t **out)
     if (y->event.data.scalar.anchor || y->event.data.scalar.tag)
         return refuse(y, GRAFT_UNSUPPORTED, "anchors and tags are not read");
     *out = plain ? yaml_plain(text, size) : json_stringn(text, size);
-    return *out ? GRAFT_OK : config_no_memory(y->error);
+    return *out ? GRAFT_OK : no_memory(y->error);
 }
 
 static graft_status read_key(struct yaml *y, const json_t *object, char **out)
@@ -103,7 +112,7 @@ static graft_status read_key(struct yaml *y, const json_t *object, char **out)
         return error_set(y->error, GRAFT_FORMAT, "YAML, line %zu: \"%.80s\" is there twice",
                          line_of(y), text);
     *out = mem_strdup(NULL, text);
-    return *out ? GRAFT_OK : config_no_memory(y->error);
+    return *out ? GRAFT_OK : no_memory(y->error);
 }
 
 static graft_status read_mapping(struct yaml *y, int level, json_t *object)
@@ -116,7 +125,7 @@ static graft_status read_mapping(struct yaml *y, int level, json_t *object)
         status = status == GRAFT_OK ? next(y) : status;
         status = status == GRAFT_OK ? read_node(y, level + 1, &value) : status;
         if (status == GRAFT_OK && json_object_set_new(object, key, value) != 0)
-            status = config_no_memory(y->error);
+            status = no_memory(y->error);
         mem_free(NULL, key);
         if (status != GRAFT_OK)
             return status;
@@ -131,7 +140,7 @@ static graft_status read_sequence(struct yaml *y, int level, json_t *array)
         json_t *value = NULL;
         status = read_node(y, level + 1, &value);
         if (status == GRAFT_OK && json_array_append_new(array, value) != 0)
-            status = config_no_memory(y->error);
+            status = no_memory(y->error);
         if (status != GRAFT_OK)
             return status;
     }
@@ -153,7 +162,7 @@ static graft_status read_node(struct yaml *y, int level, json_t **out)
         return refuse(y, GRAFT_UNSUPPORTED, "anchors and tags are not read");
     json_t *node = mapping ? json_object() : json_array();
     if (!node)
-        return config_no_memory(y->error);
+        return no_memory(y->error);
     graft_status status = mapping ? read_mapping(y, level, node) : read_sequence(y, level, node);
     if (status == GRAFT_OK)
         *out = node;
@@ -168,7 +177,7 @@ static graft_status read_stream(struct yaml *y, json_t **out)
     status = status == GRAFT_OK ? next(y) : status;
     if (status == GRAFT_OK && y->event.type == YAML_STREAM_END_EVENT) {
         *out = json_object();
-        return *out ? GRAFT_OK : config_no_memory(y->error);
+        return *out ? GRAFT_OK : no_memory(y->error);
     }
     status = status == GRAFT_OK ? next(y) : status; /* behind the begin of the document */
     status = status == GRAFT_OK ? read_node(y, 1, out) : status;
@@ -184,7 +193,7 @@ graft_status yaml_parse(const char *text, size_t size, json_t **out, graft_error
     struct yaml y = {.error = error};
     json_t *json = NULL;
     if (!yaml_parser_initialize(&y.parser))
-        return config_no_memory(error);
+        return no_memory(error);
     yaml_parser_set_input_string(&y.parser, (const unsigned char *)text, size);
     yaml_parser_set_encoding(&y.parser, YAML_UTF8_ENCODING);
     graft_status status = read_stream(&y, &json);
