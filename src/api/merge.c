@@ -1,6 +1,5 @@
 /* merge.c: the public functions that merge adapters: check, translate, call inward. */
 #include "adapter/merge/merge.h"
-#include "adapter/merge/config.h"
 #include "api/api_internal.h"
 
 void graft_merge_options_init(graft_merge_options *options, size_t struct_size)

@@ -2,7 +2,7 @@
  *
  * A table has every key with where its value goes. Nothing is ignored: what is not in the table is an error.
  */
-#include "adapter/merge/config.h"
+#include "adapter/merge/merge.h"
 #include "formats/formats.h"
 
 #include <math.h>

@@ -10,6 +10,8 @@
 
 #include "adapter/save/save.h"
 
+#include <graft/merge.h>
+
 enum merge_method {
     MERGE_AVERAGE,
     MERGE_LINEAR,
@@ -65,5 +67,25 @@ graft_status merge_check(const struct merge_plan *plan, graft_error *error);
  * changes nothing, or a row that is cancelled under DoRA. UNSUPPORTED: what this method cannot merge, by its module. */
 graft_status merge_write(const struct model *model, const struct merge_plan *plan, const char *out,
                          json_t **report, graft_error *error);
+
+/* ---- merges as files say them (config.c) -------------------------------------------------- */
+
+struct graft_merge_config {
+    struct mem *mem;
+    struct arena arena; /* texts */
+    graft_merge_input *inputs;
+    size_t n_inputs;
+    graft_merge_options options;
+    const char *base;
+};
+
+/* `defaults` are the options that nobody sets. Text is YAML, or JSON where it begins with '{'. The error names the key. */
+graft_status merge_config_parse(struct mem *mem, const char *text, size_t size,
+                                const graft_merge_options *defaults, graft_merge_config **out,
+                                graft_error *error);
+graft_status merge_config_open(struct mem *mem, const char *path,
+                               const graft_merge_options *defaults, graft_merge_config **out,
+                               graft_error *error);
+void merge_config_close(graft_merge_config **config);
 
 #endif
