@@ -146,6 +146,10 @@ _graft() {
         mapfile -t COMPREPLY < <(compgen -W "gguf hf mlx" -- "$cur")
         return
         ;;
+    --compose)
+        mapfile -t COMPREPLY < <(compgen -W "weighted average sequential most-recent interpolate" -- "$cur")
+        return
+        ;;
     --cache-type-k | --cache-type-v)
         mapfile -t COMPREPLY < <(compgen -W "f16 f32 q8" -- "$cur")
         return

@@ -107,6 +107,26 @@ GRAFT_API size_t graft_mix_size(const graft_mix *mix);
 /* Member i; its handle is borrowed from the mix. adapter NULL past the last. */
 GRAFT_API graft_member graft_mix_member(const graft_mix *mix, size_t i);
 
+/* How several adapters become one mix. A mix adds outputs, W x + Σ weight · (output of each), so each of these is exact,
+ * whatever the ranks and formats of the members, and for DoRA, whose magnitudes no merged pair of factors could hold. */
+typedef enum graft_composition {
+    GRAFT_COMPOSE_AVERAGE = 0,  /* 1/n of each; the weights of the members do not count */
+    GRAFT_COMPOSE_WEIGHTED = 1, /* the weights as given */
+    /* Each on top of those before it. Adapters change weights, and changes add up in any order, so these are the numbers of
+     * WEIGHTED; what later ones learned with earlier ones in force is best asked for by this name. */
+    GRAFT_COMPOSE_SEQUENTIAL = 2,
+    GRAFT_COMPOSE_MOST_RECENT = 3, /* the last one alone, with its weight */
+    GRAFT_COMPOSE_INTERPOLATE = 4  /* of exactly two: 1 - t and t; the weights do not count */
+} graft_composition;
+/* "average", "weighted", "sequential", "most-recent", "interpolate"; NULL: no such one. */
+GRAFT_API const char *graft_composition_name(graft_composition how);
+/* The mix that this makes of 1 to 64 adapters, as graft_mix_open makes it of the weights above; to fade from one adapter to
+ * another make one for each t. `t` is in [0, 1] and counts for INTERPOLATE alone. INVALID_ARGUMENT also: interpolation of
+ * another number than two. */
+GRAFT_API graft_status graft_mix_compose(graft_model *model, const graft_member *members, size_t n,
+                                         graft_composition how, double t, graft_mix **out,
+                                         graft_error *error);
+
 /* ---- what new sessions begin with ----
  * These may be called while other threads open sessions; sessions that are open keep what they have. */
 

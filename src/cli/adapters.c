@@ -9,7 +9,16 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { KEY_PATH = 0x300, KEY_LORA, KEY_LORA_SCALED, KEY_TYPE, KEY_SCALE, KEY_FUSE, KEY_STRICT };
+enum {
+    KEY_PATH = 0x300,
+    KEY_LORA,
+    KEY_LORA_SCALED,
+    KEY_TYPE,
+    KEY_SCALE,
+    KEY_FUSE,
+    KEY_STRICT,
+    KEY_COMPOSE
+};
 
 /* ---- what was typed ---- */
 
@@ -76,8 +85,31 @@ static const char *parse_type(struct argp_state *state, const char *arg)
     return arg;
 }
 
+static void parse_composition(struct cli_adapters *a, struct argp_state *state, const char *arg)
+{
+    char why[CLI_WHY];
+    if (!cli_read_composition(arg, &a->composition, &a->t, why)) {
+        argp_error(state, "--compose: %s", why);
+    }
+    a->composed = true;
+}
+
+static void check_composition(const struct cli_adapters *a, struct argp_state *state)
+{
+    if (a->composed && a->fuse) {
+        argp_error(state, "--fuse: weights go into the model as they are typed, without --compose");
+    }
+    if (a->composed && a->n == 0) {
+        argp_error(state, "--compose: no adapters to compose; give -a");
+    }
+    if (a->composed && a->composition == GRAFT_COMPOSE_INTERPOLATE && a->n != 2) {
+        argp_error(state, "--compose: interpolate is between two adapters, not %d", a->n);
+    }
+}
+
 static void check_together(const struct cli_adapters *a, struct argp_state *state)
 {
+    check_composition(a, state);
     if (a->fuse && a->n == 0) {
         argp_error(state, "--fuse: no adapter to fuse; give -a");
     }
@@ -123,13 +155,15 @@ static error_t parse_members(int key, char *arg, struct argp_state *state)
 static error_t parse_adapters(int key, char *arg, struct argp_state *state)
 {
     struct cli_adapters *a = state->input;
-    (void)arg;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = a;
         return 0;
     case KEY_FUSE:
         a->fuse = true;
+        return 0;
+    case KEY_COMPOSE:
+        parse_composition(a, state, arg);
         return 0;
     case ARGP_KEY_END:
         check_together(a, state);
@@ -158,6 +192,10 @@ static const struct argp_option member_options[] = {
 const struct argp cli_members_argp = {.options = member_options, .parser = parse_members};
 
 static const struct argp_option adapter_options[] = {
+    {"compose", KEY_COMPOSE, "WAY", 0,
+     "How several become one: weighted (default), average, sequential, most-recent, or "
+     "interpolate[=T] between two",
+     2},
     {"fuse", KEY_FUSE, NULL, 0, "Bake them into private copies of the weights", 2},
     {0},
 };
@@ -351,24 +389,41 @@ int cli_locate_adapter(graft_runtime *runtime, const char *name, double scale, c
     return scale != 0 ? refuse_scale(name) : locate_name(runtime, name, path, id);
 }
 
-int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how)
+/* The mix of what is open, by --compose. */
+static int apply_members(struct cli_session *s, const struct cli_adapters *how,
+                         const graft_member members[CLI_ADAPTERS])
 {
     graft_error error = {0};
+    graft_mix *mix = NULL;
+    graft_composition way = how->composed ? how->composition : GRAFT_COMPOSE_WEIGHTED;
+    graft_status status =
+        graft_mix_compose(s->model, members, (size_t)how->n, way, how->t, &mix, &error);
+    if (status == GRAFT_OK) {
+        status = graft_model_set_mix(s->model, mix, &error);
+    }
+    graft_mix_close(&mix);
+    return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
+}
+
+int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how)
+{
+    graft_member members[CLI_ADAPTERS];
     for (int i = 0; i < how->n; i++) {
         const struct cli_use *use = &how->uses[i];
-        graft_adapter *adapter;
-        int status = cli_open_adapter(s, how, use->name, use->size, &adapter);
+        members[i].weight = use->weight;
+        int status = cli_open_adapter(s, how, use->name, use->size, &members[i].adapter);
+        for (int j = 0; status == CLI_OK && j < i; j++) {
+            if (members[j].adapter == members[i].adapter ||
+                same_content(members[j].adapter, members[i].adapter)) {
+                status = cli_fail_text("%.*s is given twice: add the weights", (int)use->size,
+                                       use->name);
+            }
+        }
         if (status != CLI_OK) {
             return status;
         }
-        if (graft_model_has_adapter(s->model, adapter)) {
-            return cli_fail_text("%.*s is given twice: add the weights", (int)use->size, use->name);
-        }
-        if (graft_model_apply_adapter(s->model, adapter, use->weight, &error) != GRAFT_OK) {
-            return cli_fail(&error);
-        }
     }
-    return CLI_OK;
+    return how->n > 0 ? apply_members(s, how, members) : CLI_OK;
 }
 
 int cli_fuse_members(graft_runtime *runtime, const struct cli_adapters *how,
@@ -493,12 +548,14 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft_kv_policy policy)
+static int swap(struct cli_session *s, const graft_member *members, size_t n, graft_composition way,
+                double t, graft_kv_policy policy)
 {
     graft_error error = {0};
     graft_mix *mix = NULL;
     double begun = seconds_now();
-    graft_status status = n > 0 ? graft_mix_open(s->model, members, n, &mix, &error) : GRAFT_OK;
+    graft_status status =
+        n > 0 ? graft_mix_compose(s->model, members, n, way, t, &mix, &error) : GRAFT_OK;
     if (status == GRAFT_OK) {
         status = graft_session_set_mix(s->session, mix, policy, &error);
     }
@@ -515,6 +572,11 @@ int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft
     return CLI_OK;
 }
 
+int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft_kv_policy policy)
+{
+    return swap(s, members, n, GRAFT_COMPOSE_WEIGHTED, 0, policy);
+}
+
 static int add_member(struct cli_session *s, const struct cli_adapters *how,
                       const struct cli_use *use, graft_member *members, size_t *n)
 {
@@ -525,29 +587,55 @@ static int add_member(struct cli_session *s, const struct cli_adapters *how,
     return cli_open_adapter(s, how, use->name, use->size, &members[(*n)++].adapter);
 }
 
-int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
-                  graft_kv_policy policy)
+/* The members that words ADAPTER[=WEIGHT] name, opened. */
+static int read_members(struct cli_session *s, const struct cli_adapters *how, const char *text,
+                        graft_member members[CLI_ADAPTERS], size_t *n)
 {
     static const char between[] = " \t,";
-    graft_member members[CLI_ADAPTERS];
     struct cli_use use;
     char word[CLI_WORD], why[CLI_WHY];
-    size_t n = 0;
     int status = CLI_OK;
     if (cli_read_line(text, &use, word)) {
-        status = add_member(s, how, &use, members, &n);
+        status = add_member(s, how, &use, members, n);
         text = "";
     }
     for (text += strspn(text, between); *text != '\0' && status == CLI_OK;
          text += strspn(text, between)) {
         status = cli_read_word(&text, word);
         if (status == CLI_OK) {
-            status = cli_read_use(word, &use, why) ? add_member(s, how, &use, members, &n)
+            status = cli_read_use(word, &use, why) ? add_member(s, how, &use, members, n)
                                                    : cli_fail_text("%s", why);
         }
     }
-    if (status == CLI_OK && n == 0) {
+    if (status == CLI_OK && *n == 0) {
         status = cli_fail_text("no adapter is named; /base takes all of them off");
     }
+    return status;
+}
+
+int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
+                  graft_kv_policy policy)
+{
+    graft_member members[CLI_ADAPTERS];
+    size_t n = 0;
+    int status = read_members(s, how, text, members, &n);
     return status == CLI_OK ? cli_swap(s, members, n, policy) : status;
+}
+
+int cli_compose_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
+                     graft_kv_policy policy)
+{
+    graft_member members[CLI_ADAPTERS];
+    graft_composition way;
+    double t;
+    char word[CLI_WORD], why[CLI_WHY];
+    size_t n = 0;
+    int status = cli_read_word(&text, word);
+    if (status == CLI_OK && !cli_read_composition(word, &way, &t, why)) {
+        status = cli_fail_text("/compose: %s", why);
+    }
+    if (status == CLI_OK) {
+        status = read_members(s, how, text, members, &n);
+    }
+    return status == CLI_OK ? swap(s, members, n, way, t, policy) : status;
 }

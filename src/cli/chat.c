@@ -233,6 +233,11 @@ static int command_adapter(struct chat *c, const char *argument)
     return cli_swap_text(&c->s, &c->common.adapters, argument, c->policy);
 }
 
+static int command_compose(struct chat *c, const char *argument)
+{
+    return cli_compose_text(&c->s, &c->common.adapters, argument, c->policy);
+}
+
 static int command_base(struct chat *c, const char *argument)
 {
     (void)argument;
@@ -325,6 +330,7 @@ static const struct command commands[] = {
     {"/temp", "T", "set the temperature; 0 is greedy", command_temp},
     {"/adapter", "[ADAPTER]", "graft this adapter on; alone: what is applied", command_adapter},
     {"/mix", "A=W B=W", "several, with weights", command_adapter},
+    {"/compose", "WAY A B", "average, interpolate=T, ... of several", command_compose},
     {"/scale", "A W", "another weight for one of them", command_scale},
     {"/base", "", "no adapter", command_base},
     {"/kv", "WAY", "at a swap, the cache: replay (default) or continue", command_kv},

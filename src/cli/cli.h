@@ -54,6 +54,9 @@ struct cli_adapters {
     double scale;     /* 0: not given */
     bool more_follow; /* set by a verb that can be told adapters later on */
     bool fuse;        /* --fuse: into the weights, not beside them */
+    bool composed;    /* --compose: */
+    graft_composition composition;
+    double t;
     bool strict_base; /* --strict-base */
 };
 extern const struct argp cli_adapters_argp;
@@ -153,6 +156,8 @@ bool cli_read_weight(const char *text, float *out);
 bool cli_read_use(const char *text, struct cli_use *out, char why[CLI_WHY]);
 /* false: it is no path, and nothing in a home can be called so. */
 bool cli_check_name(const char *text, size_t size, char why[CLI_WHY]);
+/* A way to compose: "average", …, interpolate[=T], whose t is 0.5 where none is given. false: it is none, and why. */
+bool cli_read_composition(const char *text, graft_composition *way, double *t, char why[CLI_WHY]);
 /* Whether the whole line is one ADAPTER[=WEIGHT] at a path that exists, with blanks in it or not; `path` holds it. */
 bool cli_read_line(const char *line, struct cli_use *out, char path[CLI_WORD]);
 
@@ -162,7 +167,7 @@ bool cli_read_line(const char *line, struct cli_use *out, char path[CLI_WORD]);
  * it has now. The handle is borrowed from the session, of a registered one until the next swap. */
 int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
                      size_t size, graft_adapter **out);
-/* Opens what was typed and applies it to the model, for the sessions that follow. */
+/* Opens what was typed and applies it to the model as one mix, for the sessions that follow. */
 int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how);
 /* Likewise, but only of those that the session applies; a name stands for any of its versions. NULL: none. */
 graft_adapter *cli_find_applied(const struct cli_session *s, const char *name, size_t size);
@@ -182,6 +187,9 @@ int cli_swap(struct cli_session *s, const graft_member *members, size_t n, graft
 /* The same from words ADAPTER[=WEIGHT]. */
 int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
                   graft_kv_policy policy);
+/* The same, with the word before them saying how they become one. */
+int cli_compose_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
+                     graft_kv_policy policy);
 
 /* ---- talking to people (report.c) --------------------------------------------------------- */
 

@@ -112,6 +112,34 @@ bool cli_check_name(const char *text, size_t size, char why[CLI_WHY])
     return fault == NULL;
 }
 
+/* ---- ways to compose ---- */
+
+bool cli_read_composition(const char *text, graft_composition *way, double *t, char why[CLI_WHY])
+{
+    size_t size = strcspn(text, "=");
+    int how = 0;
+    const char *name;
+    while ((name = graft_composition_name((graft_composition)how)) != NULL &&
+           (strlen(name) != size || memcmp(name, text, size) != 0)) {
+        how++;
+    }
+    if (name == NULL || (text[size] == '=' && how != GRAFT_COMPOSE_INTERPOLATE)) {
+        snprintf(why, CLI_WHY,
+                 "\"%.100s\" is none of average, weighted, sequential, most-recent, "
+                 "interpolate[=T]",
+                 text);
+        return false;
+    }
+    *way = (graft_composition)how;
+    *t = 0.5;
+    if (text[size] == '=' && (!decimal_parse(text + size + 1, t) || !(*t >= 0 && *t <= 1))) {
+        snprintf(why, CLI_WHY, "interpolate: \"%.100s\" is not a number from 0 to 1",
+                 text + size + 1);
+        return false;
+    }
+    return true;
+}
+
 /* ---- lines of a chat ---- */
 
 bool cli_read_line(const char *line, struct cli_use *out, char path[CLI_WORD])

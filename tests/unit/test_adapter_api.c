@@ -248,6 +248,93 @@ static void a_scope_ends_where_it_began(void **state)
     graft_mix_close(&inner);
 }
 
+/* ---- composing ---- */
+
+static graft_mix *compose(graft_composition how, double t)
+{
+    const graft_member members[] = {{lora, 0.75f}, {dora, -0.5f}};
+    graft_mix *mix = NULL;
+    MUST(graft_mix_compose(model, members, 2, how, t, &mix, error));
+    return mix;
+}
+
+static graft_mix *alone(graft_adapter *adapter, float weight)
+{
+    const graft_member member = {adapter, weight};
+    graft_mix *mix = NULL;
+    MUST(graft_mix_open(model, &member, 1, &mix, error));
+    return mix;
+}
+
+/* The rule's mix, and the one with these weights, made by hand. Closes both. */
+static void assert_composed(graft_mix *rule, graft_mix *hand)
+{
+    assert_true(same_and_free(fresh(rule), fresh(hand)));
+    graft_mix_close(&rule);
+    graft_mix_close(&hand);
+}
+
+static void a_composition_is_the_mix_with_these_weights_bit_by_bit(void **state)
+{
+    (void)state;
+    assert_composed(compose(GRAFT_COMPOSE_AVERAGE, 0), make_mix(0.5f, 0.5f));
+    assert_composed(compose(GRAFT_COMPOSE_WEIGHTED, 0), make_mix(0.75f, -0.5f));
+    assert_composed(compose(GRAFT_COMPOSE_SEQUENTIAL, 0), make_mix(0.75f, -0.5f));
+    assert_composed(compose(GRAFT_COMPOSE_MOST_RECENT, 0), alone(dora, -0.5f));
+    assert_composed(compose(GRAFT_COMPOSE_INTERPOLATE, 0.25), make_mix(0.75f, 0.25f));
+    assert_composed(compose(GRAFT_COMPOSE_INTERPOLATE, 0), alone(lora, 1));
+    assert_composed(compose(GRAFT_COMPOSE_INTERPOLATE, 1), alone(dora, 1));
+}
+
+static void what_composing_refuses(void **state)
+{
+    (void)state;
+    const graft_member members[] = {{lora, 1}, {dora, 1}, {lora, 1}};
+    graft_mix *mix = NULL;
+    graft_error error;
+    const double outside[] = {-0.1, 1.1, NAN};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(graft_mix_compose(model, members, 2, GRAFT_COMPOSE_INTERPOLATE, outside[i],
+                                           &mix, &error),
+                         GRAFT_INVALID_ARGUMENT);
+    }
+    for (size_t n = 0; n < 4; n++) {
+        if (n != 2) {
+            assert_int_equal(
+                graft_mix_compose(model, members, n, GRAFT_COMPOSE_INTERPOLATE, 0.5, &mix, &error),
+                GRAFT_INVALID_ARGUMENT);
+        }
+    }
+    assert_int_equal(graft_mix_compose(model, members, 3, GRAFT_COMPOSE_AVERAGE, 0, &mix, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "same adapter"));
+    assert_int_equal(graft_mix_compose(model, members, 65, GRAFT_COMPOSE_AVERAGE, 0, &mix, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(graft_mix_compose(model, members, 2, (graft_composition)5, 0, &mix, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_int_equal(graft_mix_compose(model, NULL, 2, GRAFT_COMPOSE_AVERAGE, 0, &mix, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_null(mix);
+    assert_null(graft_composition_name((graft_composition)5));
+    assert_string_equal(graft_composition_name(GRAFT_COMPOSE_INTERPOLATE), "interpolate");
+}
+
+/* One session that serves request after request, each with weights of its own, and a fresh session for each. */
+static void weights_that_change_per_request_give_what_fresh_sessions_give(void **state)
+{
+    (void)state;
+    graft_session *s = open_session();
+    prompt(s);
+    for (int request = 0; request < 6; request++) {
+        graft_mix *mix = compose(GRAFT_COMPOSE_INTERPOLATE, 0.2 * request);
+        MUST(graft_session_set_mix(s, mix, GRAFT_KV_REPLAY, error));
+        assert_true(same_and_free(look(s), fresh(mix)));
+        MUST(graft_session_trim(s, N, error));
+        graft_mix_close(&mix);
+    }
+    graft_session_close(&s);
+}
+
 /* ---- the model's mix ---- */
 
 static void new_sessions_begin_with_the_mix_of_the_model(void **state)
@@ -407,6 +494,9 @@ int main(void)
         cmocka_unit_test(replay_is_exact_and_continue_reads_the_cache_as_it_is),
         cmocka_unit_test(adapters_that_are_off_wait),
         cmocka_unit_test(a_scope_ends_where_it_began),
+        cmocka_unit_test(a_composition_is_the_mix_with_these_weights_bit_by_bit),
+        cmocka_unit_test(what_composing_refuses),
+        cmocka_unit_test(weights_that_change_per_request_give_what_fresh_sessions_give),
         cmocka_unit_test(new_sessions_begin_with_the_mix_of_the_model),
         cmocka_unit_test(sessions_open_while_the_model_changes),
         cmocka_unit_test(closed_handles_stay_applied),
