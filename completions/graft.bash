@@ -67,6 +67,19 @@ _graft() {
             ;;
         esac
     fi
+    if [ "${COMP_WORDS[1]}" = router ]; then
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$("$graft" router --help 2>/dev/null |
+                sed -n '/^Verbs:/,/^$/s/^  \([a-z]\{1,\}\)  .*/\1/p')" -- "$cur")
+            return
+        fi
+        case $cur in
+        -*)
+            mapfile -t COMPREPLY < <(compgen -W "$(_graft_options "$graft" "router ${COMP_WORDS[2]}")" -- "$cur")
+            return
+            ;;
+        esac
+    fi
     if [ "${COMP_WORDS[1]}" = eval ]; then
         case $prev in
         --loss)

@@ -11,6 +11,7 @@
 #include <graft/merge.h>
 #include <graft/model.h>
 #include <graft/registry.h>
+#include <graft/router.h>
 #include <graft/runtime.h>
 #include <graft/session.h>
 #include <graft/train.h>

@@ -97,6 +97,9 @@ graft_status base_hash(const void *bytes, size_t size, char out[FINGERPRINT_SIZE
                        graft_error *error);
 /* An array of numbers that copies of a model agree on and others do not; NULL: no memory. */
 json_t *base_sketch(const struct model *model);
+/* What of a base, as a card describes it, is not so of the model, in words; "": nothing. */
+graft_status base_compare(const struct model *model, const json_t *base, char *out, size_t size,
+                          graft_error *error);
 /* Compares what a card (may be NULL) says of its base with the model; where it says nothing, nothing differs. Another
  * base is a warning that names `path`, or with `strict` SHAPE. */
 graft_status base_check(const struct model *model, const json_t *card, const char *path,

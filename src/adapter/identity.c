@@ -88,9 +88,8 @@ static double sketch_difference(const json_t *was, const json_t *is)
     return most;
 }
 
-/* What is different, in words; "": nothing. */
-static graft_status compare(const struct model *model, const json_t *base, char *out, size_t size,
-                            graft_error *error)
+graft_status base_compare(const struct model *model, const json_t *base, char *out, size_t size,
+                          graft_error *error)
 {
     char print[FINGERPRINT_SIZE];
     const char *was = json_string_value(json_object_get(base, "fingerprint"));
@@ -187,7 +186,7 @@ graft_status base_check(const struct model *model, const json_t *card, const cha
     graft_status status = card_check_types(model->runtime, card, path, strict, error);
     if (status != GRAFT_OK || !json_is_object(base))
         return status;
-    status = compare(model, base, what, sizeof what, error);
+    status = base_compare(model, base, what, sizeof what, error);
     if (status != GRAFT_OK || !what[0])
         return status;
     say(card, path, what, line, sizeof line);

@@ -34,9 +34,29 @@ static struct cli_use *new_use(struct cli_adapters *a, struct argp_state *state,
     return &a->uses[a->n++];
 }
 
+/* auto[=WEIGHT]: no adapter of that name, but the one that the router picks. */
+static bool take_auto(struct cli_adapters *a, struct argp_state *state, const char *text)
+{
+    static const char name[] = "auto";
+    const size_t size = sizeof name - 1;
+    if (strncmp(text, name, size) != 0 || (text[size] != '\0' && text[size] != '=')) {
+        return false;
+    }
+    a->automatic.on = true;
+    a->automatic.weight = 1;
+    if (text[size] == '=' && !cli_read_weight(text + size + 1, &a->automatic.weight)) {
+        argp_error(state, "--adapter: auto: \"%s\" is no weight: a decimal number is",
+                   text + size + 1);
+    }
+    return true;
+}
+
 static void add_use(struct cli_adapters *a, struct argp_state *state, const char *text)
 {
     char why[CLI_WHY];
+    if (take_auto(a, state, text)) {
+        return;
+    }
     if (!cli_read_use(text, new_use(a, state, "--adapter", text, '='), why)) {
         argp_error(state, "--adapter: %s", why);
     }
@@ -107,6 +127,20 @@ static void check_composition(const struct cli_adapters *a, struct argp_state *s
     }
 }
 
+static void check_auto(const struct cli_adapters *a, struct argp_state *state)
+{
+    if (a->automatic.on && !a->routable) {
+        argp_error(state, "-a auto: only run and chat have prompts to route");
+    }
+    if (a->automatic.on && (a->n > 0 || a->fuse || a->composed)) {
+        argp_error(state,
+                   "-a auto chooses the adapters: no other -a, --fuse or --compose beside it");
+    }
+    if (a->automatic.options && !a->automatic.on && !a->more_follow) {
+        argp_error(state, "--router is for -a auto");
+    }
+}
+
 static void check_together(const struct cli_adapters *a, struct argp_state *state)
 {
     check_composition(a, state);
@@ -116,7 +150,8 @@ static void check_together(const struct cli_adapters *a, struct argp_state *stat
     if (a->fuse && a->type != NULL) {
         argp_error(state, "--fuse: the adapters' factors are not kept, so they have no type");
     }
-    if (a->n == 0 && !a->more_follow && (a->type != NULL || a->scale != 0 || a->strict_base)) {
+    if (a->n == 0 && !a->automatic.on && !a->more_follow &&
+        (a->type != NULL || a->scale != 0 || a->strict_base)) {
         argp_error(state, "%s: no adapter that it is for; give -a",
                    a->type != NULL  ? "--adapter-type"
                    : a->strict_base ? "--strict-base"
@@ -146,6 +181,9 @@ static error_t parse_members(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_STRICT:
         a->strict_base = true;
+        return 0;
+    case ARGP_KEY_END:
+        check_auto(a, state);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -336,6 +374,26 @@ static int open_name(struct cli_session *s, const struct cli_adapters *how, cons
     return status == CLI_OK ? keep_version(s, &id, handle, out) : status;
 }
 
+int cli_open_label(struct cli_session *s, const struct cli_adapters *how, const char *name,
+                   graft_adapter **out)
+{
+    graft_adapter_id id;
+    int status =
+        s->registry == NULL ? cli_open_registry(s->runtime, s->model, how, &s->registry) : CLI_OK;
+    if (status != CLI_OK) {
+        return status;
+    }
+    char *shipped = cli_shipped_adapter(name);
+    bool known =
+        shipped != NULL || graft_registry_resolve(s->registry, name, &id, NULL) != GRAFT_NOT_FOUND;
+    mem_free(NULL, shipped);
+    return known
+               ? open_name(s, how, name, out)
+               : cli_fail_text("the router picked \"%s\", and no adapter is registered so; `graft "
+                               "adapter list` shows what there is",
+                               name);
+}
+
 static bool is_path(const char *name)
 {
     return strchr(name, '/') != NULL || path_exists(name);
@@ -468,8 +526,7 @@ static bool is_applied(const struct cli_session *s, const graft_adapter *handle)
     return i < n;
 }
 
-/* Lets registered versions go that the session does not apply any more. */
-static void drop_unused(struct cli_session *s)
+void cli_drop_unused(struct cli_session *s)
 {
     size_t kept = 0;
     for (size_t i = 0; i < s->n_adapters; i++) {
@@ -564,7 +621,7 @@ static int swap(struct cli_session *s, const graft_member *members, size_t n, gr
     if (status != GRAFT_OK) {
         return cli_fail(&error);
     }
-    drop_unused(s);
+    cli_drop_unused(s);
     putchar('(');
     cli_print_mix(s);
     printf(", swapped in %.0f µs)\n", took * 1e6);

@@ -31,7 +31,8 @@ static error_t parse_chat(int key, char *arg, struct argp_state *state)
     if (key == ARGP_KEY_INIT) {
         state->child_inputs[0] = &c->sampling;
         state->child_inputs[1] = &c->common.adapters;
-        state->child_inputs[2] = &c->common;
+        state->child_inputs[2] = &c->common.adapters;
+        state->child_inputs[3] = &c->common;
         return 0;
     }
     if (key == ARGP_KEY_END && c->common.json) {
@@ -42,6 +43,7 @@ static error_t parse_chat(int key, char *arg, struct argp_state *state)
 
 static const struct argp_child chat_children[] = {{&cli_sampling_argp, 0, NULL, 0},
                                                   {&cli_adapters_argp, 0, NULL, 0},
+                                                  {&cli_auto_argp, 0, NULL, 0},
                                                   {&cli_common_argp, 0, NULL, 0},
                                                   {0}};
 static const struct argp chat_argp = {
@@ -118,12 +120,23 @@ static int feed_conversation(struct chat *c, struct answer *answer)
     return status;
 }
 
+/* What the user says now picks the adapters of the answer. */
+static int route_turn(struct chat *c)
+{
+    const char *said = c->messages[c->n_messages - 1].content;
+    return cli_route(&c->s, &c->common.adapters, said, strlen(said), c->policy, c->common.quiet,
+                     NULL);
+}
+
 /* The model's turn. On failure the conversation stays as it was before the user's message. */
 static int take_turn(struct chat *c)
 {
     struct answer answer;
     answer_init(&answer);
-    int status = feed_conversation(c, &answer);
+    int status = c->common.adapters.automatic.on ? route_turn(c) : CLI_OK;
+    if (status == CLI_OK) {
+        status = feed_conversation(c, &answer);
+    }
     if (status == CLI_OK) {
         status = generate_answer(&c->s, c->sampling.max_tokens, false, &answer);
     }
@@ -219,6 +232,13 @@ static int command_temp(struct chat *c, const char *argument)
     return CLI_OK;
 }
 
+/* A mix that was asked for stays: the router chooses no more. */
+static int by_hand(struct chat *c, int status)
+{
+    c->common.adapters.automatic.on = c->common.adapters.automatic.on && status != CLI_OK;
+    return status;
+}
+
 static int command_adapter(struct chat *c, const char *argument)
 {
     if (argument[0] == '\0') {
@@ -230,18 +250,24 @@ static int command_adapter(struct chat *c, const char *argument)
         }
         return CLI_OK;
     }
-    return cli_swap_text(&c->s, &c->common.adapters, argument, c->policy);
+    if (strcmp(argument, "auto") == 0) {
+        c->common.adapters.automatic.on = true;
+        c->common.adapters.automatic.weight = 1;
+        puts("(each turn by the router)");
+        return CLI_OK;
+    }
+    return by_hand(c, cli_swap_text(&c->s, &c->common.adapters, argument, c->policy));
 }
 
 static int command_compose(struct chat *c, const char *argument)
 {
-    return cli_compose_text(&c->s, &c->common.adapters, argument, c->policy);
+    return by_hand(c, cli_compose_text(&c->s, &c->common.adapters, argument, c->policy));
 }
 
 static int command_base(struct chat *c, const char *argument)
 {
     (void)argument;
-    return cli_swap(&c->s, NULL, 0, c->policy);
+    return by_hand(c, cli_swap(&c->s, NULL, 0, c->policy));
 }
 
 /* The member that text[0..size) names: as it stands, or as one word with its quotes. */
@@ -294,7 +320,7 @@ static int command_scale(struct chat *c, const char *argument)
         at += at == i && members[i].adapter != adapter;
     }
     members[at].weight = weight;
-    int status = cli_swap(&c->s, members, n, c->policy);
+    int status = by_hand(c, cli_swap(&c->s, members, n, c->policy));
     graft_mix_close(&mix);
     return status;
 }
@@ -328,7 +354,8 @@ static const struct command commands[] = {
     {"/reset", "", "forget the conversation, keep the system prompt", command_reset},
     {"/system", "[TEXT]", "begin anew with this system prompt", command_system},
     {"/temp", "T", "set the temperature; 0 is greedy", command_temp},
-    {"/adapter", "[ADAPTER]", "graft this adapter on; alone: what is applied", command_adapter},
+    {"/adapter", "[ADAPTER]", "graft this adapter on, or auto; alone: what is applied",
+     command_adapter},
     {"/mix", "A=W B=W", "several, with weights", command_adapter},
     {"/compose", "WAY A B", "average, interpolate=T, ... of several", command_compose},
     {"/scale", "A W", "another weight for one of them", command_scale},
@@ -463,7 +490,7 @@ static int chat_on(struct chat *c)
 int verb_chat(int argc, char **argv)
 {
     struct chat chat = {.policy = GRAFT_KV_REPLAY,
-                        .common.adapters.more_follow = true,
+                        .common.adapters = {.more_follow = true, .routable = true},
                         .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     cli_sampling_init(&chat.sampling);
     argp_parse(&chat_argp, argc, argv, 0, NULL, &chat);

@@ -33,6 +33,7 @@ int verb_adapter(int argc, char **argv);
 int verb_merge(int argc, char **argv);
 int verb_fuse(int argc, char **argv);
 int verb_train(int argc, char **argv);
+int verb_router(int argc, char **argv);
 int verb_data(int argc, char **argv);
 int verb_eval(int argc, char **argv);
 int verb_bench(int argc, char **argv);
@@ -54,13 +55,24 @@ struct cli_adapters {
     double scale;     /* 0: not given */
     bool more_follow; /* set by a verb that can be told adapters later on */
     bool fuse;        /* --fuse: into the weights, not beside them */
-    bool composed;    /* --compose: */
+    bool routable;    /* set by a verb that has prompts to route: -a auto */
+    struct cli_auto {
+        bool on;            /* -a auto was typed */
+        float weight;       /* of what is picked */
+        const char *router; /* --router; NULL: that of the home, else the one that ships */
+        int top_k;
+        double temperature;
+        bool options; /* one of these was typed */
+    } automatic;
+    bool composed; /* --compose: */
     graft_composition composition;
     double t;
     bool strict_base; /* --strict-base */
 };
 extern const struct argp cli_adapters_argp;
 extern const struct argp cli_members_argp; /* the same without --fuse */
+/* What -a auto goes by: a child of the verbs that are routable. Input: struct cli_adapters. */
+extern const struct argp cli_auto_argp;
 
 /* Options of every verb that opens a model: an argp child whose input is this. */
 struct cli_common {
@@ -125,6 +137,7 @@ struct cli_session {
     size_t n_adapters;
     const struct cli_adapters *fused; /* what is in the model's weights; NULL: nothing */
     graft_registry *registry;         /* NULL until the first name is asked for */
+    graft_router *router;             /* NULL until the first prompt is routed */
 };
 int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
 int cli_open_model(const struct cli_common *common, struct cli_session *out);
@@ -137,6 +150,8 @@ void cli_close(struct cli_session *s);
 char *cli_model_path(const char *name);
 /* The folder of an adapter that ships, models/adapters/NAME; NULL: none has this name. Owned by the caller (free). */
 char *cli_shipped_adapter(const char *name);
+/* The folder of the router that ships, models/router; NULL: it is not installed. Owned by the caller (free). */
+char *cli_shipped_router(void);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; with `make` created when absent. NULL: none. */
 char *cli_home(bool make);
 /* For what changes the registry of the home. On failure says why. */
@@ -167,6 +182,9 @@ bool cli_read_line(const char *line, struct cli_use *out, char path[CLI_WORD]);
  * it has now. The handle is borrowed from the session, of a registered one until the next swap. */
 int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
                      size_t size, graft_adapter **out);
+/* The same of a name that is no path, whatever files there are: what a router picked. */
+int cli_open_label(struct cli_session *s, const struct cli_adapters *how, const char *name,
+                   graft_adapter **out);
 /* Opens what was typed and applies it to the model as one mix, for the sessions that follow. */
 int cli_apply_adapters(struct cli_session *s, const struct cli_adapters *how);
 /* Likewise, but only of those that the session applies; a name stands for any of its versions. NULL: none. */
@@ -180,6 +198,8 @@ int cli_fuse_members(graft_runtime *runtime, const struct cli_adapters *how,
                      graft_fuse_member members[CLI_ADAPTERS]);
 void cli_fuse_members_free(graft_fuse_member members[CLI_ADAPTERS]);
 void cli_close_adapters(struct cli_session *s);
+/* Lets registered versions go that the session does not apply any more. */
+void cli_drop_unused(struct cli_session *s);
 /* The session's mix as "a=0.7 + b=0.3" on stdout, behind what is fused into the weights. */
 void cli_print_mix(const struct cli_session *s);
 /* Gives the session another mix, n 0: the base model, and prints how long that took. */
@@ -190,6 +210,11 @@ int cli_swap_text(struct cli_session *s, const struct cli_adapters *how, const c
 /* The same, with the word before them saying how they become one. */
 int cli_compose_text(struct cli_session *s, const struct cli_adapters *how, const char *text,
                      graft_kv_policy policy);
+
+/* Gives the session the mix that -a auto picks for a prompt, opening the router and the adapters where they are not open;
+ * unless `quiet` says on stderr what was picked. *picked (may be NULL): the same as JSON, the caller's. */
+int cli_route(struct cli_session *s, const struct cli_adapters *how, const char *prompt,
+              size_t size, graft_kv_policy policy, bool quiet, json_t **picked);
 
 /* ---- talking to people (report.c) --------------------------------------------------------- */
 

@@ -29,6 +29,7 @@ static const struct verb verbs[] = {
     {"train", "make an adapter of examples", verb_train},
     {"merge", "several adapters into one", verb_merge},
     {"fuse", "write a model with adapters in its weights", verb_fuse},
+    {"router", "learn which adapter a prompt asks for", verb_router},
     {"data", "look at training data", verb_data},
     {"eval", "how good adapters are at files of examples", verb_eval},
     {"bench", "how fast, beside the limits of this machine", verb_bench},

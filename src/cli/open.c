@@ -84,6 +84,11 @@ char *cli_shipped_adapter(const char *name)
     return plain && n < CLI_WORD ? shipped_model(path) : NULL;
 }
 
+char *cli_shipped_router(void)
+{
+    return shipped_model("router");
+}
+
 int cli_open_model(const struct cli_common *common, struct cli_session *out)
 {
     *out = (struct cli_session){0};
@@ -169,6 +174,7 @@ void cli_close(struct cli_session *s)
 {
     graft_session_close(&s->session);
     cli_close_adapters(s);
+    graft_router_close(&s->router);
     graft_registry_close(&s->registry);
     graft_model_close(&s->model);
     graft_runtime_close(&s->runtime);

@@ -14,7 +14,8 @@ struct run_args {
     struct cli_sampling sampling;
     struct cli_input input;
     bool raw;
-    int logprobs; /* -1: no token records */
+    int logprobs;   /* -1: no token records */
+    json_t *picked; /* by -a auto; NULL: nothing */
 };
 
 static error_t parse_run(int key, char *arg, struct argp_state *state)
@@ -25,7 +26,8 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &a->input;
         state->child_inputs[1] = &a->sampling;
         state->child_inputs[2] = &a->common.adapters;
-        state->child_inputs[3] = &a->common;
+        state->child_inputs[3] = &a->common.adapters;
+        state->child_inputs[4] = &a->common;
         return 0;
     case KEY_RAW:
         a->raw = true;
@@ -53,11 +55,9 @@ static const struct argp_option run_options[] = {
     {0},
 };
 static const struct argp_child run_children[] = {
-    {&cli_input_argp, 0, NULL, 0},
-    {&cli_sampling_argp, 0, NULL, 0},
-    {&cli_adapters_argp, 0, NULL, 0},
-    {&cli_common_argp, 0, NULL, 0},
-    {0},
+    {&cli_input_argp, 0, NULL, 0},    {&cli_sampling_argp, 0, NULL, 0},
+    {&cli_adapters_argp, 0, NULL, 0}, {&cli_auto_argp, 0, NULL, 0},
+    {&cli_common_argp, 0, NULL, 0},   {0},
 };
 static const struct argp run_argp = {
     .options = run_options,
@@ -69,6 +69,7 @@ static const struct argp run_argp = {
            "  graft run -p \"Tell me a story about a cat.\"\n"
            "  graft run -m model.gguf --temp 0 -n 100 -f question.txt\n"
            "  graft run -m DIR -a ./my-coder=0.7 -a coder@1.1.0=0.3 -p \"Write a test.\"\n"
+           "  graft run -a auto -p \"Write a function to store a report.\"\n"
            "  graft run --raw -m DIR -p \"Once upon a time\" --json\n"};
 
 /* The ids that the prompt becomes: the rendered chat, or the raw text with BOS where the model's own
@@ -110,10 +111,13 @@ static int prompt_ids(struct cli_session *s, const struct run_args *a, const cha
     return CLI_OK;
 }
 
-static int print_result(const struct run_args *a, const struct answer *answer, int status)
+static int print_result(struct run_args *a, const struct answer *answer, int status)
 {
     if (a->common.json && status == CLI_OK) {
         json_t *json = generate_json(answer);
+        if (a->picked != NULL) {
+            json_put(&json, "routes", json_incref(a->picked));
+        }
         json_put(&json, "seed", json_integer((json_int_t)a->sampling.seed));
         return cli_print_json(json);
     }
@@ -138,7 +142,11 @@ static int run_on(struct cli_session *s, struct run_args *a, const char *text, s
         answer.token_records = json_array();
         answer.top = a->logprobs;
     }
+    const struct cli_adapters *how = &a->common.adapters;
     int status = prompt_ids(s, a, text, size, &ids, &n);
+    if (status == CLI_OK && how->automatic.on) {
+        status = cli_route(s, how, text, size, GRAFT_KV_CONTINUE, a->common.quiet, &a->picked);
+    }
     if (status == CLI_OK && n == 0) {
         status =
             cli_fail_text("the prompt is empty and this model begins with no token of its own");
@@ -154,13 +162,14 @@ static int run_on(struct cli_session *s, struct run_args *a, const char *text, s
         status = cli_fail_text("interrupted");
     }
     graft_free(s->runtime, ids);
+    json_decref(a->picked);
     answer_free(&answer);
     return status;
 }
 
 int verb_run(int argc, char **argv)
 {
-    struct run_args args = {.logprobs = -1};
+    struct run_args args = {.logprobs = -1, .common.adapters.routable = true};
     cli_sampling_init(&args.sampling);
     argp_parse(&run_argp, argc, argv, 0, NULL, &args);
     char *text = NULL;

@@ -30,6 +30,9 @@ for kind in adapter adapter-2 adapter-3; do
     "$MODELS" "$scratch/models" "$tiny" $kind >/dev/null 2>&1
 done
 
+printf '{"prompt":"Write code, %s.","adapter":"coder"}\n{"prompt":"Hello %s!","adapter":"base"}\n' 1 2 3 4 >"$scratch/prompts"
+graft router train -o "$scratch/my-router" "$scratch/prompts" >/dev/null
+
 # The adapters that examples name, in the home: to be added, to be put into slots, or in all of them.
 prepare_home() {
     rm -rf "$GRAFT_HOME"
@@ -76,6 +79,9 @@ prepare() {
     printf '{"prompt":"What is %s + 2?","completion":"We add. #### %s","quality":0.9}\n' 1 3 3 5 4 6 >ratings.jsonl
     printf '{"input":[1,0.5,%s],"target":[0.5,1,0]}\n' 0 1 2 3 4 5 >vectors.jsonl
     printf '{"text":"The cat sat on the mat."}\n' >other.jsonl
+    printf '{"prompt":"Write code, %s.","adapter":"coder"}\n{"prompt":"Hello %s!","adapter":"base"}\n' 1 2 3 4 5 6 7 8 9 0 >prompts.jsonl
+    cp prompts.jsonl held-out-prompts.jsonl
+    cp "$scratch/my-router" my-router
     mkdir -p build/skills/reviewer
     cp train.jsonl build/skills/reviewer/train.jsonl
     cp train.jsonl build/skills/reviewer/test.jsonl
@@ -127,7 +133,9 @@ adapter_verbs=$(graft adapter --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/
 check "there are verbs of adapters" test "$(echo "$adapter_verbs" | wc -w)" -ge 15
 data_verbs=$(graft data --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/data_\1/p')
 check "there are verbs of data" test "$(echo "$data_verbs" | wc -w)" -ge 1
-for name in $verbs $adapter_verbs $data_verbs; do
+router_verbs=$(graft router --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/router_\1/p')
+check "there are verbs of routers" test "$(echo "$router_verbs" | wc -w)" -eq 4
+for name in $verbs $adapter_verbs $data_verbs $router_verbs; do
     verb=$(echo "$name" | tr _ ' ')
     # shellcheck disable=SC2086 # a verb may be two words
     graft $verb --help | sed -n '/^Example/,$s/^  \(.*graft .*\)/\1/p' >"$scratch/examples"
@@ -181,6 +189,8 @@ if command -v bash >/dev/null 2>&1; then
     offered graft adapter new --pres
     check "completion of its options" out_is "--preset
 --presets"
+    offered graft router ro
+    check "completion of a verb of routers" out_is route
     offered graft data ch
     check "completion of a verb of data" out_is check
     offered graft data check --loss comp
