@@ -443,6 +443,7 @@ int verb_merge(int argc, char **argv)
     if (status == CLI_OK && args.common.model == NULL) {
         args.common.model = graft_merge_config_base(job.config);
     }
+    args.common.pack = "none"; /* nothing runs here */
     if (status == CLI_OK) {
         status = cli_open_model(&args.common, &s);
     }

@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { CONFIG_BYTES = 1 << 20, MAX_INPUTS = 64, MAX_TAGS = 64 };
+enum { CONFIG_BYTES = 1 << 20, MAX_TAGS = 64 };
 
 static graft_status no_memory(graft_error *error)
 {
@@ -140,7 +140,7 @@ static graft_status put_inputs(graft_merge_config *c, const char *key, const jso
     size_t i;
     json_t *one, *value;
     const char *name;
-    if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > MAX_INPUTS)
+    if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > MERGE_MAX)
         return wrong(key, "a list of 1 to 64 adapters", error);
     if (c->inputs)
         return error_set(error, GRAFT_INVALID_ARGUMENT,

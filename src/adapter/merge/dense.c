@@ -164,7 +164,7 @@ static void merge_share(void *context, int worker, int n_workers)
 {
     const struct dense *d = context;
     const int64_t n_in = d->c->site->n_in;
-    float *tiles[64];
+    float *tiles[MERGE_MAX];
     int64_t begin, end;
     for (size_t i = 0; i < d->n; i++)
         tiles[i] = tile_of(d, worker, i);

@@ -37,6 +37,8 @@ bool merge_method_from(const char *name, enum merge_method *out);
 bool merge_uses_weights(enum merge_method method);
 bool merge_uses_density(enum merge_method method);
 
+enum { MERGE_MAX = 64 }; /* inputs */
+
 struct merge_input {
     const char *path;
     const char *name; /* that reports give it */

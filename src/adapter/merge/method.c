@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-enum { MAX_INPUTS = 64, MAX_RANK = 65536 };
+enum { MAX_RANK = 65536 };
 static const double PARALLEL = 0.9995; /* cosine beyond which SLERP is a straight line */
 enum uses { WEIGHTS = 1, DENSITY = 2, SIGNS = 4, DENSE = 8 };
 
@@ -146,9 +146,9 @@ static graft_status check_inputs(const struct merge_plan *plan, graft_error *err
 
 graft_status merge_check(const struct merge_plan *plan, graft_error *error)
 {
-    if (plan->n < 1 || plan->n > MAX_INPUTS)
+    if (plan->n < 1 || plan->n > MERGE_MAX)
         return error_set(error, GRAFT_INVALID_ARGUMENT, "%zu adapters: 1 to %d can be merged",
-                         plan->n, MAX_INPUTS);
+                         plan->n, MERGE_MAX);
     if (plan->method == MERGE_SLERP && plan->n != 2)
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "slerp goes from one adapter to another: it takes 2, not %zu", plan->n);

@@ -9,7 +9,29 @@
 
 #include <math.h>
 
-enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS, CHUNK = 256 };
+enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS, LANES = 4 };
+
+/* Four elements at a time; comparisons give all bits or none. */
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t masks __attribute__((vector_size(LANES * sizeof(float))));
+
+static lanes load(const float *x)
+{
+    lanes v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+static void store(float *x, lanes v)
+{
+    memcpy(x, &v, sizeof v);
+}
+
+/* v where the mask is set, else 0. */
+static lanes only(lanes v, masks where)
+{
+    return (lanes)((masks)v & where);
+}
 
 static uint32_t magnitude(float x)
 {
@@ -32,12 +54,14 @@ static void keep_largest(const struct sparsifier *s, int64_t row, int64_t n_in, 
 {
     int64_t kept = s->keep.equals >= 0 ? s->keep.starts[row] : 0;
     int64_t out = s->outliers.equals >= 0 && s->has_outliers ? s->outliers.starts[row] : 0;
-    if (s->keep.equals < 0 && !s->has_outliers) {
-        for (int64_t i = 0; i < n_in; i++)
-            x[i] = magnitude(x[i]) >= s->keep.bits ? x[i] : 0;
-        return;
-    }
-    for (int64_t i = 0; i < n_in; i++) {
+    int64_t i = 0;
+    /* Magnitudes of numbers are positive as integers, so they compare with a sign as they do without. */
+    if (s->keep.equals < 0 && !s->has_outliers && s->keep.bits <= INT32_MAX)
+        for (; i + LANES <= n_in; i += LANES) {
+            const lanes v = load(x + i);
+            store(x + i, only(v, ((masks)v & INT32_MAX) >= (int32_t)s->keep.bits));
+        }
+    for (; i < n_in; i++) {
         const uint32_t bits = magnitude(x[i]);
         const bool in = within(&s->keep, bits, &kept);
         const bool too_large = s->has_outliers && within(&s->outliers, bits, &out);
@@ -47,33 +71,35 @@ static void keep_largest(const struct sparsifier *s, int64_t row, int64_t n_in, 
 
 /* ---- by chance ---------------------------------------------------------------------------- */
 
-/* Numbers of elements begin..begin + n, uniform over all of 32 bits. */
-static void draw(const struct sparsifier *s, uint64_t begin, int64_t n, uint32_t *out)
+/* The number of an element, uniform over all of 32 bits: four come at a time. */
+static uint32_t number_of(const struct sparsifier *s, uint64_t at)
 {
     uint32_t words[4];
-    for (int64_t i = 0; i < n; i++) {
-        const uint64_t at = begin + (uint64_t)i;
-        if (i == 0 || at % 4 == 0)
-            rng_block(s->key, s->stream, at / 4, words);
-        out[i] = words[at % 4];
-    }
+    rng_block(s->key, s->stream, at / 4, words);
+    return words[at % 4];
 }
 
-static bool chosen(uint32_t number, double probability)
+/* Numbers below this are chosen. */
+static uint64_t threshold(double probability)
 {
-    return (double)number * 0x1p-32 < probability;
+    return (uint64_t)(probability * 0x1p32);
 }
 
 static void drop(const struct sparsifier *s, int64_t row, int64_t n_in, float *x)
 {
-    uint32_t numbers[CHUNK];
-    const float more = (float)(1 / s->density);
-    for (int64_t i = 0; i < n_in; i += CHUNK) {
-        const int64_t some = n_in - i < CHUNK ? n_in - i : CHUNK;
-        draw(s, (uint64_t)(row * n_in + i), some, numbers);
-        for (int64_t j = 0; j < some; j++)
-            x[i + j] = chosen(numbers[j], s->density) ? x[i + j] * more : 0;
+    const uint64_t chosen = threshold(s->density), begin = (uint64_t)(row * n_in);
+    const float factors[2] = {0, (float)(1 / s->density)};
+    int64_t i = 0;
+    uint32_t words[4];
+    for (; i < n_in && (begin + (uint64_t)i) % 4; i++)
+        x[i] *= factors[number_of(s, begin + (uint64_t)i) < chosen];
+    for (; i + 4 <= n_in; i += 4) {
+        rng_block(s->key, s->stream, (begin + (uint64_t)i) / 4, words);
+        for (int j = 0; j < 4; j++)
+            x[i + j] *= factors[words[j] < chosen];
     }
+    for (; i < n_in; i++)
+        x[i] *= factors[number_of(s, begin + (uint64_t)i) < chosen];
 }
 
 /* Order of magnitude of x [n], smallest first, equals as they stand: (magnitude << 32 | index), by its digits. Returns
@@ -105,14 +131,13 @@ static const uint64_t *sort_magnitudes(const float *x, int64_t n, uint64_t *orde
 static void drop_by_rank(const struct sparsifier *s, int64_t row, int64_t n_in, float *x,
                          uint64_t *order)
 {
-    uint32_t number;
     const uint64_t *sorted = sort_magnitudes(x, n_in, order);
     for (int64_t rank = 0; rank < n_in; rank++) {
         const int64_t i = (int64_t)(sorted[rank] & 0xffffffff);
         const double place = n_in > 1 ? (double)rank / (double)(n_in - 1) : 0.5;
         const double probability = s->density + s->epsilon * (2 * place - 1);
-        draw(s, (uint64_t)(row * n_in + i), 1, &number);
-        x[i] = chosen(number, probability) ? (float)((double)x[i] / probability) : 0;
+        const bool stays = number_of(s, (uint64_t)(row * n_in + i)) < threshold(probability);
+        x[i] = stays ? (float)((double)x[i] / probability) : 0;
     }
 }
 
@@ -139,55 +164,51 @@ void sparsify(const struct sparsifier *s, int64_t first, int64_t n_rows, int64_t
 
 /* ---- together ----------------------------------------------------------------------------- */
 
-static float sign_of(float x)
+/* 1, −1 or 0. */
+static lanes signs(lanes v)
 {
-    return (float)((x > 0) - (x < 0));
+    return __builtin_convertvector((v < 0) - (v > 0), lanes);
 }
 
-static void add_up(const struct combination *c, float *const *x, int64_t begin, int64_t n,
-                   float *out)
+static lanes add_up(const struct combination *c, const lanes *x)
 {
-    double sum[CHUNK] = {0};
+    typedef double doubles __attribute__((vector_size(LANES * sizeof(double))));
+    doubles sum = {0};
     for (size_t i = 0; i < c->n; i++)
-        for (int64_t j = 0; j < n; j++)
-            sum[j] += c->weights[i] * (double)x[i][begin + j];
-    for (int64_t j = 0; j < n; j++)
-        out[begin + j] = (float)(c->lambda * sum[j]);
+        sum += c->weights[i] * __builtin_convertvector(x[i], doubles);
+    return __builtin_convertvector(c->lambda * sum, lanes);
 }
 
 /* A sum that is not below 0 elects plus; zeros agree with neither. */
-static void elect(const struct combination *c, float *const *x, int64_t begin, int64_t n,
-                  float *out)
+static lanes elect(const struct combination *c, const lanes *x)
 {
-    float votes[CHUNK] = {0}, total[CHUNK] = {0}, parts[CHUNK] = {0};
+    lanes votes = {0}, total = {0}, parts = {0};
     for (size_t i = 0; i < c->n; i++) {
-        const float weight = c->by_weight ? (float)c->weights[i] : 1;
-        for (int64_t j = 0; j < n; j++) {
-            const float ballot = weight * x[i][begin + j];
-            votes[j] += c->by_frequency ? sign_of(ballot) : ballot;
-        }
+        const lanes ballot = c->by_weight ? (float)c->weights[i] * x[i] : x[i];
+        votes += c->by_frequency ? signs(ballot) : ballot;
     }
+    const masks plus = votes >= 0;
     for (size_t i = 0; i < c->n; i++) {
-        const float weight = (float)c->weights[i], side = c->by_weight ? sign_of(weight) : 1;
-        const float part = c->by_weight ? weight : 1;
-        for (int64_t j = 0; j < n; j++) {
-            const float sign = side * sign_of(x[i][begin + j]);
-            const bool agrees = sign == (votes[j] >= 0 ? 1.0f : -1.0f);
-            total[j] += agrees ? weight * x[i][begin + j] : 0;
-            parts[j] += agrees ? part : 0;
-        }
+        const float weight = (float)c->weights[i];
+        const lanes ballot = c->by_weight ? weight * x[i] : x[i];
+        const masks agrees = (plus & (ballot > 0)) | (~plus & (ballot < 0));
+        total += only(weight * x[i], agrees);
+        parts += only((lanes){0} + (c->by_weight ? weight : 1), agrees);
     }
-    for (int64_t j = 0; j < n; j++)
-        out[begin + j] = (float)c->lambda * total[j] / (parts[j] == 0 ? 1 : parts[j]);
+    const masks nobody = parts == 0;
+    return (float)c->lambda * total / (parts + only((lanes){0} + 1, nobody));
 }
 
 void combine(const struct combination *c, float *const *x, int64_t count, float *out)
 {
-    for (int64_t j = 0; j < count; j += CHUNK) {
-        const int64_t some = count - j < CHUNK ? count - j : CHUNK;
-        if (c->elect)
-            elect(c, x, j, some, out);
-        else
-            add_up(c, x, j, some, out);
+    for (int64_t j = 0; j < count; j += LANES) {
+        const int64_t some = count - j < LANES ? count - j : LANES;
+        lanes at[MERGE_MAX];
+        for (size_t i = 0; i < c->n; i++) {
+            at[i] = (lanes){0};
+            memcpy(&at[i], x[i] + j, (size_t)some * sizeof(float));
+        }
+        const lanes merged = c->elect ? elect(c, at) : add_up(c, at);
+        memcpy(out + j, &merged, (size_t)some * sizeof(float));
     }
 }
