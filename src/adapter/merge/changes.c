@@ -81,9 +81,10 @@ static graft_status inner_of_factors(const struct changes *c, double *out, graft
     const size_t n = c->inputs->n;
     struct mem *mem = c->inputs->mem;
     struct pool *pool = c->inputs->model->runtime->pool;
-    double *g = mem_calloc(mem, (size_t)(2 * rank * rank) + 1, sizeof *g), *h = g + rank * rank;
+    double *g = mem_calloc(mem, (size_t)(2 * rank * rank) + 1, sizeof *g);
     if (!g)
         return no_memory(error);
+    double *h = g + rank * rank;
     const struct tall a = {c->a, rank, c->site->n_in}, b = {c->bt, rank, c->site->n_out};
     tall_gram(pool, &a, &a, g);
     tall_gram(pool, &b, &b, h);

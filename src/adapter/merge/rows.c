@@ -134,8 +134,6 @@ graft_status change_norms(const struct merge_inputs *inputs, const struct merge_
                       .bt = bt,
                       .rank = rank,
                       .out = out};
-    float *packed =
-        mem_alloc(mem, (size_t)(lowrank_b_rows(rank, site->n_in) * LOWRANK_TILE) * sizeof *packed);
     n.rows = mem_alloc(mem, workers * (size_t)(ROWS * site->n_in) * sizeof *n.rows);
     n.scratch = mem_alloc(mem, workers * prefill_scratch_bytes(site->n_in));
     graft_status status = n.rows && n.scratch ? GRAFT_OK : no_memory(error);

@@ -14,6 +14,7 @@ enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS, LANES = 4 };
 /* Four elements at a time; comparisons give all bits or none. */
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t masks __attribute__((vector_size(LANES * sizeof(float))));
+typedef double doubles __attribute__((vector_size(LANES * sizeof(double))));
 
 static lanes load(const float *x)
 {
@@ -172,28 +173,29 @@ static lanes signs(lanes v)
 
 static lanes add_up(const struct combination *c, const lanes *x)
 {
-    typedef double doubles __attribute__((vector_size(LANES * sizeof(double))));
     doubles sum = {0};
     for (size_t i = 0; i < c->n; i++)
         sum += c->weights[i] * __builtin_convertvector(x[i], doubles);
     return __builtin_convertvector(c->lambda * sum, lanes);
 }
 
-/* A sum that is not below 0 elects plus; zeros agree with neither. */
+/* A sum that is not below 0 elects plus; zeros agree with neither. Votes are summed in double: those that cancel must do so
+ * in any order of the inputs. */
 static lanes elect(const struct combination *c, const lanes *x)
 {
-    lanes votes = {0}, total = {0}, parts = {0};
+    doubles votes = {0};
+    lanes total = {0}, parts = {0};
     for (size_t i = 0; i < c->n; i++) {
         const lanes ballot = c->by_weight ? (float)c->weights[i] * x[i] : x[i];
-        votes += c->by_frequency ? signs(ballot) : ballot;
+        votes += __builtin_convertvector(c->by_frequency ? signs(ballot) : ballot, doubles);
     }
-    const masks plus = votes >= 0;
+    const masks plus = __builtin_convertvector(votes >= 0, masks);
     for (size_t i = 0; i < c->n; i++) {
-        const float weight = (float)c->weights[i];
+        const float weight = (float)c->weights[i], part = c->by_weight ? weight : 1;
         const lanes ballot = c->by_weight ? weight * x[i] : x[i];
         const masks agrees = (plus & (ballot > 0)) | (~plus & (ballot < 0));
         total += only(weight * x[i], agrees);
-        parts += only((lanes){0} + (c->by_weight ? weight : 1), agrees);
+        parts += only((lanes){0} + part, agrees);
     }
     const masks nobody = parts == 0;
     return (float)c->lambda * total / (parts + only((lanes){0} + 1, nobody));

@@ -7,6 +7,7 @@
  */
 #include "adapter/merge/merge_internal.h"
 
+#include <float.h>
 #include <math.h>
 
 static graft_status no_memory(graft_error *error)
@@ -26,6 +27,7 @@ struct core {
         *right; /* [rank]: what rows of A and columns of B are multiplied with: balanced, their product w s */
     double *work;   /* [3 rank] */
     int64_t *order; /* [rank] */
+    int64_t basis;  /* of the rows of A */
     int64_t found;  /* the rank that there is */
     double *memory;
 };
@@ -74,7 +76,7 @@ static void balance(struct core *m, const struct changes *c)
 /* into [found, found] = Lᵀ G L, G in the order of pivots. */
 static void project(const struct core *m, int64_t rank, double *half, double *into)
 {
-    const int64_t n = m->found;
+    const int64_t n = m->basis;
     for (int64_t r = 0; r < rank; r++)
         for (int64_t j = 0; j < n; j++) {
             double sum = 0;
@@ -91,6 +93,15 @@ static void project(const struct core *m, int64_t rank, double *half, double *in
         }
 }
 
+/* Below what floats can say of the terms that make up the sum, which may have cancelled, there is nothing but rounding. */
+static double noise_of(const struct core *m, int64_t rank)
+{
+    double sizes = 0;
+    for (int64_t r = 0; r < rank; r++)
+        sizes += m->gb[r * rank + r];
+    return 4 * DBL_EPSILON * sizes * sizes;
+}
+
 static void solve_core(struct core *m, const struct changes *c)
 {
     const int64_t rank = c->site->rank;
@@ -99,19 +110,21 @@ static void solve_core(struct core *m, const struct changes *c)
     tall_gram(pool, &a, &a, m->ga);
     tall_gram(pool, &b, &b, m->gb);
     balance(m, c);
-    m->found = cholesky_pivoted(m->ga, rank, m->order, m->l);
-    invert_lower(m->l, rank, m->found, m->inverse);
+    m->basis = cholesky_pivoted(m->ga, rank, m->order, m->l);
+    invert_lower(m->l, rank, m->basis, m->inverse);
     project(m, rank, m->vectors, m->ga);
-    eigen_symmetric(m->ga, m->found, m->squares, m->vectors, m->work);
-    for (int64_t i = 0; i < m->found; i++)
-        m->squares[i] = fmax(m->squares[i], 0);
+    eigen_symmetric(m->ga, m->basis, m->squares, m->vectors, m->work);
+    const double noise = noise_of(m, rank);
+    m->found = m->basis;
+    while (m->found > 0 && !(m->squares[m->found - 1] > noise))
+        m->found--;
 }
 
 /* A = √σ vᵀ Q, B = M v / √σ for the first `count` directions, as mixtures of the rows of a and bt. */
 static void mix_core(const struct core *m, const struct changes *c, int64_t count, double *ta,
                      double *tb)
 {
-    const int64_t rank = c->site->rank, n = m->found;
+    const int64_t rank = c->site->rank, n = m->basis;
     for (int64_t j = 0; j < count; j++) {
         const double *v = m->vectors + j * n;
         const double root = pow(m->squares[j], 0.25);
@@ -123,7 +136,7 @@ static void mix_core(const struct core *m, const struct changes *c, int64_t coun
             for (int64_t i = r; i < n; i++)
                 back += v[i] * m->inverse[i * n + r];
             ta[j * rank + at] = root * back * m->left[at];
-            tb[j * rank + at] = root > 0 ? along / root * m->right[at] : 0;
+            tb[j * rank + at] = along / root * m->right[at];
         }
     }
 }
