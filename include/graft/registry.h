@@ -72,6 +72,14 @@ GRAFT_API graft_status graft_registry_resolve(graft_registry *registry, const ch
 GRAFT_API graft_status graft_registry_locate(graft_registry *registry, const char *address,
                                              char **path, graft_adapter_id *id, graft_error *error);
 
+/* The address of the adapter that is meant by what it is for. "task:NAME": the name NAME, else the only one that has NAME among
+ * its tags; "tag:TAG": the only one with that tag. Tags are those of the active version, names without one do not
+ * count. Where nothing registered fits, adapters directly in `folder` (NULL: none) are looked at, by the names of their folders
+ * and the tags in their graft.json. *address is NAME, or the path FOLDER/NAME; release it with graft_free. NOT_FOUND: none
+ * fits; STATE: several do, which the error lists; INVALID_ARGUMENT: neither task: nor tag:. */
+GRAFT_API graft_status graft_registry_find(graft_registry *registry, const char *query,
+                                           const char *folder, char **address, graft_error *error);
+
 /* Resolves, opens the version if it is not in memory, and gives a handle of it, to be closed with
  * graft_adapter_close. The version counts as held, so that it can neither be evicted nor removed, until the handle and
  * every mix, session and model that it was applied to have let it go. Every call gives a handle of its own; two

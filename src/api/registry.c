@@ -112,6 +112,15 @@ graft_status graft_registry_resolve(graft_registry *registry, const char *addres
     return status;
 }
 
+graft_status graft_registry_find(graft_registry *registry, const char *query, const char *folder,
+                                 char **address, graft_error *error)
+{
+    CHECK_REGISTRY(query);
+    REQUIRE(address);
+    return registry_query(registry->registry, &registry->runtime->mem, query, folder, address,
+                          error);
+}
+
 graft_status graft_registry_locate(graft_registry *registry, const char *address, char **path,
                                    graft_adapter_id *id, graft_error *error)
 {

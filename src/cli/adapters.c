@@ -399,6 +399,43 @@ static bool is_path(const char *name)
     return strchr(name, '/') != NULL || path_exists(name);
 }
 
+/* Where the adapter is that is asked for by what it is for: a name, or the path of one that ships. */
+static int find_query(graft_runtime *runtime, graft_registry *registry, const char *query,
+                      char **address)
+{
+    graft_error error = {0};
+    char *found = NULL, *shipped = cli_shipped("adapters");
+    graft_status status = graft_registry_find(registry, query, shipped, &found, &error);
+    mem_free(NULL, shipped);
+    if (status != GRAFT_OK) {
+        return cli_fail_hint(
+            &error, status == GRAFT_NOT_FOUND ? "`graft adapter list` shows what there is" : NULL);
+    }
+    *address = mem_strdup(NULL, found);
+    graft_free(runtime, found);
+    return *address != NULL ? CLI_OK : cli_fail_text("out of memory");
+}
+
+static int open_query(struct cli_session *s, const struct cli_adapters *how, const char *query,
+                      graft_adapter **out)
+{
+    char *address = NULL;
+    int status =
+        s->registry == NULL ? cli_open_registry(s->runtime, s->model, how, &s->registry) : CLI_OK;
+    if (status == CLI_OK) {
+        status = find_query(s->runtime, s->registry, query, &address);
+    }
+    if (status == CLI_OK && strchr(address, '/') != NULL) {
+        const char *name = path_base(address);
+        status = how->scale != 0 ? refuse_scale(name)
+                                 : open_path(s, how, name, strlen(name), address, out);
+    } else if (status == CLI_OK) {
+        status = open_name(s, how, address, out);
+    }
+    mem_free(NULL, address);
+    return status;
+}
+
 int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, const char *name,
                      size_t size, graft_adapter **out)
 {
@@ -406,8 +443,9 @@ int cli_open_adapter(struct cli_session *s, const struct cli_adapters *how, cons
     if (text == NULL) {
         return cli_fail_text("out of memory");
     }
-    int status =
-        is_path(text) ? open_path(s, how, name, size, text, out) : open_name(s, how, text, out);
+    int status = is_path(text)              ? open_path(s, how, name, size, text, out)
+                 : cli_is_query(text, size) ? open_query(s, how, text, out)
+                                            : open_name(s, how, text, out);
     mem_free(NULL, text);
     return status;
 }
@@ -417,10 +455,18 @@ static int locate_name(graft_runtime *runtime, const char *name, char **path, gr
     graft_registry *registry = NULL;
     graft_error error = {0};
     char *found = NULL;
+    char *address = NULL;
     int status = cli_open_registry(runtime, NULL, NULL, &registry);
-    *path = status == CLI_OK ? shipped_path(registry, name) : NULL;
+    if (status == CLI_OK && cli_is_query(name, strlen(name))) {
+        status = find_query(runtime, registry, name, &address);
+        name = address;
+    }
+    if (status == CLI_OK) {
+        *path = strchr(name, '/') != NULL ? mem_strdup(NULL, name) : shipped_path(registry, name);
+    }
     if (*path != NULL) {
         graft_registry_close(&registry);
+        mem_free(NULL, address);
         return CLI_OK;
     }
     if (status == CLI_OK && graft_registry_locate(registry, name, &found, id, &error) != GRAFT_OK) {
@@ -432,6 +478,7 @@ static int locate_name(graft_runtime *runtime, const char *name, char **path, gr
     }
     graft_free(runtime, found);
     graft_registry_close(&registry);
+    mem_free(NULL, address);
     return status;
 }
 

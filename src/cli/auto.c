@@ -56,7 +56,7 @@ static char *router_path(const struct cli_adapters *how)
         return path;
     }
     mem_free(NULL, path);
-    path = cli_shipped_router();
+    path = cli_shipped("router");
     if (path == NULL) {
         cli_fail_text(
             "-a auto needs a router: name one with --router; `graft router train` makes it");

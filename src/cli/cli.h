@@ -150,8 +150,8 @@ void cli_close(struct cli_session *s);
 char *cli_model_path(const char *name);
 /* The folder of an adapter that ships, models/adapters/NAME; NULL: none has this name. Owned by the caller (free). */
 char *cli_shipped_adapter(const char *name);
-/* The folder of the router that ships, models/router; NULL: it is not installed. Owned by the caller (free). */
-char *cli_shipped_router(void);
+/* A folder that ships beside the models, "adapters" or "router"; NULL: it is not installed. Owned by the caller (free). */
+char *cli_shipped(const char *folder);
 /* GRAFT_HOME, else $XDG_DATA_HOME/graft, else ~/.local/share/graft; with `make` created when absent. NULL: none. */
 char *cli_home(bool make);
 /* For what changes the registry of the home. On failure says why. */
@@ -169,6 +169,8 @@ int cli_read_word(const char **text, char out[CLI_WORD]);
 bool cli_read_weight(const char *text, float *out);
 /* ADAPTER[=WEIGHT]; a file that is called so has no weight. false: it cannot be, and why. */
 bool cli_read_use(const char *text, struct cli_use *out, char why[CLI_WHY]);
+/* Whether it asks for an adapter by what it is for: task:NAME, tag:TAG. */
+bool cli_is_query(const char *text, size_t size);
 /* false: it is no path, and nothing in a home can be called so. */
 bool cli_check_name(const char *text, size_t size, char why[CLI_WHY]);
 /* A way to compose: "average", …, interpolate[=T], whose t is 0.5 where none is given. false: it is none, and why. */

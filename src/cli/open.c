@@ -84,9 +84,9 @@ char *cli_shipped_adapter(const char *name)
     return plain && n < CLI_WORD ? shipped_model(path) : NULL;
 }
 
-char *cli_shipped_router(void)
+char *cli_shipped(const char *folder)
 {
-    return shipped_model("router");
+    return shipped_model(folder);
 }
 
 int cli_open_model(const struct cli_common *common, struct cli_session *out)

@@ -86,6 +86,12 @@ static const char *name_fault(const char *name, size_t size)
                : "names no version: MAJOR.MINOR.PATCH is one";
 }
 
+bool cli_is_query(const char *text, size_t size)
+{
+    return (size > 5 && memcmp(text, "task:", 5) == 0) ||
+           (size > 4 && memcmp(text, "tag:", 4) == 0);
+}
+
 bool cli_read_use(const char *text, struct cli_use *out, char why[CLI_WHY])
 {
     *out = (struct cli_use){.name = text, .size = strlen(text), .weight = 1};
@@ -104,7 +110,8 @@ bool cli_read_use(const char *text, struct cli_use *out, char why[CLI_WHY])
 bool cli_check_name(const char *text, size_t size, char why[CLI_WHY])
 {
     char *name = mem_strndup(NULL, text, size);
-    const char *fault = name != NULL && !is_path(name) ? name_fault(name, size) : NULL;
+    bool plain = name != NULL && !cli_is_query(name, size) && !is_path(name);
+    const char *fault = plain ? name_fault(name, size) : NULL;
     if (fault != NULL) {
         snprintf(why, CLI_WHY, "%s %s", name, fault);
     }

@@ -112,6 +112,35 @@ check "... the first" out_has '^def store_invoice'
 check "... the second" out_has '^\[medium\] Anyone'
 check "... and not what was put on by hand" test "$(grep -c ' -> ' "$scratch/out")" -eq 2
 
+# ---- by name or by tags
+for words in task:coder task:programming tag:code tag:programming; do
+    run run -m "$tiny" -q -a "$words" --temp 0 -n 60 -p "Write a function to store an invoice."
+    check "$words is coder" out_has '^def store_invoice'
+done
+run adapter show tag:programming -m "$tiny" --json
+check "show takes a tag" out_has '"name":"coder"'
+run run -m "$tiny" -q -a tag:audit=0 --temp 0 -n 20 -p "Tell me a story about a cat and a box."
+check "a tag has a weight" status_is 0
+cp "$scratch/out" "$scratch/by-tag"
+run run -m "$tiny" -q --temp 0 -n 20 -p "Tell me a story about a cat and a box."
+check "... which counts" out_equals_file "$scratch/by-tag"
+for words in 'tag:nothing has the tag "nothing"' 'task:nobody is called "nobody"'; do
+    run run -m "$tiny" -a "${words%% *}" -p x
+    refused "${words%% *}" 1 "${words#* }"
+    check "... in one line" err_lines 1
+done
+run run -m "$tiny" -a tag: -p x
+refused "an empty tag" 2 "neither a file nor"
+for name in one two; do "$GRAFT" adapter add "$SOURCE/models/adapters/reviewer" --name "$name" >/dev/null; done
+run run -m "$tiny" -a tag:quality -p x
+refused "a tag of two" 1 '2 adapters have the tag "quality": one, two; name one'
+run run -m "$tiny" -q -a task:two --temp 0 -n 60 -p "Write a function to store an invoice."
+check "a name goes before tags" out_has '^Verdict: '
+"$GRAFT" adapter remove one >/dev/null
+run run -m "$tiny" -q -a task:quality --temp 0 -n 60 -p "Write a function to store an invoice."
+check "... and the only one with the tag is found" out_has '^Verdict: '
+"$GRAFT" adapter remove two >/dev/null
+
 # ---- a router of one's own
 {
     for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
@@ -184,6 +213,7 @@ check "... in one line" err_lines 1
 for verb in train eval show route; do
     run router $verb --help
     check "router $verb --help has an example" out_has "graft router $verb"
+    # shellcheck disable=SC2013 # words are what is wanted
     for option in $(sed -n '/Common:/q;p' "$scratch/out" | grep -o -e '--[a-z][a-z0-9-]*' | sort -u); do
         check "the manual has router $verb $option" grep -q -e "$(echo "$option" | sed 's/^--/-/')" "$SOURCE/docs/man/graft.1"
     done

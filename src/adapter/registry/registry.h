@@ -108,6 +108,13 @@ graft_status registry_resolve(struct registry *registry, const char *address,
 graft_status registry_locate(struct registry *registry, const char *address, char **path,
                              struct registry_version_id *out, graft_error *error);
 
+/* "task:NAME", the active version of that name, else of the only name that has NAME among its tags; "tag:TAG", the only one with
+ * the tag. Where nothing registered fits, the adapters directly in `folder` (NULL: none), by the names of their folders and
+ * the tags of their cards. *address, to be released with mem_free: NAME, or FOLDER/NAME. NOT_FOUND; STATE: several
+ * fit, which the error lists. */
+graft_status registry_query(struct registry *registry, struct mem *mem, const char *query,
+                            const char *folder, char **address, graft_error *error);
+
 /* A version in memory that cannot go away. */
 struct registry_lease {
     void *handle; /* the loader's */
