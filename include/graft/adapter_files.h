@@ -140,6 +140,36 @@ GRAFT_API graft_status graft_adapter_quantize(graft_model *model, const char *in
                                               const graft_adapter_quantize_options *options,
                                               char **errors, graft_error *error);
 
+/* ---- fewer ranks ---- */
+
+typedef struct graft_adapter_compress_options {
+    size_t struct_size;
+    int rank; /* of each module at most; default 0: by energy alone. One of the two must be given */
+    /* The least rank that keeps this share of ||dW||^2, by module; above 0, at most 1; default 0: by rank alone. 1 drops
+     * nothing but directions that are rounding. */
+    double energy;
+    graft_adapter_format format; /* as in graft_adapter_convert_options, as are type and scale */
+    const char *type;
+    double scale;
+    graft_progress_fn progress; /* NULL (default): none; units: bytes */
+    void *progress_user;
+} graft_adapter_compress_options;
+GRAFT_API void graft_adapter_compress_options_init(graft_adapter_compress_options *options,
+                                                   size_t struct_size);
+static inline graft_adapter_compress_options graft_adapter_compress_options_default(void)
+{
+    graft_adapter_compress_options options;
+    graft_adapter_compress_options_init(&options, sizeof options);
+    return options;
+}
+/* Writes an adapter whose change dW of each module is the best approximation of the given rank (by its singular values; dW is
+ * never made). Under DoRA the gains of rows stay, so that W' is the nearest one that they have; modules with no more ranks, and
+ * those that are held whole, are written as they are. *report (may be NULL) becomes JSON (docs/adapter-files.md has the schema):
+ * ranks, what was discarded, the error that was measured on what was written, bytes; release it with graft_free. */
+GRAFT_API graft_status graft_adapter_compress(graft_model *model, const char *in, const char *out,
+                                              const graft_adapter_compress_options *options,
+                                              char **report, graft_error *error);
+
 /* ---- what an adapter is ---- */
 
 typedef struct graft_adapter_report_options {
@@ -164,6 +194,29 @@ GRAFT_API graft_status graft_adapter_report(graft_runtime *runtime, graft_model 
                                             const char *path,
                                             const graft_adapter_report_options *options,
                                             char **json, graft_error *error);
+
+/* ---- how two adapters differ ---- */
+
+typedef struct graft_adapter_diff_options {
+    size_t struct_size;
+    double scale_a, scale_b;    /* as in graft_adapter_options */
+    graft_progress_fn progress; /* NULL (default): none; units: modules */
+    void *progress_user;
+} graft_adapter_diff_options;
+GRAFT_API void graft_adapter_diff_options_init(graft_adapter_diff_options *options,
+                                               size_t struct_size);
+static inline graft_adapter_diff_options graft_adapter_diff_options_default(void)
+{
+    graft_adapter_diff_options options;
+    graft_adapter_diff_options_init(&options, sizeof options);
+    return options;
+}
+/* What two adapters of one base do to it, as JSON (docs/adapter-files.md has the schema): by module, kind and layer, and in
+ * all, the norms of both changes (DoRA: of W' - W), their distance, cosine, and how much their spaces of columns and rows
+ * overlap; which modules, ranks, scales and members of the cards differ. `options` NULL: the defaults. Release with graft_free. */
+GRAFT_API graft_status graft_adapter_diff(graft_model *model, const char *a, const char *b,
+                                          const graft_adapter_diff_options *options, char **json,
+                                          graft_error *error);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,5 @@
 /* adapter_files.c: the public functions on adapters as files: check, translate, call inward. */
+#include "adapter/compare/compare.h"
 #include "adapter/report/report.h"
 #include "adapter/save/save.h"
 #include "api/api_internal.h"
@@ -164,6 +165,25 @@ void graft_adapter_convert_options_init(graft_adapter_convert_options *options, 
     options_give(options, struct_size, &defaults, sizeof defaults);
 }
 
+/* What an adapter is written as; type NULL: as it is stored. */
+static graft_status read_format(graft_adapter_format format, const char *type, double scale,
+                                struct save_options *out, graft_error *error)
+{
+    static const enum adapter_format formats[] = {ADAPTER_PEFT, ADAPTER_MLX, ADAPTER_GGUF};
+    if ((unsigned)format >= ARRAY_LEN(formats)) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "format is none of PEFT, MLX, GGUF");
+    }
+    *out = (struct save_options){
+        .format = formats[format], .retype = type != NULL, .rescale = scale != 0, .scale = scale};
+    out->type = type != NULL ? graft_type_from_name(type) : GRAFT_TYPE_COUNT;
+    if (type != NULL && out->type != GRAFT_TYPE_F32 && out->type != GRAFT_TYPE_F16 &&
+        out->type != GRAFT_TYPE_BF16) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "adapters are written as f32, f16 or bf16, not \"%.40s\"", type);
+    }
+    return GRAFT_OK;
+}
+
 graft_status graft_adapter_convert(graft_model *model, const char *in, const char *out,
                                    const graft_adapter_convert_options *options, graft_error *error)
 {
@@ -171,26 +191,16 @@ graft_status graft_adapter_convert(graft_model *model, const char *in, const cha
     REQUIRE(in);
     REQUIRE(out);
     CHECK_RUNTIME(model->runtime);
-    static const enum adapter_format formats[] = {ADAPTER_PEFT, ADAPTER_MLX, ADAPTER_GGUF};
     graft_adapter_convert_options o = graft_adapter_convert_options_default();
+    struct save_options inner;
     graft_status status = options_read(&o, sizeof o, options, error);
+    if (status == GRAFT_OK) {
+        status = read_format(o.format, o.type, o.scale, &inner, error);
+    }
     if (status != GRAFT_OK) {
         return status;
     }
-    if ((unsigned)o.format >= ARRAY_LEN(formats)) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "format is none of PEFT, MLX, GGUF");
-    }
-    struct save_options inner = {.format = formats[o.format],
-                                 .retype = o.type != NULL,
-                                 .rescale = o.scale != 0,
-                                 .scale = o.scale,
-                                 .progress = {o.progress, o.progress_user}};
-    inner.type = o.type != NULL ? graft_type_from_name(o.type) : GRAFT_TYPE_COUNT;
-    if (o.type != NULL && inner.type != GRAFT_TYPE_F32 && inner.type != GRAFT_TYPE_F16 &&
-        inner.type != GRAFT_TYPE_BF16) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT,
-                         "adapters are written as f32, f16 or bf16, not \"%.40s\"", o.type);
-    }
+    inner.progress = (struct save_progress){o.progress, o.progress_user};
     return adapter_convert(model->model, in, out, &inner, error);
 }
 
@@ -289,5 +299,71 @@ graft_status graft_adapter_quantize(graft_model *model, const char *in, const ch
         status = dump(model->runtime, list, errors, error);
     }
     json_decref(list);
+    return status;
+}
+
+/* ---- fewer ranks, differences ---- */
+
+void graft_adapter_compress_options_init(graft_adapter_compress_options *options,
+                                         size_t struct_size)
+{
+    graft_adapter_compress_options defaults = {.format = GRAFT_ADAPTER_PEFT};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+graft_status graft_adapter_compress(graft_model *model, const char *in, const char *out,
+                                    const graft_adapter_compress_options *options, char **report,
+                                    graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(in);
+    REQUIRE(out);
+    CHECK_RUNTIME(model->runtime);
+    graft_adapter_compress_options o = graft_adapter_compress_options_default();
+    json_t *json = NULL;
+    graft_status status = options_read(&o, sizeof o, options, error);
+    struct compress_options inner = {.rank = o.rank, .energy = o.energy};
+    if (status == GRAFT_OK) {
+        status = read_format(o.format, o.type, o.scale, &inner.save, error);
+    }
+    inner.save.progress = (struct save_progress){o.progress, o.progress_user};
+    if (status == GRAFT_OK) {
+        status =
+            adapter_compress(model->model, in, out, &inner, report != NULL ? &json : NULL, error);
+    }
+    if (status == GRAFT_OK && report != NULL) {
+        status = dump(model->runtime, json, report, error);
+    }
+    json_decref(json);
+    return status;
+}
+
+void graft_adapter_diff_options_init(graft_adapter_diff_options *options, size_t struct_size)
+{
+    graft_adapter_diff_options defaults = {.scale_a = 0};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+graft_status graft_adapter_diff(graft_model *model, const char *a, const char *b,
+                                const graft_adapter_diff_options *options, char **json,
+                                graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(a);
+    REQUIRE(b);
+    REQUIRE(json);
+    CHECK_RUNTIME(model->runtime);
+    graft_adapter_diff_options o = graft_adapter_diff_options_default();
+    json_t *found = NULL;
+    graft_status status = options_read(&o, sizeof o, options, error);
+    const struct diff_options inner = {
+        .scale_a = o.scale_a, .scale_b = o.scale_b, .progress = {o.progress, o.progress_user}};
+    if (status == GRAFT_OK) {
+        status = adapter_diff(model->model, a, b, &inner, &found, error);
+    }
+    if (status == GRAFT_OK) {
+        status = dump(model->runtime, found, json, error);
+    }
+    json_decref(found);
     return status;
 }
