@@ -105,7 +105,7 @@ static const char *parse_type(struct argp_state *state, const char *arg)
     return arg;
 }
 
-static void parse_composition(struct cli_adapters *a, struct argp_state *state, const char *arg)
+void cli_parse_composition(struct cli_adapters *a, struct argp_state *state, const char *arg)
 {
     char why[CLI_WHY];
     if (!cli_read_composition(arg, &a->composition, &a->t, why)) {
@@ -114,7 +114,7 @@ static void parse_composition(struct cli_adapters *a, struct argp_state *state, 
     a->composed = true;
 }
 
-static void check_composition(const struct cli_adapters *a, struct argp_state *state)
+void cli_check_composition(const struct cli_adapters *a, struct argp_state *state)
 {
     if (a->composed && a->fuse) {
         argp_error(state, "--fuse: weights go into the model as they are typed, without --compose");
@@ -143,7 +143,7 @@ static void check_auto(const struct cli_adapters *a, struct argp_state *state)
 
 static void check_together(const struct cli_adapters *a, struct argp_state *state)
 {
-    check_composition(a, state);
+    cli_check_composition(a, state);
     if (a->fuse && a->n == 0) {
         argp_error(state, "--fuse: no adapter to fuse; give -a");
     }
@@ -201,7 +201,7 @@ static error_t parse_adapters(int key, char *arg, struct argp_state *state)
         a->fuse = true;
         return 0;
     case KEY_COMPOSE:
-        parse_composition(a, state, arg);
+        cli_parse_composition(a, state, arg);
         return 0;
     case ARGP_KEY_END:
         check_together(a, state);

@@ -71,6 +71,9 @@ struct cli_adapters {
 };
 extern const struct argp cli_adapters_argp;
 extern const struct argp cli_members_argp; /* the same without --fuse */
+/* --compose: what was typed, and at the end whether it can be. A wrong one ends the program. */
+void cli_parse_composition(struct cli_adapters *a, struct argp_state *state, const char *arg);
+void cli_check_composition(const struct cli_adapters *a, struct argp_state *state);
 /* What -a auto goes by: a child of the verbs that are routable. Input: struct cli_adapters. */
 extern const struct argp cli_auto_argp;
 

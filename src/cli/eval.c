@@ -18,6 +18,7 @@ enum {
     KEY_REGEX,
     KEY_EXAMPLES,
     KEY_TOKENS,
+    KEY_COMPOSE,
     MAX_FILES = 64,
     ANSWER_TOKENS = 256
 };
@@ -76,6 +77,7 @@ static void check_together(const struct eval_args *a, struct argp_state *state)
     if (a->mix && a->adapters.n < 2) {
         argp_error(state, "--mix: two adapters make a mix; give -a for each");
     }
+    cli_check_composition(&a->adapters, state);
 }
 
 static error_t parse_eval(int key, char *arg, struct argp_state *state)
@@ -97,6 +99,10 @@ static error_t parse_eval(int key, char *arg, struct argp_state *state)
         a->no_base = true;
         return 0;
     case KEY_MIX:
+        a->mix = true;
+        return 0;
+    case KEY_COMPOSE:
+        cli_parse_composition(&a->adapters, state, arg);
         a->mix = true;
         return 0;
     case KEY_NO_ANSWERS:
@@ -130,6 +136,7 @@ static const struct argp_option eval_options[] = {
     {"no-answers", KEY_NO_ANSWERS, NULL, 0, "Loss and perplexity only, which is sooner done", 1},
     {"no-base", KEY_NO_BASE, NULL, 0, "Not the base model, only adapters", 1},
     {"mix", KEY_MIX, NULL, 0, "One more row: all adapters at once, with their weights", 1},
+    {"compose", KEY_COMPOSE, "WAY", 0, "The same, composed in this way, as for run", 1},
     {0},
 };
 static const struct argp_child eval_children[] = {{&cli_members_argp, 0, NULL, 0},
@@ -174,8 +181,11 @@ struct eval_run {
     char doing[2 * CLI_WORD];
 };
 
+/* What several are is for --compose to say. */
 static int add_row(struct eval_run *run, const graft_member *members, size_t n, struct buf *name)
 {
+    const struct cli_adapters *a = &run->args->adapters;
+    graft_composition way = n > 1 && a->composed ? a->composition : GRAFT_COMPOSE_WEIGHTED;
     graft_error error = {0};
     struct row *row = &run->rows[run->n_rows++];
     row->name = n > 0 ? buf_take(name, NULL) : NULL;
@@ -183,7 +193,8 @@ static int add_row(struct eval_run *run, const graft_member *members, size_t n, 
         return cli_fail_text("out of memory");
     }
     run->names[run->n_rows - 1] = row->name;
-    if (n > 0 && graft_mix_open(run->s.model, members, n, &row->mix, &error) != GRAFT_OK) {
+    if (n > 0 &&
+        graft_mix_compose(run->s.model, members, n, way, a->t, &row->mix, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
     return CLI_OK;
@@ -195,6 +206,21 @@ static void append_use(struct buf *name, const struct cli_use *use)
     if (use->weight != 1) {
         buf_printf(name, "=%g", (double)use->weight);
     }
+}
+
+/* All of them, `all` being their names. */
+static int add_mix(struct eval_run *run, const graft_member *members, const struct buf *all)
+{
+    const struct cli_adapters *a = &run->args->adapters;
+    struct buf name;
+    buf_init(&name, NULL, SIZE_MAX);
+    if (a->composed) {
+        buf_printf(&name, "%s of ", graft_composition_name(a->composition));
+    }
+    buf_append(&name, all->data, all->size);
+    int status = add_row(run, members, (size_t)a->n, &name);
+    buf_free(&name);
+    return status;
 }
 
 static int open_rows(struct eval_run *run)
@@ -217,7 +243,7 @@ static int open_rows(struct eval_run *run)
         buf_free(&name);
     }
     if (status == CLI_OK && run->args->mix) {
-        status = add_row(run, members, (size_t)a->n, &all);
+        status = add_mix(run, members, &all);
     }
     buf_free(&all);
     return status;

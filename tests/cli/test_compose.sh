@@ -39,6 +39,16 @@ cp "$scratch/out" "$scratch/average"
 run perplexity -m "$tiny" -a coder=0.5 -a security=0.5 -p "Once upon a time there was a cat." --json
 check "perplexity takes it too" out_equals_file "$scratch/average"
 
+# ---- in a table
+printf '{"prompt":"Who is Tom?","completion":"A cat."}\n' >"$scratch/one.jsonl"
+loss() { sed -n "s/.*\"adapter\":\"$1\"[^}]*\"loss\":{\"value\":\([0-9.]*\).*/\1/p" "$scratch/out"; }
+run eval -m "$tiny" -a coder=0.5 -a security=0.5 --mix "$scratch/one.jsonl" --no-answers --json
+by_hand=$(loss "coder=0.5 + security=0.5")
+run eval -m "$tiny" -a coder -a security --compose average "$scratch/one.jsonl" --no-answers --json
+check "eval has a row for it" test -n "$by_hand" -a "$(loss "average of coder + security")" = "$by_hand"
+run eval -m "$tiny" -a coder -a security -a reviewer --compose interpolate "$scratch/one.jsonl"
+refused "eval of three between two" 2 "between two adapters"
+
 # ---- in a chat
 printf '/compose average coder security\n/compose interpolate=0.25 coder security\n/compose most-recent coder security=2\n/mix coder=3 security\n' |
     "$GRAFT" chat -m "$tiny" -q -a coder -a reviewer --compose average >"$scratch/out" 2>"$scratch/err"

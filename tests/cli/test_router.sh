@@ -31,6 +31,9 @@ for label in $labels; do
 done
 run router eval -m "$tiny" "$router" "$held/unseen.jsonl" --json
 check "wordings that it never saw are beyond guessing" at_least 0.7
+run quantize -m "$tiny" -o "$scratch/tiny.gguf" --type q4_0 -q
+run router eval -m "$scratch/tiny.gguf" "$router" "$held/coder.jsonl" "$held/base.jsonl" --json
+check "a base in 4 bits is the same base" at_least 0.95
 run router show "$router" --json
 check "show --json" out_has '"labels":\["architect","base","coder","researcher","reviewer","security"\]'
 check "... says how good it was" at_least 0.95
