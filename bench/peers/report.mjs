@@ -6,6 +6,7 @@ import {readFileSync} from "node:fs";
 const results = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const profile = readFileSync(process.argv[3], "utf8").trim();
 const training = readFileSync(process.argv[4], "utf8").trim();
+const merging = readFileSync(process.argv[5], "utf8").trim();
 
 function median(values) {
     const v = [...values].sort((a, b) => a - b), n = v.length;
@@ -133,6 +134,8 @@ ${alone()}
 ${profile}
 ${parts()}
 ${training}
+
+${merging}
 
 ## Commands
 

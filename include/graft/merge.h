@@ -63,7 +63,8 @@ typedef struct graft_merge_options {
     const char *const *tags; /* [n_tags] */
     size_t n_tags;
     const char *base;
-    graft_progress_fn progress; /* NULL (default): none; units: bytes */
+    graft_progress_fn
+        progress; /* NULL (default): none; units: bytes; first 0, when the inputs are opened */
     void *progress_user;
 } graft_merge_options;
 GRAFT_API void graft_merge_options_init(graft_merge_options *options, size_t struct_size);

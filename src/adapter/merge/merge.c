@@ -401,6 +401,9 @@ graft_status merge_write(const struct model *model, const struct merge_plan *pla
         status = merge_inputs_open(&job.inputs, model, plan, error);
     for (size_t i = 0; i < plan->n && status == GRAFT_OK; i++)
         status = import_refuse_output(&job.inputs.members[i].import, out, error);
+    if (status == GRAFT_OK && plan->save.progress.step &&
+        !plan->save.progress.step(plan->save.progress.user, 0, 1, "merging"))
+        status = error_set(error, GRAFT_CANCELLED, "cancelled, nothing was written");
     if (status == GRAFT_OK)
         status = find_factors(&job, error);
     if (status == GRAFT_OK)
