@@ -1,5 +1,5 @@
-/* test_router.c: routers: files of prompts, the fit and its optimum, picks by top-k and temperature, files that are
- * hostile, and the public functions on a small random model.
+/* test_router.c: routers: files of prompts, picks by top-k and temperature, files that are hostile, and the public
+ * functions on a small random model.
  */
 #include "unit/api_fixture.h"
 #include "unit/failing_allocator.h"
@@ -104,154 +104,6 @@ static void a_record_that_is_wrong_is_told_with_its_line(void **state)
         assert_non_null(strstr(why.message, "no prompt"));
         router_prompts_free(&p);
     }
-}
-
-/* ---- the fit -------------------------------------------------------------------------------- */
-
-enum { N = 60, WIDTH = 7, LABELS = 4, VALUES = LABELS * (WIDTH + 1) };
-
-struct problem {
-    float x[N * WIDTH];
-    int32_t y[N];
-    struct pool *pool;
-    struct router_fit fit;
-};
-
-/* Clouds around a centre for each label, which overlap. */
-static void problem_open(struct problem *p, int threads, double l2)
-{
-    struct rng rng;
-    rng_init(&rng, 5, 0);
-    MUST(pool_open(&p->pool, NULL, threads, error));
-    for (int i = 0; i < N; i++) {
-        p->y[i] = i % LABELS;
-        for (int j = 0; j < WIDTH; j++) {
-            p->x[i * WIDTH + j] = (float)(2 * rng_uniform(&rng) - 1 + (j % LABELS == p->y[i]));
-        }
-    }
-    p->fit = (struct router_fit){.pool = p->pool,
-                                 .x = p->x,
-                                 .y = p->y,
-                                 .n = N,
-                                 .width = WIDTH,
-                                 .n_labels = LABELS,
-                                 .l2 = l2};
-}
-
-static void the_gradient_is_that_of_the_function(void **state)
-{
-    (void)state;
-    struct problem p;
-    double at_values[VALUES], gradient[VALUES], other[VALUES];
-    struct rng rng;
-    problem_open(&p, 2, 0.3);
-    rng_init(&rng, 9, 0);
-    for (int k = 0; k < VALUES; k++) {
-        at_values[k] = rng_uniform(&rng) - 0.5;
-    }
-    router_fit_value(&p.fit, at_values, gradient);
-    for (int k = 0; k < VALUES; k++) {
-        const double step = 1e-5, was = at_values[k];
-        at_values[k] = was + step;
-        double above = router_fit_value(&p.fit, at_values, other);
-        at_values[k] = was - step;
-        double below = router_fit_value(&p.fit, at_values, other);
-        at_values[k] = was;
-        assert_true(fabs((above - below) / (2 * step) - gradient[k]) < 1e-8);
-    }
-    pool_close(&p.pool);
-}
-
-/* f as the header has it, by no means of the fit. */
-static double plain_value(const struct problem *p, const double *v)
-{
-    double sum = 0, norm = 0;
-    for (int i = 0; i < N; i++) {
-        double scores[LABELS], all = 0;
-        for (int c = 0; c < LABELS; c++) {
-            scores[c] = v[LABELS * WIDTH + c];
-            for (int j = 0; j < WIDTH; j++) {
-                scores[c] += v[c * WIDTH + j] * (double)p->x[i * WIDTH + j];
-            }
-            all += exp(scores[c]);
-        }
-        sum += log(all) - scores[p->y[i]];
-    }
-    for (int k = 0; k < LABELS * WIDTH; k++) {
-        norm += v[k] * v[k];
-    }
-    return sum / N + p->fit.l2 / 2 * norm;
-}
-
-static void the_fit_ends_at_the_optimum_which_steepest_descent_reaches_too(void **state)
-{
-    (void)state;
-    struct problem p;
-    double values[VALUES] = {0}, slow[VALUES] = {0}, gradient[VALUES];
-    int64_t iterations = 0;
-    problem_open(&p, 1, 0.05);
-    MUST(router_fit_run(&p.fit, values, &iterations, error));
-    assert_true(iterations > 0 && iterations < 200);
-    double best = router_fit_value(&p.fit, values, gradient);
-    assert_true(fabs(best - plain_value(&p, values)) < 1e-12);
-    for (int k = 0; k < VALUES; k++) {
-        assert_true(fabs(gradient[k]) <= 1e-7);
-    }
-    for (int step = 0; step < 20000; step++) {
-        router_fit_value(&p.fit, slow, gradient);
-        for (int k = 0; k < VALUES; k++) {
-            slow[k] -= 0.3 * gradient[k];
-        }
-    }
-    for (int k = 0; k < LABELS * WIDTH; k++) {
-        assert_true(fabs(slow[k] - values[k]) < 1e-5);
-    }
-    struct rng rng;
-    rng_init(&rng, 1, 0);
-    for (int trial = 0; trial < 50; trial++) {
-        for (int k = 0; k < VALUES; k++) {
-            slow[k] = values[k] + 1e-2 * (rng_uniform(&rng) - 0.5);
-        }
-        assert_true(plain_value(&p, slow) > best);
-    }
-    pool_close(&p.pool);
-}
-
-static void threads_change_no_bit_of_a_fit(void **state)
-{
-    (void)state;
-    double values[3][VALUES] = {{0}};
-    for (int t = 0; t < 3; t++) {
-        struct problem p;
-        int64_t iterations;
-        problem_open(&p, t + 1, 1e-4);
-        MUST(router_fit_run(&p.fit, values[t], &iterations, error));
-        pool_close(&p.pool);
-    }
-    assert_memory_equal(values[0], values[1], sizeof values[0]);
-    assert_memory_equal(values[0], values[2], sizeof values[0]);
-}
-
-static bool stop_at_three(void *user, int iteration)
-{
-    (void)user;
-    return iteration == 3;
-}
-
-static void a_fit_can_be_stopped_and_says_when_it_cannot_end(void **state)
-{
-    (void)state;
-    struct problem p;
-    double values[VALUES] = {0};
-    int64_t iterations = 0;
-    graft_error why;
-    problem_open(&p, 1, 1e-3);
-    p.fit.stop = stop_at_three;
-    assert_int_equal(router_fit_run(&p.fit, values, &iterations, &why), GRAFT_CANCELLED);
-    p.fit.stop = NULL;
-    p.x[4] = NAN;
-    assert_int_equal(router_fit_run(&p.fit, values, &iterations, &why), GRAFT_NUMERIC);
-    pool_close(&p.pool);
 }
 
 /* ---- routers on a model --------------------------------------------------------------------- */
@@ -773,15 +625,55 @@ static void a_lack_of_memory_is_an_error_wherever_it_comes(void **state)
     file_map_close(&map);
 }
 
+static void a_lack_of_memory_ends_a_training_and_leaves_nothing(void **state)
+{
+    (void)state;
+    struct random_model plain = {0};
+    char *folder = random_model_make(&plain);
+    struct failing_allocator failing = {0};
+    graft_runtime_options o = graft_runtime_options_default();
+    o.threads = 1;
+    o.allocator = (graft_allocator){failing_alloc, failing_resize, failing_release, &failing};
+    graft_runtime *runtime = NULL;
+    graft_model *model = NULL;
+    graft_runtime_info before, after;
+    static const char four[] =
+        "{\"prompt\":\"((x))\",\"adapter\":\"a\"}\n{\"prompt\":\"yes\",\"adapter\":\"b\"}\n"
+        "{\"prompt\":\"[z]\",\"adapter\":\"a\"}\n{\"prompt\":\"no\",\"adapter\":\"b\"}\n";
+    put("prompts.jsonl", four, sizeof four - 1);
+    const char *path = at("prompts.jsonl");
+    graft_router_options how = graft_router_options_default();
+    how.held_out_share = 0;
+    MUST(graft_runtime_open(&o, &runtime, error));
+    MUST(graft_model_open(runtime, folder, NULL, &model, error));
+    for (size_t n = 1;; n++) {
+        graft_router *router = NULL;
+        graft_route route_of[1];
+        graft_error why;
+        MUST(graft_runtime_describe(runtime, &before, error));
+        failing.failed = false;
+        failing.fail_at = atomic_load(&failing.calls) + n;
+        graft_status status = graft_router_train(model, &path, 1, &how, &router, &why);
+        if (status == GRAFT_OK)
+            status = graft_router_route(router, "((y))", 5, 1, 1, route_of, &why);
+        failing.fail_at = 0;
+        assert_int_equal(status, failing.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
+        graft_router_close(&router);
+        MUST(graft_runtime_describe(runtime, &after, error));
+        assert_int_equal(after.bytes_in_use, before.bytes_in_use);
+        if (!failing.failed)
+            break;
+    }
+    graft_model_close(&model);
+    graft_runtime_close(&runtime);
+    random_model_remove(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_read_from_lines_and_from_arrays),
         cmocka_unit_test(a_record_that_is_wrong_is_told_with_its_line),
-        cmocka_unit_test(the_gradient_is_that_of_the_function),
-        cmocka_unit_test(the_fit_ends_at_the_optimum_which_steepest_descent_reaches_too),
-        cmocka_unit_test(threads_change_no_bit_of_a_fit),
-        cmocka_unit_test(a_fit_can_be_stopped_and_says_when_it_cannot_end),
         cmocka_unit_test(a_router_learns_what_prompts_ask_for),
         cmocka_unit_test(threads_change_no_byte_of_a_router),
         cmocka_unit_test(picks_obey_the_laws_of_top_k_and_temperature),
@@ -794,6 +686,7 @@ int main(void)
         cmocka_unit_test(a_file_that_is_not_what_it_says_is_refused),
         cmocka_unit_test(no_byte_of_a_file_can_be_lost_or_changed_unnoticed_by_the_checks),
         cmocka_unit_test(a_lack_of_memory_is_an_error_wherever_it_comes),
+        cmocka_unit_test(a_lack_of_memory_ends_a_training_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
