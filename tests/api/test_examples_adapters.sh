@@ -2,7 +2,7 @@
 # test_examples_adapters.sh SOURCE MODELS GRAFT HOT_SWAP MIX: the examples on adapters, with adapters on the model that ships
 # that have an effect (MODELS makes them): what they show is so.
 set -u
-source=$1 models=$2 graft=$3 swap=$4 mix=$5
+source=$1 models=$2 graft=$3 swap=$4 mix=$5 merge=$6
 tiny=$source/models/tiny
 if [ ! -f "$tiny/model.safetensors" ]; then
     echo "skipped: no $tiny"
@@ -54,7 +54,17 @@ done
 "$mix" "$tiny" "$one" "$folder/nothing" >/dev/null 2>"$folder/err" && fail "04: status 0 without an adapter"
 grep -q "$folder/nothing" "$folder/err" || fail "04 does not name what it cannot open"
 
-for example in "$swap" "$mix"; do
+# ---- merges
+ships=$source/models/adapters
+"$merge" "$tiny" "$ships/coder" "$ships/security" "$folder/merged" >"$folder/out" 2>"$folder/err" || fail "06: status $?"
+[ "$(line 'mix, nothing written')" = "$(line 'linear, rank 32, 0.0 % discarded')" ] || fail "06: the merge is not the mix"
+[ -n "$(line 'linear, rank 32, 0.0 % discarded')" ] || fail "06 says nothing"
+grep -q '^linear, rank 8, [0-9.]* % discarded: ' "$folder/out" || fail "06: no rank of 8"
+grep -q '^ties, rank 32, [0-9.]* % discarded: ' "$folder/out" || fail "06: no ties"
+"$graft" adapter verify -m "$tiny" "$folder/merged/ties-0" >"$folder/log" 2>&1 || fail "06: $(cat "$folder/log")"
+"$merge" "$tiny" "$ships/coder" "$ships/security" "$folder/merged" >/dev/null 2>&1 && fail "06 writes over a folder"
+
+for example in "$swap" "$mix" "$merge"; do
     "$example" >/dev/null 2>"$folder/err"
     [ $? -eq 2 ] || fail "$example alone is wrong use"
     grep -q "^usage: .* MODEL ADAPTER ADAPTER" "$folder/err" || fail "$example does not say what it wants"
