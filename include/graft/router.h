@@ -79,8 +79,8 @@ typedef struct graft_route {
 } graft_route;
 
 /* The top_k best labels (1 to n_labels) for a prompt, best first: softmax(scores / temperature), of equals the first label.
- * Temperature is above 0: 1 as trained, less is surer. routes: [top_k], the caller's. Of a prompt of more than 1024 tokens the
- * first and the last 512 count. INVALID_ARGUMENT: an empty prompt; STATE: the router has no model. */
+ * Temperature is above 0: 1 as trained, less is surer. routes: [top_k], the caller's. Of a prompt of more than 1024 tokens (or
+ * the model's positions, if these are fewer) the first and the last half of so many count. INVALID_ARGUMENT: an empty prompt; STATE: the router has no model. */
 GRAFT_API graft_status graft_router_route(graft_router *router, const char *prompt, size_t size,
                                           size_t top_k, double temperature, graft_route *routes,
                                           graft_error *error);
