@@ -12,6 +12,8 @@ static const struct adapter_verb verbs[] = {
     {"new", "a fresh adapter, from a preset or not", verb_adapter_new},
     {"convert", "an adapter in another format: PEFT, MLX, GGUF", verb_adapter_convert},
     {"quantize", "an adapter with factors of 8 or 4 bits", verb_adapter_quantize},
+    {"compress", "an adapter with fewer ranks", verb_adapter_compress},
+    {"diff", "how two adapters differ", verb_adapter_diff},
     {"show", "what an adapter is", verb_adapter_show},
     {"verify", "does it fit the model, and other programs", verb_adapter_verify},
     {"list", "what is registered: versions, slots, sizes", verb_adapter_list},

@@ -7,6 +7,8 @@
 int verb_adapter_new(int argc, char **argv);
 int verb_adapter_convert(int argc, char **argv);
 int verb_adapter_quantize(int argc, char **argv);
+int verb_adapter_compress(int argc, char **argv);
+int verb_adapter_diff(int argc, char **argv);
 int verb_adapter_show(int argc, char **argv);
 int verb_adapter_verify(int argc, char **argv);
 int verb_adapter_list(int argc, char **argv);
