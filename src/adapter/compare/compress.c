@@ -143,7 +143,7 @@ static graft_status compute(struct job *job, int i, graft_error *error)
     if (status == GRAFT_OK)
         status = merge_sum(&c, r, error);
     if (status == GRAFT_OK && m->biased)
-        status = merge_bias(&c, r, error);
+        status = merge_bias(NULL, &c, r, error);
     changes_close(&c);
     job->at = status == GRAFT_OK ? i : -1;
     return status;

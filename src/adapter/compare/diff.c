@@ -152,7 +152,7 @@ static graft_status compare_biases(const struct changes *c, struct merge_site *s
         struct merge_result result = {.bias = both + (int64_t)i * site->n_out};
         site->factors[i] = 1;
         site->factors[1 - i] = 0;
-        status = merge_bias(c, &result, error);
+        status = merge_bias(NULL, c, &result, error);
     }
     for (int64_t o = 0; o < site->n_out && status == GRAFT_OK; o++) {
         const double a = (double)both[o], b = (double)both[site->n_out + o];

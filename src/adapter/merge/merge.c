@@ -111,10 +111,11 @@ static bool is_made_of_rows(const struct merge_plan *plan, const struct merge_si
     return merge_is_dense(plan->method) || (plan->method == MERGE_SVD && site->dora);
 }
 
+/* At most the rank that the site has so far. */
 static graft_status rank_by_energy(struct job *job, struct merge_site *site, graft_error *error)
 {
     struct changes c;
-    int64_t n = 0;
+    int64_t n = 0, most = site->out_rank;
     double all = 0, sum = 0,
            *squares = mem_calloc(job->inputs.mem, (size_t)site->rank + 1, sizeof *squares);
     graft_status status = changes_open(&c, &job->inputs, site, error);
@@ -125,7 +126,8 @@ static graft_status rank_by_energy(struct job *job, struct merge_site *site, gra
     for (int64_t i = 0; i < n && status == GRAFT_OK; i++)
         all += squares[i];
     site->out_rank = 0;
-    while (status == GRAFT_OK && site->out_rank < n && sum < job->plan->energy * all)
+    while (status == GRAFT_OK && site->out_rank < n && site->out_rank < most &&
+           sum < job->plan->energy * all)
         sum += squares[site->out_rank++];
     site->out_rank = site->out_rank > 0 ? site->out_rank : 1;
     changes_close(&c);
@@ -133,22 +135,45 @@ static graft_status rank_by_energy(struct job *job, struct merge_site *site, gra
     return status;
 }
 
+/* Is the result of a module less than the sum, or can be? */
+static bool loses(const struct merge_plan *plan, const struct merge_site *site)
+{
+    return is_made_of_rows(plan, site) || site->out_rank < site->rank;
+}
+
+static graft_status refuse_energy(const struct job *job, const struct merge_site *site,
+                                  graft_error *error)
+{
+    char name[MODULE_NAME_SIZE] = "";
+    (void)merge_site_name(&job->inputs, site, name);
+    return error_set(error, GRAFT_UNSUPPORTED,
+                     "%s has magnitudes (DoRA), of which svd knows no energy beforehand: give it a "
+                     "rank, or take linear",
+                     name);
+}
+
 static graft_status find_ranks(struct job *job, graft_error *error)
 {
     const struct merge_plan *plan = job->plan;
     graft_status status = GRAFT_OK;
+    bool lossy = false;
     for (int i = 0; i < job->inputs.n_sites && status == GRAFT_OK; i++) {
         struct merge_site *site = &job->inputs.sites[i];
         const int64_t least = site->n_in < site->n_out ? site->n_in : site->n_out;
-        int64_t rank = plan->method == MERGE_SVD ? site->most_rank : site->rank;
+        int64_t rank =
+            plan->method == MERGE_SVD && plan->energy == 0 ? site->most_rank : site->rank;
         if (site->whole)
             continue;
         if (plan->rank > 0)
-            rank = is_made_of_rows(plan, site) || plan->rank < rank ? plan->rank : rank;
+            rank = is_made_of_rows(plan, site) || plan->rank < site->rank ? plan->rank : site->rank;
         site->out_rank = rank < least || plan->method == MERGE_CAT ? rank : least;
         if (plan->energy > 0)
-            status = rank_by_energy(job, site, error);
+            status = is_made_of_rows(plan, site) ? refuse_energy(job, site, error)
+                                                 : rank_by_energy(job, site, error);
+        lossy |= loses(plan, site);
     }
+    for (int i = 0; i < job->inputs.n_sites; i++)
+        job->inputs.sites[i].weighed = lossy;
     return status;
 }
 
@@ -204,7 +229,7 @@ static graft_status compute(struct job *job, int i, graft_error *error)
                          ? merge_dense(job->plan, &c, &job->result, error)
                          : merge_sum(&c, &job->result, error);
         if (status == GRAFT_OK && site->biased)
-            status = merge_bias(&c, &job->result, error);
+            status = merge_bias(job->plan, &c, &job->result, error);
         changes_close(&c);
     }
     site->all = job->result.all;
@@ -267,6 +292,12 @@ static json_t *describe_inputs(const struct job *job)
             json_put(&one, "weight", json_number_of(plan->inputs[i].weight));
         if (merge_uses_density(plan->method))
             json_put(&one, "density", json_number_of(plan->inputs[i].density));
+        if (plan->method == MERGE_DELLA || plan->method == MERGE_DELLA_LINEAR)
+            json_put(&one, "epsilon", json_number_of(plan->inputs[i].epsilon));
+        if (plan->method == MERGE_BREADCRUMBS || plan->method == MERGE_BREADCRUMBS_TIES)
+            json_put(&one, "gamma", json_number_of(plan->inputs[i].gamma));
+        if (plan->inputs[i].scale != 0)
+            json_put(&one, "scale", json_number_of(plan->inputs[i].scale));
         json_append(&list, one);
     }
     return list;
@@ -308,10 +339,18 @@ static graft_status complete_card(const void *user, const char *dir, graft_error
                : no_memory(error);
 }
 
+/* A number that fill_report sets, or the 0 that it is. */
+static json_t *room_for_energy(bool lossy)
+{
+    return lossy ? json_real(0) : json_integer(0);
+}
+
+/* Made before anything is written, so that memory cannot run out once it is; energies come last, by fill_report. */
 static json_t *make_report(const struct job *job)
 {
     json_t *list = json_array(), *json = describe_plan(job);
     int64_t least = INT64_MAX, most = 0;
+    bool lossy = false;
     for (int i = 0; i < job->inputs.n_sites; i++) {
         const struct merge_site *site = &job->inputs.sites[i];
         char name[MODULE_NAME_SIZE] = "";
@@ -324,16 +363,30 @@ static json_t *make_report(const struct job *job)
             most = site->out_rank > most ? site->out_rank : most;
             json_put(&one, "rank", json_integer(site->out_rank));
             json_put(&one, "rank_before", json_integer(site->rank));
-            json_put(&one, "discarded_energy", json_number_of(discarded(site->all, site->kept)));
+            json_put(&one, "discarded_energy", room_for_energy(loses(job->plan, site)));
+            lossy |= loses(job->plan, site);
             json_put(&one, "dora", json_boolean(job->draft.modules[i].dora));
         }
         json_append(&list, one);
     }
     json_put(&json, "least_rank", json_integer(least == INT64_MAX ? 0 : least));
     json_put(&json, "most_rank", json_integer(most));
-    json_put(&json, "discarded_energy", json_number_of(all_discarded(job)));
+    json_put(&json, "discarded_energy", room_for_energy(lossy));
     json_put(&json, "modules", list);
     return json;
+}
+
+static void fill_report(const struct job *job, json_t *json)
+{
+    const json_t *list = json_object_get(json, "modules");
+    for (int i = 0; i < job->inputs.n_sites; i++) {
+        const struct merge_site *site = &job->inputs.sites[i];
+        json_t *one = json_object_get(json_array_get(list, (size_t)i), "discarded_energy");
+        if (json_is_real(one))
+            json_real_set(one, discarded(site->all, site->kept));
+    }
+    if (json_is_real(json_object_get(json, "discarded_energy")))
+        json_real_set(json_object_get(json, "discarded_energy"), all_discarded(job));
 }
 
 /* ---- whole -------------------------------------------------------------------------------- */
@@ -347,7 +400,9 @@ static graft_status make_card(struct job *job, graft_error *error)
     if (plan->card) {
         struct adapter_recipe card = *plan->card;
         card.base = card.base ? card.base : first->draft.base;
-        status = card_new(model, &card, &job->draft.card, error);
+        status = card_check(&card, error);
+        if (status == GRAFT_OK)
+            status = card_new(model, &card, &job->draft.card, error);
         draft_set_base(&job->draft, card.base);
     } else {
         job->draft.card = json_deep_copy(first->draft.card);
@@ -359,6 +414,25 @@ static graft_status make_card(struct job *job, graft_error *error)
     json_t *merge = describe_plan(job);
     if (!merge || json_object_set_new(job->draft.card, "merge", merge) != 0)
         return no_memory(error);
+    return GRAFT_OK;
+}
+
+/* Formats say once for all modules that there are magnitudes, and biases of B: then each has them, if they change nothing.
+ * Not so an embedding, whose magnitudes are of another kind. */
+static graft_status make_alike(struct job *job, graft_error *error)
+{
+    struct draft *draft = &job->draft;
+    const bool dora = draft_is_dora(draft), biased = draft_is_biased(draft);
+    for (int i = 0; i < draft->n_modules; i++) {
+        struct draft_module *m = &draft->modules[i];
+        if (dora && m->slot == SLOT_EMBED && !m->whole)
+            return error_set(error, GRAFT_UNSUPPORTED,
+                             "the embedding has factors and other modules magnitudes (DoRA), which "
+                             "do not merge: fuse one of the adapters into the base first, or take "
+                             "svd");
+        m->dora |= dora && module_is_linear(m);
+        m->biased |= biased && module_is_linear(m);
+    }
     return GRAFT_OK;
 }
 
@@ -389,13 +463,15 @@ static graft_status make_draft(struct job *job, graft_error *error)
                                   .biased = site->biased,
                                   .whole = site->whole};
     }
-    return make_card(job, error);
+    graft_status status = make_alike(job, error);
+    return status == GRAFT_OK ? make_card(job, error) : status;
 }
 
 graft_status merge_write(const struct model *model, const struct merge_plan *plan, const char *out,
                          json_t **report, graft_error *error)
 {
     struct job job = {.plan = plan, .at = -1};
+    json_t *told = NULL;
     graft_status status = merge_check(plan, error);
     if (status == GRAFT_OK)
         status = merge_inputs_open(&job.inputs, model, plan, error);
@@ -410,12 +486,18 @@ graft_status merge_write(const struct model *model, const struct merge_plan *pla
         status = find_ranks(&job, error);
     if (status == GRAFT_OK)
         status = make_draft(&job, error);
+    if (status == GRAFT_OK && report) {
+        told = make_report(&job);
+        status = told ? GRAFT_OK : no_memory(error);
+    }
     if (status == GRAFT_OK)
         status = write_adapter(&job.draft, out, &plan->save, error);
     if (status == GRAFT_OK && report) {
-        *report = make_report(&job);
-        status = *report ? GRAFT_OK : no_memory(error);
+        fill_report(&job, told);
+        *report = told;
+        told = NULL;
     }
+    json_decref(told);
     if (job.inputs.model)
         free_result(&job);
     json_decref(job.draft.card);

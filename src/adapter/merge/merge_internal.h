@@ -37,6 +37,7 @@ struct merge_site {
     int64_t rank;      /* Σ of the inputs' */
     int64_t most_rank; /* of one input */
     bool dora, biased, whole;
+    bool weighed; /* ‖ΔW‖² is wanted where nothing is lost, too: it is elsewhere */
     /* What becomes of it: */
     int64_t out_rank;
     double *factors; /* [n]: of a sum */
@@ -97,8 +98,9 @@ graft_status merge_sum(const struct changes *c, struct merge_result *out, graft_
 /* The squares of the singular values of that sum, largest first, *n of them [c->site->rank]. */
 graft_status merge_spectrum(const struct changes *c, double *squares, int64_t *n,
                             graft_error *error);
-/* The weighted sum of biases, and of modules that are held whole. */
-graft_status merge_bias(const struct changes *c, struct merge_result *out, graft_error *error);
+/* Biases, as the plan's method has it of elements that are all kept (NULL: their weighted sum); the weighted sum of modules that are held whole. */
+graft_status merge_bias(const struct merge_plan *plan, const struct changes *c,
+                        struct merge_result *out, graft_error *error);
 graft_status merge_whole(const struct merge_inputs *inputs, const struct merge_site *site,
                          struct merge_result *out, graft_error *error);
 

@@ -196,7 +196,26 @@ static void stack(const struct changes *c, struct merge_result *out, float *rows
             for (int64_t o = 0; o < site->n_out; o++)
                 rows[r * site->n_out + o] =
                     (float)(site->factors[i] * c->scales[i] * (double)c->bt[r * site->n_out + o]);
-    out->all = out->kept = 0; /* nothing is lost */
+}
+
+/* ‖B A‖² of what `stack` made. */
+static graft_status weigh(const struct changes *c, struct merge_result *out, const float *rows,
+                          graft_error *error)
+{
+    const int64_t rank = c->site->rank;
+    struct mem *mem = c->inputs->mem;
+    struct pool *pool = c->inputs->model->runtime->pool;
+    double *g = mem_calloc(mem, (size_t)(2 * rank * rank) + 1, sizeof *g);
+    if (!g)
+        return no_memory(error);
+    const struct tall a = {out->a, rank, c->site->n_in}, b = {rows, rank, c->site->n_out};
+    tall_gram(pool, &a, &a, g);
+    tall_gram(pool, &b, &b, g + rank * rank);
+    for (int64_t i = 0; i < rank * rank; i++)
+        out->all += g[i] * g[rank * rank + i];
+    out->kept = out->all = fmax(out->all, 0);
+    mem_free(mem, g);
+    return GRAFT_OK;
 }
 
 /* g = 1 + Σ w (h − 1). */
@@ -243,10 +262,12 @@ graft_status merge_sum(const struct changes *c, struct merge_result *out, graft_
     const int64_t rank = site->out_rank;
     float *rows = mem_calloc(c->inputs->mem, (size_t)(rank * site->n_out) + 1, sizeof *rows);
     graft_status status = rows ? GRAFT_OK : no_memory(error);
-    if (status == GRAFT_OK && rank == site->rank)
-        stack(c, out, rows);
-    else if (status == GRAFT_OK)
+    if (status == GRAFT_OK && rank < site->rank) {
         status = reduce(c, out, rows, error);
+    } else if (status == GRAFT_OK) {
+        stack(c, out, rows);
+        status = site->weighed ? weigh(c, out, rows, error) : GRAFT_OK;
+    }
     if (status == GRAFT_OK && out->magnitude)
         status = to_dora(c, out, rows, error);
     for (int64_t r = 0; r < rank && status == GRAFT_OK; r++)
@@ -259,25 +280,45 @@ graft_status merge_sum(const struct changes *c, struct merge_result *out, graft_
 /* ---- what has no factors ------------------------------------------------------------------ */
 
 /* y += s (B A x + bias), under DoRA times the gain; the result's scale is 1, and its gain is g. */
-graft_status merge_bias(const struct changes *c, struct merge_result *out, graft_error *error)
+static graft_status read_bias(const struct changes *c, size_t i, float *out, graft_error *error)
 {
-    const struct merge_site *site = c->site;
-    float *part = mem_alloc(c->inputs->mem, (size_t)site->n_out * sizeof *part);
-    graft_status status = part ? GRAFT_OK : no_memory(error);
-    for (size_t i = 0; i < c->inputs->n && status == GRAFT_OK; i++) {
-        const struct draft *draft = &c->inputs->members[i].import.draft;
-        const int module = site->modules[i];
-        if (module < 0 || !draft->modules[module].biased)
-            continue;
-        status = draft->read(draft, module, PART_LORA_BIAS, part, error);
-        for (int64_t o = 0; o < site->n_out && status == GRAFT_OK; o++) {
-            double g = 1, own = c->gains[i] ? (double)c->gains[i][o] : 1;
-            if (out->magnitude)
-                status = gain_of(c, o, &g, error);
-            out->bias[o] += (float)(site->factors[i] * c->scales[i] * own * (double)part[o] / g);
-        }
+    const struct draft *draft = &c->inputs->members[i].import.draft;
+    const int module = c->site->modules[i];
+    if (module < 0 || !draft->modules[module].biased)
+        return GRAFT_OK;
+    graft_status status = draft->read(draft, module, PART_LORA_BIAS, out, error);
+    for (int64_t o = 0; o < c->site->n_out && status == GRAFT_OK; o++)
+        out[o] =
+            (float)(c->scales[i] * (c->gains[i] ? (double)c->gains[i][o] : 1) * (double)out[o]);
+    return status;
+}
+
+graft_status merge_bias(const struct merge_plan *plan, const struct changes *c,
+                        struct merge_result *out, graft_error *error)
+{
+    const int64_t n_out = c->site->n_out;
+    struct combination together = {.weights = c->site->factors, .n = c->inputs->n, .lambda = 1};
+    if (plan && merge_elects_signs(plan->method)) {
+        together.elect = true;
+        together.by_frequency = plan->by_frequency;
+        together.by_weight = plan->by_weight;
+        together.lambda = plan->lambda;
     }
-    mem_free(c->inputs->mem, part);
+    float *x[MERGE_MAX];
+    float *parts = mem_calloc(c->inputs->mem, c->inputs->n * (size_t)n_out, sizeof *parts);
+    graft_status status = parts ? GRAFT_OK : no_memory(error);
+    for (size_t i = 0; i < c->inputs->n && status == GRAFT_OK; i++) {
+        x[i] = parts + i * (size_t)n_out;
+        status = read_bias(c, i, x[i], error);
+    }
+    if (status == GRAFT_OK)
+        combine(&together, x, n_out, out->bias);
+    for (int64_t o = 0; o < n_out && out->magnitude && status == GRAFT_OK; o++) {
+        double g = 1;
+        status = gain_of(c, o, &g, error);
+        out->bias[o] = (float)((double)out->bias[o] / g);
+    }
+    mem_free(c->inputs->mem, parts);
     return status;
 }
 

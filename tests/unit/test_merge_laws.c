@@ -1,4 +1,4 @@
-/* test_merge.c: laws of merging on modules made by hand: sums against dense singular values, angles, which elements the
+/* test_merge_laws.c: laws of merging on modules made by hand: sums against dense singular values, angles, which elements the
  * sparse methods keep, how signs are elected, and the same bytes for any number of threads.
  */
 #include "unit/merge_laws.h"
