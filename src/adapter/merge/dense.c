@@ -308,6 +308,8 @@ graft_status merge_dense(const struct merge_plan *plan, const struct changes *c,
             .n_out = c->site->n_out, .n_in = c->site->n_in, .rows = merged_rows, .user = &d};
         status = leading_directions(c->inputs->model->runtime, &source, c->site->out_rank, out->a,
                                     out->b, &out->all, &out->kept, error);
+        if (status == GRAFT_OK && !isfinite(out->all)) /* of which no direction can be told */
+            status = merge_too_large(c, error);
     }
     close_dense(&d);
     return status;

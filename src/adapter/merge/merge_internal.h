@@ -95,6 +95,8 @@ struct merge_result {
 
 /* Σ site->factors[i] ΔW_i (sum.c): exact where out_rank is the sum of the ranks, else the best of that rank. */
 graft_status merge_sum(const struct changes *c, struct merge_result *out, graft_error *error);
+/* NUMERIC: for what overflows. */
+graft_status merge_too_large(const struct changes *c, graft_error *error);
 /* The squares of the singular values of that sum, largest first, *n of them [c->site->rank]. */
 graft_status merge_spectrum(const struct changes *c, double *squares, int64_t *n,
                             graft_error *error);

@@ -102,7 +102,15 @@ static double noise_of(const struct core *m, int64_t rank)
     return 4 * DBL_EPSILON * sizes * sizes;
 }
 
-static void solve_core(struct core *m, const struct changes *c)
+graft_status merge_too_large(const struct changes *c, graft_error *error)
+{
+    char name[MODULE_NAME_SIZE] = "";
+    (void)merge_site_name(c->inputs, c->site, name);
+    return error_set(error, GRAFT_NUMERIC,
+                     "%s: the change is beyond what numbers can hold: take smaller weights", name);
+}
+
+static graft_status solve_core(struct core *m, const struct changes *c, graft_error *error)
 {
     const int64_t rank = c->site->rank;
     struct pool *pool = c->inputs->model->runtime->pool;
@@ -110,14 +118,17 @@ static void solve_core(struct core *m, const struct changes *c)
     tall_gram(pool, &a, &a, m->ga);
     tall_gram(pool, &b, &b, m->gb);
     balance(m, c);
+    const double noise = noise_of(m, rank);
+    if (!isfinite(noise))
+        return merge_too_large(c, error);
     m->basis = cholesky_pivoted(m->ga, rank, m->order, m->l);
     invert_lower(m->l, rank, m->basis, m->inverse);
     project(m, rank, m->vectors, m->ga);
     eigen_symmetric(m->ga, m->basis, m->squares, m->vectors, m->work);
-    const double noise = noise_of(m, rank);
     m->found = m->basis;
     while (m->found > 0 && !(m->squares[m->found - 1] > noise))
         m->found--;
+    return GRAFT_OK;
 }
 
 /* A = √σ vᵀ Q, B = M v / √σ for the first `count` directions, as mixtures of the rows of a and bt. */
@@ -153,9 +164,10 @@ static graft_status reduce(const struct changes *c, struct merge_result *out, fl
     graft_status status = core_open(&m, mem, rank, error);
     if (status == GRAFT_OK && !ta)
         status = no_memory(error);
+    if (status == GRAFT_OK)
+        status = solve_core(&m, c, error);
     if (status == GRAFT_OK) {
         double *tb = ta + wanted * rank;
-        solve_core(&m, c);
         const int64_t count = m.found < wanted ? m.found : wanted;
         mix_core(&m, c, count, ta, tb);
         for (int64_t i = 0; i < m.found; i++)
@@ -175,8 +187,9 @@ graft_status merge_spectrum(const struct changes *c, double *squares, int64_t *n
 {
     struct core m;
     graft_status status = core_open(&m, c->inputs->mem, c->site->rank, error);
+    if (status == GRAFT_OK)
+        status = solve_core(&m, c, error);
     if (status == GRAFT_OK) {
-        solve_core(&m, c);
         memcpy(squares, m.squares, (size_t)m.found * sizeof *squares);
         *n = m.found;
     }
