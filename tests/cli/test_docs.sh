@@ -10,7 +10,7 @@ if [ ! -f "$tiny/model.safetensors" ]; then
     finish
     exit
 fi
-verbs='run chat classify perplexity logits tokenize detokenize inspect quantize fuse eval version'
+verbs='run chat classify perplexity logits tokenize detokenize inspect quantize merge fuse eval version'
 GRAFT_HOME=$scratch/home
 export GRAFT_HOME
 
@@ -82,6 +82,8 @@ prepare() {
     printf '{"prompt":"Write code, %s.","adapter":"coder"}\n{"prompt":"Hello %s!","adapter":"base"}\n' 1 2 3 4 5 6 7 8 9 0 >prompts.jsonl
     cp prompts.jsonl held-out-prompts.jsonl
     cp "$scratch/my-router" my-router
+    ln -s "$scratch/models/adapter-3" mine
+    printf 'merge_method: ties\nmodels: [./ADAPTER, {model: ./other, weight: 0.5}]\n' >merge.yml
     mkdir -p build/skills/reviewer
     cp train.jsonl build/skills/reviewer/train.jsonl
     cp train.jsonl build/skills/reviewer/test.jsonl
