@@ -237,6 +237,72 @@ static void an_adapter_without_itself_is_nothing(void **state)
     }
 }
 
+/* ---- directions --------------------------------------------------------------------------- */
+
+/* Rows of a are of length 1 and orthogonal to each other, or zero. */
+static void check_basis(const float *a, int64_t rank, int64_t n_in)
+{
+    for (int64_t r = 0; r < rank; r++)
+        for (int64_t s = 0; s <= r; s++) {
+            double along = 0;
+            for (int64_t i = 0; i < n_in; i++)
+                along += (double)a[r * n_in + i] * (double)a[s * n_in + i];
+            if (!(fabs(along - (r == s)) <= 1e-5) && along != 0)
+                fail_msg("rows %lld and %lld: %g", (long long)r, (long long)s, along);
+        }
+}
+
+/* However steep a spectrum is, and whatever is left of it within the rounding of floats. */
+static void directions_of_steep_spectra_are_the_best(void **state)
+{
+    (void)state;
+    static const double STEPS[] = {1, 0.9, 0.5, 0.1, 1e-2, 1e-3, 1e-5, 0};
+    enum { N_OUT = 70, N_IN = 90, COUNT = N_OUT * N_IN };
+    struct rng rng;
+    graft_error error = {0};
+    rng_init(&rng, 12, 0);
+    for (int round = 0; round < 32; round++) {
+        float u[N_OUT * N_OUT], v[N_OUT * N_IN], l[COUNT], a[20 * N_IN], b[20 * N_OUT];
+        double dense[COUNT] = {0}, got[COUNT] = {0}, all, kept;
+        const int64_t rank = round / 8 % 2 ? 20 : 5, terms = round / 16 ? 12 : N_OUT;
+        fill(&rng, u, N_OUT * N_OUT, 1);
+        fill(&rng, v, N_OUT * N_IN, 1);
+        make_orthogonal(u, N_OUT, N_OUT);
+        make_orthogonal(v, N_OUT, N_IN);
+        for (int64_t r = 0; r < terms; r++)
+            for (int64_t k = 0; k < COUNT; k++)
+                dense[k] += pow(STEPS[round % 8], (double)r) * (double)u[r * N_OUT + k / N_IN] *
+                            (double)v[r * N_IN + k % N_IN];
+        for (int64_t k = 0; k < COUNT; k++) {
+            l[k] = (float)dense[k];
+            dense[k] = (double)l[k];
+        }
+        const struct leading_source source = {.n_out = N_OUT, .n_in = N_IN, .at_hand = l};
+        must(leading_directions(&runtimes[1], &source, rank, a, b, &all, &kept, &error), &error);
+        check_basis(a, rank, N_IN);
+        add_dense(got, 1, a, b, N_OUT, N_IN, rank, rank, 1);
+        const double off = distance(got, dense, COUNT), size = norm_of(dense, COUNT);
+        const double best = best_distance(dense, N_OUT, N_IN, rank);
+        if (!(off <= 1.001 * best + 1e-6 * size))
+            fail_msg("steps of %g, rank %lld: %.9g, at best %.9g", STEPS[round % 8],
+                     (long long)rank, off, best);
+        assert_true(fabs(all - kept - off * off) <= 1e-6 * size * size);
+    }
+}
+
+static void directions_of_nothing_are_nothing(void **state)
+{
+    (void)state;
+    float l[12 * 9] = {0}, a[4 * 9], b[4 * 12];
+    double all, kept;
+    graft_error error = {0};
+    const struct leading_source source = {.n_out = 12, .n_in = 9, .at_hand = l};
+    must(leading_directions(&runtimes[2], &source, 4, a, b, &all, &kept, &error), &error);
+    assert_true(all == 0 && kept == 0);
+    for (int i = 0; i < 4 * 12; i++)
+        assert_true(b[i] == 0 && a[i % 36] == 0);
+}
+
 /* ---- angles ------------------------------------------------------------------------------- */
 
 static double inner_product(const double *x, const double *y, int64_t n)
@@ -675,6 +741,8 @@ int main(void)
         cmocka_unit_test(recompression_is_the_best_of_its_rank),
         cmocka_unit_test(spectra_are_those_of_the_dense_change),
         cmocka_unit_test(an_adapter_without_itself_is_nothing),
+        cmocka_unit_test(directions_of_steep_spectra_are_the_best),
+        cmocka_unit_test(directions_of_nothing_are_nothing),
         cmocka_unit_test(slerp_is_the_great_circle_between_dense_changes),
         cmocka_unit_test(slerp_is_a_line_where_there_is_no_angle),
         cmocka_unit_test(model_stock_follows_the_mean_angle),
