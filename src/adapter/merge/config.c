@@ -122,15 +122,15 @@ static graft_status put_of_input(graft_merge_config *c, graft_merge_input *input
                          key);
     const char *name;
     json_t *one;
-    graft_status status = json_is_object(value) ? GRAFT_OK : wrong(key, "a mapping", error);
-    if (status == GRAFT_OK)
-        json_object_foreach((json_t *)(uintptr_t)value, name, one)
-        {
-            if (status == GRAFT_OK && !strcmp(name, "parameters"))
-                status = wrong(name, "in one level", error);
-            if (status == GRAFT_OK)
-                status = put_of_input(c, input, name, one, error);
-        }
+    if (!json_is_object(value))
+        return wrong(key, "a mapping", error);
+    graft_status status = GRAFT_OK;
+    json_object_foreach((json_t *)(uintptr_t)value, name, one)
+    {
+        if (status == GRAFT_OK)
+            status = strcmp(name, "parameters") != 0 ? put_of_input(c, input, name, one, error)
+                                                     : wrong(name, "in one level", error);
+    }
     return status;
 }
 
