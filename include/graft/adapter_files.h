@@ -165,7 +165,7 @@ static inline graft_adapter_compress_options graft_adapter_compress_options_defa
 /* Writes an adapter whose change dW of each module is the best approximation of the given rank (by its singular values; dW is
  * never made). Under DoRA the gains of rows stay, so that W' is the nearest one that they have; modules with no more ranks, and
  * those that are held whole, are written as they are. *report (may be NULL) becomes JSON (docs/adapter-files.md has the schema):
- * ranks, what was discarded, the error that was measured on what was written, bytes; release it with graft_free. */
+ * ranks, what was discarded, the error, bytes; release it with graft_free. The error is measured when all is written. */
 GRAFT_API graft_status graft_adapter_compress(graft_model *model, const char *in, const char *out,
                                               const graft_adapter_compress_options *options,
                                               char **report, graft_error *error);

@@ -207,6 +207,64 @@ static void what_is_read_is_not_written_over(void **state)
         graft_adapter_convert(model, at("kept"), at("kept/new.gguf"), &options, &error), GRAFT_OK);
 }
 
+static void ranks_are_brought_down_and_the_difference_is_told(void **state)
+{
+    (void)state;
+    graft_error error = {0};
+    graft_adapter_recipe recipe = graft_adapter_recipe_default();
+    graft_adapter_compress_options options = graft_adapter_compress_options_default();
+    graft_adapter_diff_options diff = graft_adapter_diff_options_default();
+    struct patience patience = {.phase = "writing", .at = 1};
+    char *report = NULL, *json = NULL;
+    assert_int_equal(graft_adapter_create(model, at("wide"), &recipe, &error), GRAFT_OK);
+    assert_int_equal(graft_adapter_compress(model, at("wide"), at("narrow"), NULL, &report, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "how far?"));
+    options.rank = 3;
+    options.type = "q4";
+    assert_int_equal(
+        graft_adapter_compress(model, at("wide"), at("narrow"), &options, NULL, &error),
+        GRAFT_INVALID_ARGUMENT);
+    options.type = NULL;
+    options.format = (graft_adapter_format)7;
+    assert_int_equal(
+        graft_adapter_compress(model, at("wide"), at("narrow"), &options, NULL, &error),
+        GRAFT_INVALID_ARGUMENT);
+    options.format = GRAFT_ADAPTER_PEFT;
+    options.progress = wait_for;
+    options.progress_user = &patience;
+    assert_int_equal(
+        graft_adapter_compress(model, at("wide"), at("narrow"), &options, &report, &error),
+        GRAFT_CANCELLED);
+    assert_null(report);
+    assert_false(path_exists(at("narrow")));
+    options.progress = NULL;
+    assert_int_equal(
+        graft_adapter_compress(model, at("wide"), at("narrow"), &options, &report, &error),
+        GRAFT_OK);
+    assert_non_null(strstr(report, "\"rank_before\": 8"));
+    graft_free(runtime, report);
+    patience = (struct patience){.phase = "comparing", .at = 2};
+    diff.progress = wait_for;
+    diff.progress_user = &patience;
+    assert_int_equal(graft_adapter_diff(model, at("wide"), at("narrow"), &diff, &json, &error),
+                     GRAFT_CANCELLED);
+    assert_null(json);
+    assert_int_equal(graft_adapter_diff(model, at("wide"), at("narrow"), NULL, &json, &error),
+                     GRAFT_OK);
+    assert_non_null(strstr(json, "\"differences\""));
+    graft_free(runtime, json);
+    json = NULL;
+    diff = graft_adapter_diff_options_default();
+    diff.scale_b = 2;
+    assert_int_not_equal(graft_adapter_diff(model, at("wide"), at("narrow"), &diff, &json, &error),
+                         GRAFT_OK);
+    assert_non_null(strstr(error.message, "a scale is for MLX adapters"));
+    assert_int_equal(graft_adapter_diff(model, at("wide"), NULL, NULL, &json, &error),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "b is NULL"));
+}
+
 static void wrong_use_is_told_by_name(void **state)
 {
     (void)state;
@@ -242,6 +300,7 @@ int main(void)
         cmocka_unit_test(what_is_cancelled_leaves_nothing_behind),
         cmocka_unit_test(a_comparison_that_is_cancelled_leaves_the_adapter),
         cmocka_unit_test(what_is_read_is_not_written_over),
+        cmocka_unit_test(ranks_are_brought_down_and_the_difference_is_told),
         cmocka_unit_test(wrong_use_is_told_by_name),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

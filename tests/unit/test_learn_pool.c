@@ -611,6 +611,69 @@ static void a_pool_serves_and_going_out_and_back_allocates_nothing(void **state)
     graft_runtime_close(&runtime);
 }
 
+/* What one tenant taught may become everybody's; whoever has learned from the version before it is refused then, and the
+ * learner that comes back begins from the pool's version again. */
+static void a_pool_stays_with_the_version_that_it_was_opened_on(void **state)
+{
+    (void)state;
+    graft_runtime *runtime = NULL;
+    graft_model *model = NULL;
+    graft_registry *registry = NULL;
+    graft_learner_pool *pool = NULL;
+    graft_learner *l[2];
+    graft_learner_pool_state now;
+    graft_learn_state learned;
+    graft_adapter_id id;
+    graft_registry_options home = graft_registry_options_default();
+    graft_learn_options o = graft_learn_options_default();
+    graft_token_id tokens[ANSWER_TOKENS];
+    graft_error why = {0};
+    char made[512], held[512], at_home[512];
+    struct model *inner = open_model(&rt, TINY);
+    snprintf(made, sizeof made, "%s", an_adapter(inner, false));
+    model_close(&inner);
+    snprintf(held, sizeof held, "%s", file_of("held.jsonl", HELD));
+    snprintf(at_home, sizeof at_home, "%s", fresh_path("pool-home"));
+    o.held_out = held;
+    o.tolerance = 1e9;
+    home.home = at_home;
+    graft_card card = graft_card_default();
+    card.name = "house";
+    MUST(graft_runtime_open(NULL, &runtime, error));
+    MUST(graft_model_open(runtime, TINY, NULL, &model, error));
+    MUST(graft_registry_open(runtime, model, &home, &registry, error));
+    MUST(graft_registry_add(registry, made, &card, GRAFT_PLACE_ADD, &id, error));
+    MUST(graft_learner_pool_open(model, registry, "house", &o, 2, &pool, error));
+    MUST(graft_learner_pool_describe(pool, &now, error));
+    assert_string_equal(now.version, id.version);
+    for (int i = 0; i < 2; i++) {
+        const graft_feedback f = feedback_of(i, tokens);
+        MUST(graft_learner_pool_acquire(pool, NULL, NULL, &l[i], error));
+        MUST(graft_learner_add_tokens(l[i], &f, error));
+        MUST(graft_learner_flush(l[i], error));
+    }
+    graft_adapter_id published;
+    MUST(graft_learner_publish(l[0], &published, error));
+    assert_string_not_equal(published.version, id.version);
+    assert_int_equal(graft_learner_publish(l[1], NULL, &why), GRAFT_STATE);
+    assert_non_null(strstr(why.message, "became active"));
+    MUST(graft_learner_describe(l[0], &learned, error));
+    assert_string_equal(learned.version, published.version);
+    MUST(graft_learner_pool_release(pool, &l[0], error));
+    MUST(graft_learner_pool_acquire(pool, NULL, NULL, &l[0], error));
+    MUST(graft_learner_describe(l[0], &learned, error));
+    assert_string_equal(learned.version, id.version);
+    assert_false(learned.changed);
+    graft_learner_close(&l[0]);
+    graft_learner_close(&l[1]);
+    MUST(graft_learner_pool_describe(pool, &now, error));
+    assert_int_equal(now.idle, 2);
+    graft_learner_pool_close(&pool);
+    graft_registry_close(&registry);
+    graft_model_close(&model);
+    graft_runtime_close(&runtime);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -622,6 +685,7 @@ int main(void)
         cmocka_unit_test(eight_threads_share_three_learners_and_none_sees_another),
         cmocka_unit_test(lack_of_memory_at_open_leaves_nothing),
         cmocka_unit_test(a_pool_serves_and_going_out_and_back_allocates_nothing),
+        cmocka_unit_test(a_pool_stays_with_the_version_that_it_was_opened_on),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
