@@ -208,7 +208,7 @@ static graft_status take_steps(struct learner *l, struct learner_verdict *v, gra
     l->total = (uint64_t)(tokens * l->options.steps + held_tokens(l));
     graft_status status = GRAFT_OK;
     for (int i = 0; i < l->options.steps && status == GRAFT_OK && fine; i++) {
-        double loss;
+        double loss = NAN;
         status = take_step(l, &loss, &fine, error);
         v->loss = status == GRAFT_OK && i == 0 ? loss : v->loss;
     }
