@@ -10,11 +10,20 @@
 
 enum { LAYERS = 3, MOST_INPUTS = 4 };
 
-/* A base of its own seed and container: NULL `gguf` a Hugging Face folder, else a file of that type. */
+/* A base of its own seed and container, small because full ranks are asked of it: NULL `gguf` a Hugging Face folder, else a
+ * file of that type. */
 static inline void base_make(struct base *b, const char *arch, const char *name, int seed,
                              const graft_type *gguf)
 {
-    oracle_model_make(&b->oracle, oracle_config(arch), seed);
+    static const struct {
+        const char *key;
+        int value;
+    } SMALL[] = {{"hidden_size", 64},        {"intermediate_size", 104}, {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2}, {"head_dim", 16},           {"vocab_size", 151}};
+    json_t *config = oracle_config(arch);
+    for (size_t i = 0; i < ARRAY_LEN(SMALL); i++)
+        json_object_set_new(config, SMALL[i].key, json_integer(SMALL[i].value));
+    oracle_model_make(&b->oracle, config, seed);
     if (gguf)
         oracle_write_gguf(&b->oracle, fresh_path(name), *gguf);
     else
