@@ -200,7 +200,7 @@ static void adapters_of_other_bases_are_refused(void **state)
     struct merging m;
     base_make(&b, "llama", "base", 1, NULL);
     base_make(&twin, "llama", "twin", 2, NULL); /* of the same shapes */
-    base_open(&other, "qwen3", false); /* of others */
+    base_open(&other, "qwen3", false);          /* of others */
     merging_open(&m, &b, "lora lora");
     m.plan.method = MERGE_LINEAR;
     m.inputs[1].path = create(&twin, &RECIPE, "of-twin");
