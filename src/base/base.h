@@ -309,6 +309,8 @@ graft_status json_get_string(const json_t *object, const char *key, const char *
  * and makes it NULL, and that sticks: one check at the end is enough. */
 void json_put(json_t **object, const char *key, json_t *value);
 void json_append(json_t **array, json_t *value);
+/* Text of any bytes, a path: what is no UTF-8 becomes U+FFFD. NULL: no memory. */
+json_t *json_any_text(const char *text, size_t size);
 
 /* ---- half-precision ----------------------------------------------------------------------- */
 

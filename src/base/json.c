@@ -138,3 +138,19 @@ void json_append(json_t **array, json_t *value)
         *array = NULL;
     }
 }
+
+json_t *json_any_text(const char *text, size_t size)
+{
+    struct buf clean;
+    uint32_t code;
+    buf_init(&clean, NULL, SIZE_MAX);
+    for (size_t i = 0; i < size;) {
+        int n = utf8_decode(text + i, size - i, &code);
+        buf_append(&clean, n > 0 ? text + i : "\xEF\xBF\xBD", n > 0 ? (size_t)n : 3);
+        i += n > 0 ? (size_t)n : 1;
+    }
+    json_t *value =
+        clean.status == GRAFT_OK ? json_stringn(clean.data ? clean.data : "", clean.size) : NULL;
+    buf_free(&clean);
+    return value;
+}

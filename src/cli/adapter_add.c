@@ -192,7 +192,7 @@ static void note_one(void *user, const char *path, graft_status status, const gr
     } else {
         m->failed++;
         cli_fail(error);
-        json_append(&m->refused, cli_json_text(path, strlen(path)));
+        json_append(&m->refused, json_any_text(path, strlen(path)));
     }
     if (!m->json && status == GRAFT_OK) {
         printf("added %s\n", address);

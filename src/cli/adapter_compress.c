@@ -235,7 +235,7 @@ static int compress(const struct compress_args *a, const struct cli_session *s)
         return cli_fail_writing(&error);
     }
     if (a->common.json) {
-        json_object_set_new(report, "output", cli_json_text(a->out.path, strlen(a->out.path)));
+        json_object_set_new(report, "output", json_any_text(a->out.path, strlen(a->out.path)));
         return cli_print_json(report);
     }
     if (!a->common.quiet) {

@@ -90,7 +90,7 @@ static int convert(const struct convert_args *a, const struct cli_session *s, co
     }
     return a->common.json
                ? cli_print_json(json_pack("{s:o, s:s}", "output",
-                                          cli_json_text(a->out.path, strlen(a->out.path)), "format",
+                                          json_any_text(a->out.path, strlen(a->out.path)), "format",
                                           format))
                : CLI_OK;
 }

@@ -213,7 +213,7 @@ static int tell(const struct diff_args *a, json_t *report)
     if (status == CLI_OK && a->common.json) {
         for (int i = 0; i < 2; i++) {
             json_object_set_new(json_object_get(report, keys[i]), "path",
-                                cli_json_text(a->sides[i].name, strlen(a->sides[i].name)));
+                                json_any_text(a->sides[i].name, strlen(a->sides[i].name)));
         }
         return cli_print_json(report);
     }

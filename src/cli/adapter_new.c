@@ -237,7 +237,7 @@ static int report(const struct new_args *a, const graft_adapter_recipe *r, uint6
     char size[CLI_SIZE_TEXT];
     if (a->common.json) {
         return cli_print_json(json_pack("{s:o, s:s, s:i, s:f, s:I, s:I}", "output",
-                                        cli_json_text(a->out.path, strlen(a->out.path)), "name",
+                                        json_any_text(a->out.path, strlen(a->out.path)), "name",
                                         r->name, "rank", r->rank, "alpha", r->alpha, "parameters",
                                         (json_int_t)params, "bytes", (json_int_t)bytes));
     }

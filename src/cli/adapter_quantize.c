@@ -97,7 +97,7 @@ static int quantize(const struct quantize_args *a, const struct cli_session *s)
     }
     if (a->common.json) {
         return cli_print_json(json_pack("{s:o, s:s, s:o}", "output",
-                                        cli_json_text(a->out.path, strlen(a->out.path)), "type",
+                                        json_any_text(a->out.path, strlen(a->out.path)), "type",
                                         a->type, "errors", errors));
     }
     if (!a->common.quiet) {

@@ -189,7 +189,7 @@ static void set_number(json_t *object, const char *key, double value)
 static void set_text(json_t *object, const char *key, const char *text)
 {
     if (text != NULL) {
-        json_object_set_new(object, key, cli_json_text(text, strlen(text)));
+        json_object_set_new(object, key, json_any_text(text, strlen(text)));
     }
 }
 
@@ -277,8 +277,8 @@ static int write_subject(graft_runtime *runtime, const struct report *p,
         return CLI_FAILED;
     }
     if (a->common.json) {
-        cli_print_json(json_pack("{s:o, s:o}", "output", cli_json_text(a->out, strlen(a->out)),
-                                 "subject", cli_json_text(subject, strlen(subject))));
+        cli_print_json(json_pack("{s:o, s:o}", "output", json_any_text(a->out, strlen(a->out)),
+                                 "subject", json_any_text(subject, strlen(subject))));
     } else {
         printf("%s: %s\n", a->out, subject);
     }

@@ -235,8 +235,6 @@ void cli_put_text(FILE *out, const char *text, size_t size, char blank);
 int cli_print_json(json_t *value);
 /* Flushes stdout; a full disk or a closed pipe is an error, not silence. */
 int cli_finish_output(int status);
-/* Text that may hold any bytes as a JSON string: malformed UTF-8 becomes U+FFFD. */
-json_t *cli_json_text(const char *text, size_t size);
 
 /* A bar on stderr: only when it is a terminal, only for work that takes longer than half a second. */
 struct cli_progress {

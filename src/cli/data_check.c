@@ -398,9 +398,9 @@ static json_t *issues_json(const graft_dataset *dataset, bool all)
         graft_data_issue s;
         if (graft_dataset_issue(dataset, i, &s, NULL) == GRAFT_OK) {
             json_append(&list, json_pack("{s:o, s:I, s:b, s:o, s:s}", "file",
-                                         cli_json_text(s.file, strlen(s.file)), "line",
+                                         json_any_text(s.file, strlen(s.file)), "line",
                                          (json_int_t)s.line, "dropped", (int)s.dropped, "reason",
-                                         cli_json_text(s.reason, strlen(s.reason)), "fix", s.fix));
+                                         json_any_text(s.reason, strlen(s.reason)), "fix", s.fix));
         }
     }
     return list;
@@ -416,7 +416,7 @@ static json_t *runs_json(const struct cli_session *s, const graft_example *e, gr
         buf_init(&text, NULL, SIZE_MAX);
         bool ok = run_text(s, e, &r, &text, error) == GRAFT_OK;
         json_append(&list, ok ? json_pack("[o, b]",
-                                          cli_json_text(text.size > 0 ? text.data : "", text.size),
+                                          json_any_text(text.size > 0 ? text.data : "", text.size),
                                           (int)r.learned)
                               : NULL);
         buf_free(&text);
@@ -435,7 +435,7 @@ static json_t *preview_json(const struct cli_session *s, const graft_dataset *da
         if (graft_dataset_example(dataset, GRAFT_PART_TRAIN, i, &e, &error) == GRAFT_OK) {
             json_append(&list,
                         json_pack("{s:o, s:I, s:s, s:i, s:i, s:f, s:o}", "file",
-                                  cli_json_text(e.file, strlen(e.file)), "line", (json_int_t)e.line,
+                                  json_any_text(e.file, strlen(e.file)), "line", (json_int_t)e.line,
                                   "format", e.format, "tokens", e.n_tokens, "learned", e.n_learned,
                                   "weight", (double)e.weight, "runs", runs_json(s, &e, &error)));
         }
@@ -450,7 +450,7 @@ static int print_check_json(const struct cli_session *s, const struct check_args
     json_put(&report, "issues", issues_json(dataset, a->all));
     json_put(&report, "preview", preview_json(s, dataset, a->preview));
     if (a->save != NULL) {
-        json_put(&report, "output", cli_json_text(a->save, strlen(a->save)));
+        json_put(&report, "output", json_any_text(a->save, strlen(a->save)));
     }
     return cli_print_json(report);
 }

@@ -140,7 +140,7 @@ static int tell(const struct fit_args *a, const graft_fit_info *f)
     if (a->json) {
         json_t *json =
             json_pack("{s:o, s:s, s:I, s:I, s:I, s:i, s:i, s:i, s:f, s:f}", "output",
-                      cli_json_text(a->out.path, strlen(a->out.path)), "module", a->module,
+                      json_any_text(a->out.path, strlen(a->out.path)), "module", a->module,
                       "examples", (json_int_t)f->examples, "held_out", (json_int_t)f->held, "steps",
                       (json_int_t)f->steps, "rank", f->rank, "n_in", f->n_in, "n_out", f->n_out,
                       "loss_before", f->first_loss, "loss", f->last_loss);

@@ -119,7 +119,7 @@ static int tell(const struct generate_args *a, const graft_vectors *v, double se
     if (a->json) {
         return cli_print_json(json_pack(
             "{s:o, s:s, s:I, s:i, s:I, s:b, s:f, s:f}", "output",
-            cli_json_text(a->path, strlen(a->path)), "task", a->task != NULL ? a->task : "all",
+            json_any_text(a->path, strlen(a->path)), "task", a->task != NULL ? a->task : "all",
             "examples", (json_int_t)n, "dim", a->dim, "seed", (json_int_t)a->seed, "targets",
             a->targets, "quality", quality, "seconds", seconds));
     }

@@ -275,7 +275,7 @@ void eval_print(const struct eval_table *t, FILE *out, size_t width)
 
 static json_t *text_json(const char *text)
 {
-    return text != NULL ? cli_json_text(text, strlen(text)) : json_null();
+    return text != NULL ? json_any_text(text, strlen(text)) : json_null();
 }
 
 static json_t *number_json(double value)

@@ -44,7 +44,7 @@ static void record_token(struct cli_session *s, struct answer *a, const graft_to
 {
     json_t *record = json_object();
     json_put(&record, "id", json_integer(token->id));
-    json_put(&record, "text", cli_json_text(token->text, token->text_size));
+    json_put(&record, "text", json_any_text(token->text, token->text_size));
     json_put(&record, "logprob", json_real((double)token->logprob));
     graft_token_id ids[64];
     float logprobs[64];
@@ -126,7 +126,7 @@ void generate_print_speed(const struct answer *a)
 json_t *generate_json(const struct answer *a)
 {
     json_t *json = json_object();
-    json_put(&json, "text", cli_json_text(a->text.size > 0 ? a->text.data : "", a->text.size));
+    json_put(&json, "text", json_any_text(a->text.size > 0 ? a->text.data : "", a->text.size));
     json_put(&json, "finish", json_string(graft_finish_name(a->finish)));
     json_put(&json, "prompt_tokens", json_integer((json_int_t)a->prompt_tokens));
     json_put(&json, "tokens", json_integer((json_int_t)a->tokens));

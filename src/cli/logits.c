@@ -115,7 +115,7 @@ static int print_best(struct cli_session *s, const float *logits, int n_vocab, i
         if (t == NULL || graft_detokenize(t, &id, 1, true, &text, &size, NULL) != GRAFT_OK) {
             size = 0;
         }
-        json_t *piece = cli_json_text(text, size);
+        json_t *piece = json_any_text(text, size);
         if (json) {
             json_append(&list, json_pack("{s:i, s:O, s:f}", "id", best, "text", piece, "logit",
                                          (double)logits[best]));
@@ -144,7 +144,7 @@ static int print_result(struct cli_session *s, const struct logits_args *a, cons
         return print_best(s, logits + (n - 1) * (size_t)n_vocab, n_vocab, top, json);
     }
     return json ? cli_print_json(json_pack("{s:o, s:[I, i]}", "output",
-                                           cli_json_text(a->out, strlen(a->out)), "shape",
+                                           json_any_text(a->out, strlen(a->out)), "shape",
                                            (json_int_t)n, n_vocab))
                 : CLI_OK;
 }

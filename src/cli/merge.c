@@ -384,7 +384,7 @@ static int merge(struct merge_args *a, struct merge_job *job, const struct cli_s
         return cli_fail_text("out of memory");
     }
     if (a->common.json) {
-        json_object_set_new(report, "output", cli_json_text(a->out.path, strlen(a->out.path)));
+        json_object_set_new(report, "output", json_any_text(a->out.path, strlen(a->out.path)));
         return cli_print_json(report);
     }
     if (!a->common.quiet) {

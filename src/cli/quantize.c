@@ -88,7 +88,7 @@ int verb_quantize(int argc, char **argv)
     if (status == CLI_OK && args.common.json) {
         status =
             cli_print_json(json_pack("{s:o, s:s, s:s}", "output",
-                                     cli_json_text(args.out.path, strlen(args.out.path)), "format",
+                                     json_any_text(args.out.path, strlen(args.out.path)), "format",
                                      mlx  ? "mlx"
                                      : hf ? "hf"
                                           : "gguf",

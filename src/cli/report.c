@@ -83,28 +83,6 @@ int cli_print_json(json_t *value)
     return failed != 0 ? cli_fail_text("cannot write JSON to standard output") : CLI_OK;
 }
 
-json_t *cli_json_text(const char *text, size_t size)
-{
-    struct buf clean;
-    buf_init(&clean, NULL, SIZE_MAX);
-    for (size_t i = 0; i < size;) {
-        uint32_t code;
-        int n = utf8_decode(text + i, size - i, &code);
-        if (n > 0) {
-            buf_append(&clean, text + i, (size_t)n);
-            i += (size_t)n;
-        } else {
-            buf_puts(&clean, "\xEF\xBF\xBD");
-            i++;
-        }
-    }
-    json_t *value = clean.status == GRAFT_OK
-                        ? json_stringn(clean.size > 0 ? clean.data : "", clean.size)
-                        : NULL;
-    buf_free(&clean);
-    return value;
-}
-
 /* ---- progress ---- */
 
 static const double SHOW_AFTER = 0.5, REDRAW_EVERY = 0.1; /* seconds */

@@ -284,7 +284,7 @@ static int tell_json(const graft_router_info *info, const char *out)
 {
     json_t *json = json_object();
     if (out != NULL) {
-        json_put(&json, "output", cli_json_text(out, strlen(out)));
+        json_put(&json, "output", json_any_text(out, strlen(out)));
     }
     json_put(&json, "labels", json_labels(info));
     json_put(&json, "base", json_string(info->base));

@@ -195,7 +195,7 @@ static int detokenize_text(const struct tokenize_args *a, const char *text)
         if (graft_detokenize(tokenizer, ids, n, a->special, &out, &size, &error) != GRAFT_OK) {
             status = cli_fail(&error);
         } else if (a->common.json) {
-            status = cli_print_json(json_pack("{s:o}", "text", cli_json_text(out, size)));
+            status = cli_print_json(json_pack("{s:o}", "text", json_any_text(out, size)));
         } else {
             fwrite(out, 1, size, stdout);
         }

@@ -104,8 +104,8 @@ static int print_outcome(const struct train_args *a, const graft_train_outcome *
         json_t *json = json_pack(
             "{s:s, s:I, s:o, s:o, s:o, s:f}", "end", ends[o->end], "step", (json_int_t)o->step,
             "loss", isnan(o->last_loss) ? json_null() : json_real(o->last_loss), "output",
-            written ? cli_json_text(a->out.path, strlen(a->out.path)) : json_null(), "run",
-            cli_json_text(run, strlen(run)), "seconds", seconds);
+            written ? json_any_text(a->out.path, strlen(a->out.path)) : json_null(), "run",
+            json_any_text(run, strlen(run)), "seconds", seconds);
         if (!isnan(o->best_valid)) {
             json_put(&json, "valid_loss", json_real(o->best_valid));
             json_put(&json, "best_step", json_integer(o->best_step));
@@ -143,7 +143,7 @@ static char *make_about(const struct train_args *a, const graft_train_outcome *o
     const graft_train_options *t = &a->options;
     json_t *json =
         json_pack("{s:o, s:I, s:I, s:I, s:f, s:s, s:i, s:i}", "data",
-                  cli_json_text(path_base(a->data.path), strlen(path_base(a->data.path))),
+                  json_any_text(path_base(a->data.path), strlen(path_base(a->data.path))),
                   "examples", (json_int_t)graft_dataset_count(data, GRAFT_PART_TRAIN), "steps",
                   (json_int_t)o->step, "best_step", (json_int_t)o->best_step, "learning_rate",
                   t->learning_rate, "schedule", t->lr_scheduler, "batch_size", t->batch_size,

@@ -126,7 +126,7 @@ int train_samples_begin(struct train_samples *t, const struct train_args *a, str
 
 static json_t *text_json(const char *text)
 {
-    return cli_json_text(text != NULL ? text : "", text != NULL ? strlen(text) : 0);
+    return json_any_text(text != NULL ? text : "", text != NULL ? strlen(text) : 0);
 }
 
 int train_samples_end(struct train_samples *t, const char *written, const char *run)

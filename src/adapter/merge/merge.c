@@ -285,7 +285,9 @@ static json_t *describe_inputs(const struct job *job)
         const json_t *version = json_object_get(m->import.source.card, "version");
         char hex[65];
         hex_write(m->digest, sizeof m->digest, hex);
-        json_t *one = json_pack("{s:s, s:s}", "name", plan->inputs[i].name, "digest", hex);
+        const char *name = plan->inputs[i].name;
+        json_t *one =
+            json_pack("{s:o, s:s}", "name", json_any_text(name, strlen(name)), "digest", hex);
         if (json_is_string(version))
             json_put(&one, "version", json_copy((json_t *)(uintptr_t)version));
         if (merge_uses_weights(plan->method))

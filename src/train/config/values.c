@@ -209,24 +209,6 @@ static json_t *list_of(const graft_train_settings *settings, const struct settin
     return list;
 }
 
-/* A path may be of any bytes; what is no UTF-8 of it becomes U+FFFD. */
-static json_t *text_value(const char *text)
-{
-    struct buf clean;
-    uint32_t code;
-    size_t size = strlen(text);
-    buf_init(&clean, NULL, SIZE_MAX);
-    for (size_t i = 0; i < size;) {
-        int n = utf8_decode(text + i, size - i, &code);
-        buf_append(&clean, n > 0 ? text + i : "\xEF\xBF\xBD", n > 0 ? (size_t)n : 3);
-        i += n > 0 ? (size_t)n : 1;
-    }
-    json_t *value =
-        clean.status == GRAFT_OK ? json_stringn(clean.data ? clean.data : "", clean.size) : NULL;
-    buf_free(&clean);
-    return value;
-}
-
 json_t *setting_get(const graft_train_settings *settings, const struct setting *s, bool *failed)
 {
     const void *at = member_of(settings, s->at);
@@ -260,7 +242,7 @@ json_t *setting_get(const graft_train_settings *settings, const struct setting *
     default:
         if (!*(const char *const *)at || !**(const char *const *)at)
             return NULL;
-        value = text_value(*(const char *const *)at);
+        value = json_any_text(*(const char *const *)at, strlen(*(const char *const *)at));
     }
     *failed = *failed || !value;
     return value;
