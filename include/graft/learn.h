@@ -172,7 +172,8 @@ GRAFT_API graft_status graft_learner_pool_acquire(graft_learner_pool *pool, graf
                                                   void *user, graft_learner **out,
                                                   graft_error *error);
 /* Sets *learner NULL; graft_learner_close does the same. Takes the time to write over its memory; allocates nothing.
- * INVALID_ARGUMENT: it is not of this pool, or not in use, and *learner stays. */
+ * INVALID_ARGUMENT: it is not of this pool, or not in use, and *learner stays. What was released is not the
+ * caller's any more: another handle of it must not be used. */
 GRAFT_API graft_status graft_learner_pool_release(graft_learner_pool *pool, graft_learner **learner,
                                                   graft_error *error);
 

@@ -54,7 +54,8 @@ typedef struct graft_merge_options {
     const char
         *sign; /* ties: elected by the "total" of the elements (default) or by their "frequency" */
     const char *
-        ties_divide; /* ties: by the "count" of those that agree (default, as PEFT) or by their "weight"s (mergekit) */
+        ties_divide; /* ties: by the "count" of those that agree (default, as PEFT), by their "weight"s or by
+                                "none" (mergekit, normalised or not; weights vote, then) */
     uint64_t seed; /* dare, della; default 0 */
     graft_adapter_format format;
     const char *type; /* "f32" (default), "f16", "bf16" */
@@ -77,7 +78,7 @@ static inline graft_merge_options graft_merge_options_default(void)
 
 /* Merges 1 to 64 adapters of this model (any copy of it) into `out`: a directory that is absent or empty, or a GGUF file. What
  * is written appears whole or not at all. *report (may be NULL) becomes JSON, to be released with graft_free: method, inputs,
- * ranks, and the share of ‖ΔW‖² that was discarded, in all and by module; the card has the same in short. INVALID_ARGUMENT: an
+ * ranks, and the share of ‖ΔW‖² that was discarded, in all and by module; the card has the same in short; where there is no memory left for it, the error says that the files are written. INVALID_ARGUMENT: an
  * option, a weight or a density that cannot be. SHAPE: an input was made for another base. UNSUPPORTED: a module that the
  * method cannot merge, by its name. NUMERIC: slerp of an adapter that changes nothing, or, of DoRA, weights that cancel a row
  * of the base. Else as graft_adapter_open. */

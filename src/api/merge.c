@@ -23,6 +23,13 @@ const char *graft_merge_method_at(size_t i)
     return i < MERGE_METHOD_COUNT ? merge_method_name((enum merge_method)i) : NULL;
 }
 
+static bool read_division(const char *text, struct merge_plan *out)
+{
+    out->undivided = strcmp(text, "none") == 0;
+    out->by_weight = out->undivided || strcmp(text, "weight") == 0;
+    return out->by_weight || strcmp(text, "count") == 0;
+}
+
 static graft_status read_choice(const char *what, const char *text, const char *no, const char *yes,
                                 bool *out, graft_error *error)
 {
@@ -72,9 +79,11 @@ static graft_status read_options(const graft_merge_options *o, struct adapter_re
                                       .progress = {o->progress, o->progress_user}};
     graft_status status =
         read_choice("sign", o->sign, "total", "frequency", &out->by_frequency, error);
-    return status == GRAFT_OK ? read_choice("ties_divide", o->ties_divide, "count", "weight",
-                                            &out->by_weight, error)
-                              : status;
+    if (status == GRAFT_OK && !read_division(o->ties_divide, out)) {
+        status = error_set(error, GRAFT_INVALID_ARGUMENT,
+                           "ties_divide \"%.40s\": it is count, weight or none", o->ties_divide);
+    }
+    return status;
 }
 
 static void read_input(const graft_merge_input *in, const graft_merge_options *o,
@@ -111,7 +120,8 @@ static graft_status write_report(graft_runtime *runtime, json_t *json, char **ou
     free(text);
     json_decref(json);
     return *out != NULL ? GRAFT_OK
-                        : error_set(error, GRAFT_NO_MEMORY, "no memory for the report of a merge");
+                        : error_set(error, GRAFT_NO_MEMORY,
+                                    "the merge is written, but there is no memory for its report");
 }
 
 static graft_status merge(graft_model *model, const graft_merge_input *inputs, size_t n,

@@ -1,8 +1,8 @@
 /* merge.c: `graft merge`: several adapters into one, from the command line or from a file. */
 #include "adapter.h"
 
-#include <float.h>
 #include <math.h>
+#include <stdlib.h>
 
 enum {
     KEY_METHOD = 0x600,
@@ -45,9 +45,15 @@ struct merge_job {
 
 /* ---- options ------------------------------------------------------------------------------ */
 
-static double any_number(struct argp_state *state, const char *option, const char *arg)
+/* Whatever a number can be: the library says what it must be, in one line. */
+static double any_number(const char *option, const char *arg)
 {
-    return cli_parse_number(state, option, arg, -DBL_MAX, DBL_MAX);
+    double value;
+    if (!decimal_parse(arg, &value)) {
+        cli_fail_text("%s: \"%s\" is no number", option, arg);
+        exit(CLI_FAILED);
+    }
+    return value;
 }
 
 static void parse_format(struct merge_args *a, const char *arg, struct argp_state *state)
@@ -68,22 +74,22 @@ static error_t parse_numbers(int key, char *arg, struct argp_state *state)
     graft_merge_options *o = &((struct merge_args *)state->input)->typed;
     switch (key) {
     case KEY_ENERGY:
-        o->energy = any_number(state, "--energy", arg);
+        o->energy = any_number("--energy", arg);
         return 0;
     case KEY_DENSITY:
-        o->density = any_number(state, "--density", arg);
+        o->density = any_number("--density", arg);
         return 0;
     case KEY_EPSILON:
-        o->epsilon = any_number(state, "--epsilon", arg);
+        o->epsilon = any_number("--epsilon", arg);
         return 0;
     case KEY_GAMMA:
-        o->gamma = any_number(state, "--gamma", arg);
+        o->gamma = any_number("--gamma", arg);
         return 0;
     case KEY_LAMBDA:
-        o->lambda = any_number(state, "--lambda", arg);
+        o->lambda = any_number("--lambda", arg);
         return 0;
     case KEY_T:
-        o->slerp_t = any_number(state, "--slerp-t", arg);
+        o->slerp_t = any_number("--slerp-t", arg);
         return 0;
     case KEY_RANK:
         o->rank = (int)cli_parse_int(state, "--rank", arg, 1, INT32_MAX);
@@ -169,7 +175,8 @@ static const struct argp_option merge_options[] = {
     {"density", KEY_DENSITY, "D", 0, "Share of values that is kept (default 0.5)", 2},
     {"sign", KEY_SIGN, "HOW", 0, "ties: signs are elected by total (default) or frequency", 2},
     {"ties-divide", KEY_DIVIDE, "BY", 0,
-     "ties: by the count of those that agree (default, as PEFT) or by their weight (mergekit)", 2},
+     "ties: by the count of those that agree (default, as PEFT), their weight or none (mergekit)",
+     2},
     {"epsilon", KEY_EPSILON, "E", 0, "della: probabilities are the density ± E (default 0.15)", 2},
     {"gamma", KEY_GAMMA, "G", 0, "breadcrumbs: share of the largest that goes too (default 0.01)",
      2},
@@ -203,27 +210,32 @@ static const struct argp merge_argp = {
 
 /* ---- inputs ------------------------------------------------------------------------------- */
 
-/* Cuts ":KEY=VALUE" off the end of a word, as long as there is one and the word is no file. */
+/* Where a word's last ":KEY=VALUE" begins, KEY being one of an input's; NULL: there is none. */
+static char *find_parameter(char *word, size_t *key, const char *const keys[], size_t n)
+{
+    char *colon = strrchr(word, ':');
+    for (*key = 0; colon != NULL && *key < n; (*key)++) {
+        size_t size = strlen(keys[*key]);
+        if (strncmp(colon + 1, keys[*key], size) == 0 && colon[1 + size] == '=') {
+            return colon;
+        }
+    }
+    return NULL;
+}
+
+/* Cuts them off, as long as the word is no file. */
 static int cut_parameters(char *word, graft_merge_input *input)
 {
     static const char *const keys[] = {"density", "epsilon", "gamma", "weight"};
     double *const values[] = {&input->density, &input->epsilon, &input->gamma, &input->weight};
-    for (char *colon; !path_exists(word) && (colon = strrchr(word, ':')) != NULL;) {
-        const char *equals = strchr(colon, '=');
-        size_t i = 0, n = equals != NULL ? (size_t)(equals - colon - 1) : 0;
-        while (i < ARRAY_LEN(keys) &&
-               (n != strlen(keys[i]) || strncmp(colon + 1, keys[i], n) != 0)) {
-            i++;
+    size_t key;
+    for (char *at;
+         !path_exists(word) && (at = find_parameter(word, &key, keys, ARRAY_LEN(keys))) != NULL;) {
+        const char *number = at + strlen(keys[key]) + 2;
+        if (!decimal_parse(number, values[key])) {
+            return cli_fail_text("%s: \"%s\" is no number", word, number);
         }
-        if (i == ARRAY_LEN(keys)) {
-            cli_fail_text("%s: behind ':' there is density=, epsilon=, gamma= or weight=", word);
-            return CLI_USAGE;
-        }
-        if (!decimal_parse(equals + 1, values[i])) {
-            cli_fail_text("%s: \"%s\" is no number", word, equals + 1);
-            return CLI_USAGE;
-        }
-        *colon = '\0';
+        *at = '\0';
     }
     return CLI_OK;
 }
@@ -252,8 +264,7 @@ static int read_word(struct merge_job *job, graft_runtime *runtime, const char *
     *input = graft_merge_input_default(NULL);
     int status = word != NULL ? cut_parameters(word, input) : cli_fail_text("out of memory");
     if (status == CLI_OK && !cli_read_use(word, &use, why)) {
-        cli_fail_text("%s", why);
-        status = CLI_USAGE;
+        status = cli_fail_text("%s", why);
     }
     if (status != CLI_OK) {
         mem_free(NULL, word);
@@ -436,7 +447,9 @@ int verb_merge(int argc, char **argv)
     argp_parse(&merge_argp, argc, argv, 0, NULL, &args);
     cli_catch_interrupt();
     graft_runtime *runtime = NULL;
-    int status = cli_open_runtime(&args.common, &runtime);
+    struct cli_common silent = args.common;
+    silent.verbose = false; /* the model's own says it */
+    int status = cli_open_runtime(&silent, &runtime);
     if (status == CLI_OK) {
         status = prepare(&args, &job, runtime);
     }

@@ -74,6 +74,7 @@ for method in linear svd ties dare_ties della breadcrumbs; do
 done
 merge security=0.3 coder=0.7 -o turned --method dare_ties --seed 3 --rank 12 --json
 merge coder=0.7 security=0.3 -o other --method dare_ties --seed 4 --rank 12
+check "the order of inputs does not count" cmp -s dare_ties.1/adapter_model.safetensors turned/adapter_model.safetensors
 check "another seed is another result" test "$(cmp -s dare_ties.1/adapter_model.safetensors other/adapter_model.safetensors || echo no)" = no
 
 # ---- from a file
@@ -91,11 +92,16 @@ parameters:
   density: 0.5
 seed: 3
 rank: 12
+ties_divide: count
 dtype: float32
 EOF
 run merge merge.yml -o filed
 check "a file" status_is 0
 check "... means what it says" cmp -s filed/adapter_model.safetensors dare_ties.1/adapter_model.safetensors
+sed '/ties_divide/d; s/density: 0.5/density: null/' merge.yml >mergekit.yml
+run merge mergekit.yml -o undivided
+merge coder=0.7 security=0.3 -o none --method dare_ties --ties-divide none --density 1 --rank 12 --seed 3
+check "what mergekit leaves unsaid is as mergekit has it" cmp -s undivided/adapter_model.safetensors none/adapter_model.safetensors
 run merge merge.yml -o typed --seed 4
 check "what is typed counts" cmp -s typed/adapter_model.safetensors other/adapter_model.safetensors
 # wrong_file LINE PATTERN: a file with that line is refused
@@ -140,8 +146,13 @@ cannot 1 'sign "most"' coder security --method ties --sign most
 cannot 1 'graft fuse' coder
 cannot 1 'graft adapter list' coder nobody
 cannot 1 'ghost' coder ./ghost
-cannot 2 'density=, epsilon=, gamma= or weight=' coder security:densty=1
-cannot 2 'no number' coder security:density=much
+cannot 1 'security:densty' coder security:densty=1
+cannot 1 'no number' coder security:density=much
+cannot 1 'no number' coder security:density=nan
+cannot 1 'no weight' coder=nan security
+cannot 1 'lambda: "nan" is no number' coder security --lambda nan
+cannot 1 'beyond what F32 can hold$' coder=1e38 security=1e38 --lambda 1e10
+cannot 1 'ties_divide "half"' coder security --method ties --ties-divide half
 run merge -m "$tiny" -o never
 check "no adapters is wrong use" status_is 2
 
@@ -163,6 +174,20 @@ if [ -f "$SOURCE/models/tiny-draft/model.safetensors" ]; then
     run merge -m "$SOURCE/models/tiny-draft" coder security -o never
     refused "adapters of another base" 1 'coder'
 fi
+merge task:coder tag:review -o by-tag
+check "tasks and tags" status_is 0
+mkdir p:q
+cp both/* p:q
+merge ./p:q=0.5 coder -o colon --json
+check "a path with a colon has a weight" out_has '"weight":0.5'
+check "a GGUF says what it was merged of" grep -aq '"method":"linear"' both.gguf
+echo kept >keep.txt
+merge coder security -o keep.txt --format gguf
+refused "a file that is no GGUF" 1 'no GGUF file'
+check "... stays" test "$(cat keep.txt)" = kept
+merge coder security -o stock --method model_stock
+run adapter diff -m "$tiny" stock security --json
+check "model_stock keeps what one of them alone has" out_has '"module":"model.layers.0.mlp.gate_proj"[^}]*"cosine":\(1\|0.99\)'
 merge ./both coder -o both
 refused "an output that is read" 1 'both'
 merge coder security -o both

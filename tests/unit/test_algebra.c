@@ -3,8 +3,8 @@
  */
 #include "adapter/algebra.h"
 #include "adapter/leading.h"
-#include "unit/test_support.h"
 #include "unit/must.h"
+#include "unit/test_support.h"
 
 #include <math.h>
 

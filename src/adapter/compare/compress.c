@@ -81,7 +81,7 @@ static graft_status settle_one(struct job *job, int i, double *squares, graft_er
         f->all += squares[k];
         f->kept += k < rank ? squares[k] : 0;
     }
-    f->reduced = rank < m->rank && (!job->options->rank || job->options->rank < m->rank);
+    f->reduced = rank < m->rank && (job->options->energy > 0 || job->options->rank < m->rank);
     if (f->reduced) {
         m->rank = f->site->out_rank = rank;
         m->scale = 1;

@@ -105,6 +105,8 @@ static graft_status put(graft_merge_config *c, const struct key *key, const json
 static graft_status put_of_input(graft_merge_config *c, graft_merge_input *input, const char *key,
                                  const json_t *value, graft_error *error)
 {
+    if (json_is_null(value))
+        return GRAFT_OK;
     if (!strcmp(key, "weight"))
         return read_number(key, value, &input->weight, error);
     if (!strcmp(key, "density"))
@@ -266,6 +268,41 @@ static void translate_type(graft_merge_options *o)
             o->type = NAMES[i][1];
 }
 
+static bool is_given(const json_t *json, const char *key)
+{
+    const json_t *outer = json_object_get(json, key);
+    const json_t *inner = json_object_get(json_object_get(json, "parameters"), key);
+    return (outer && !json_is_null(outer)) || (inner && !json_is_null(inner));
+}
+
+static bool is_one_of(const char *word, const char *const *words)
+{
+    for (; *words; words++)
+        if (!strcmp(word, *words))
+            return true;
+    return false;
+}
+
+/* A file that says merge_method means what it means to mergekit, where that leaves something unsaid: all elements are kept, ties
+ * and della divide by the weights of those that agree and other elections by nothing, and linear by the sum of the weights. */
+static void mean_as_mergekit(graft_merge_config *c, const json_t *json)
+{
+    static const char *const elects[] = {"ties", "della", "dare_ties", "breadcrumbs_ties", NULL};
+    static const char *const divides[] = {"ties", "della", "linear", NULL};
+    graft_merge_options *o = &c->options;
+    if (!is_given(json, "merge_method"))
+        return;
+    if (!is_given(json, "density"))
+        o->density = 1;
+    if (!is_given(json, "normalize"))
+        o->normalize = is_one_of(o->method, divides);
+    if (!is_one_of(o->method, elects))
+        return;
+    if (!is_given(json, "ties_divide"))
+        o->ties_divide = o->normalize ? "weight" : "none";
+    o->normalize = false;
+}
+
 static bool looks_like_json(const char *text, size_t size)
 {
     size_t i = 0;
@@ -294,6 +331,8 @@ graft_status merge_config_parse(struct mem *mem, const char *text, size_t size,
     if (status == GRAFT_OK && !c->inputs)
         status =
             error_set(error, GRAFT_INVALID_ARGUMENT, "models: which adapters are to be merged?");
+    if (status == GRAFT_OK)
+        mean_as_mergekit(c, json);
     json_decref(json);
     if (status == GRAFT_OK) {
         translate_type(&c->options);

@@ -51,13 +51,6 @@ static void read_block(const struct dense *d, int worker, size_t i, int64_t firs
 
 /* ---- the smallest magnitude that is kept -------------------------------------------------- */
 
-static uint32_t magnitude(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x7fffffff;
-}
-
 /* How many elements of the input at hand have which upper bits; or, of those with some, which lower bits. */
 static void count_share(void *context, int worker, int n_workers)
 {
@@ -264,6 +257,7 @@ static graft_status open_dense(struct dense *d, const struct merge_plan *plan,
                  plan->method == MERGE_DELLA || plan->method == MERGE_BREADCRUMBS_TIES,
         .by_frequency = plan->by_frequency,
         .by_weight = plan->by_weight,
+        .undivided = plan->undivided,
         .weights = c->site->factors,
         .n = d->n,
         .lambda = 1};

@@ -305,6 +305,14 @@ static json_t *describe_inputs(const struct job *job)
     return list;
 }
 
+/* A text where JSON has no whole numbers any more. */
+static json_t *seed_of(const struct merge_plan *plan)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)plan->seed);
+    return plan->seed <= INT64_MAX ? json_integer((json_int_t)plan->seed) : json_string(text);
+}
+
 /* What one has to know to do it again. */
 static json_t *describe_plan(const struct job *job)
 {
@@ -323,10 +331,13 @@ static json_t *describe_plan(const struct job *job)
         json_put(&json, "normalize", json_true());
     if (merge_elects_signs(plan->method)) {
         json_put(&json, "sign", json_string(plan->by_frequency ? "frequency" : "total"));
-        json_put(&json, "ties_divide", json_string(plan->by_weight ? "weight" : "count"));
+        json_put(&json, "ties_divide",
+                 json_string(plan->undivided   ? "none"
+                             : plan->by_weight ? "weight"
+                                               : "count"));
     }
     if (merge_uses_density(plan->method))
-        json_put(&json, "seed", json_integer((json_int_t)plan->seed));
+        json_put(&json, "seed", seed_of(plan));
     return json;
 }
 

@@ -55,7 +55,8 @@ struct merge_plan {
         energy; /* instead, for sums: the least rank that keeps this share of ‖ΔW‖² by module; 0: none */
     double lambda; /* times the whole result */
     double t;      /* SLERP */
-    bool normalize, by_frequency, by_weight;
+    bool normalize, by_frequency;
+    bool by_weight, undivided; /* of elections; as in struct combination */
     uint64_t seed;
     struct save_options save; /* format, type, progress */
     const struct adapter_recipe

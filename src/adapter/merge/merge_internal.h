@@ -16,7 +16,8 @@ bool merge_is_dense(enum merge_method method);
  * they are as good as parallel or one is nothing. */
 void merge_slerp_factors(const double inner[4], double t, double out[2]);
 /* From those of n: what each is multiplied with by Model Stock (Jang, Yun and Han 2024, arXiv:2403.19522): t times their mean,
- * t = n cos θ / (1 + (n − 1) cos θ), θ the mean angle; changes that point away from each other on the whole give 0. */
+ * t = n cos θ / (1 + (n − 1) cos θ), θ the mean angle; changes that point away from each other on the whole
+ * give 0. Inputs that do not have the module have no angle; where there is none at all the mean stays. */
 double merge_stock_factor(const double *inner, size_t n);
 
 /* ---- inputs (inputs.c) -------------------------------------------------------------------- */
@@ -144,6 +145,13 @@ struct sparsifier {
     double density, epsilon; /* RANDOM, RANKED */
     uint64_t key, stream;
 };
+/* |x| as an integer of the same order. */
+static inline uint32_t magnitude(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits & 0x7fffffff;
+}
 /* `first` is the row that x [n_rows, n_in] begins with. order: [2 n_in] for RANKED. */
 void sparsify(const struct sparsifier *s, int64_t first, int64_t n_rows, int64_t n_in, float *x,
               uint64_t *order);
@@ -152,6 +160,7 @@ struct combination {
     bool elect;            /* a sign for each element; only those that agree count */
     bool by_frequency;     /* by how many there are, not by their sum */
     bool by_weight;        /* weights vote, and divide */
+    bool undivided;        /* nothing divides */
     const double *weights; /* [n] */
     size_t n;
     double lambda;

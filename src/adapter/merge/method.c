@@ -70,7 +70,7 @@ bool merge_is_dense(enum merge_method method)
 void merge_slerp_factors(const double inner[4], double t, double out[2])
 {
     const double n0 = sqrt(fmax(inner[0], 0)), n1 = sqrt(fmax(inner[3], 0));
-    const double cosine = n0 > 1e-8 && n1 > 1e-8 ? inner[1] / (n0 * n1) : 1;
+    const double cosine = n0 > 0 && n1 > 0 ? inner[1] / (n0 * n1) : 1;
     out[0] = 1 - t;
     out[1] = t;
     if (fabs(cosine) > PARALLEL)
@@ -88,7 +88,7 @@ double merge_stock_factor(const double *inner, size_t n)
         for (size_t j = 0; j < i; j++) {
             const double both = sqrt(fmax(inner[i * n + i], 0) * fmax(inner[j * n + j], 0));
             sum += both > 0 ? inner[i * n + j] / both : 0;
-            pairs++;
+            pairs += both > 0;
         }
     const double cosine = pairs ? fmax(sum / (double)pairs, 0) : 1;
     return cosine / (1 + (double)(n - 1) * cosine); /* times N for t, by N for the mean */

@@ -34,13 +34,6 @@ static lanes only(lanes v, masks where)
     return (lanes)((masks)v & where);
 }
 
-static uint32_t magnitude(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits & 0x7fffffff;
-}
-
 /* ---- by magnitude ------------------------------------------------------------------------- */
 
 /* Is an element within the cut? *seen: equals before it. */
@@ -191,7 +184,8 @@ static lanes elect(const struct combination *c, const lanes *x)
     }
     const masks plus = __builtin_convertvector(votes >= 0, masks);
     for (size_t i = 0; i < c->n; i++) {
-        const float weight = (float)c->weights[i], part = c->by_weight ? weight : 1;
+        const float weight = (float)c->weights[i];
+        const float part = c->undivided ? 0 : c->by_weight ? weight : 1;
         const lanes ballot = c->by_weight ? weight * x[i] : x[i];
         const masks agrees = (plus & (ballot > 0)) | (~plus & (ballot < 0));
         total += only(weight * x[i], agrees);

@@ -315,6 +315,7 @@ graft_status merge_bias(const struct merge_plan *plan, const struct changes *c,
         together.elect = true;
         together.by_frequency = plan->by_frequency;
         together.by_weight = plan->by_weight;
+        together.undivided = plan->undivided;
         together.lambda = plan->lambda;
     }
     float *x[MERGE_MAX];

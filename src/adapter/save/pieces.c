@@ -135,9 +135,8 @@ static graft_status check_values(const struct piece *p, const float *x, graft_er
         ok &= fabsf(x[i]) <= limit;
     if (ok)
         return GRAFT_OK;
-    error_set(error, GRAFT_NUMERIC, "tensor %.150s: a value is beyond what %s can hold: choose %s",
-              p->name, graft_type_name(p->type),
-              p->type == GRAFT_TYPE_F32 ? "none" : "bf16 or f32");
+    error_set(error, GRAFT_NUMERIC, "tensor %.150s: a value is beyond what %s can hold%s", p->name,
+              graft_type_name(p->type), p->type == GRAFT_TYPE_F32 ? "" : ": choose bf16 or f32");
     error_at_tensor(error, p->name);
     return GRAFT_NUMERIC;
 }

@@ -100,6 +100,17 @@ static graft_status put_tags(struct gguf_writer *w, const json_t *tags, graft_er
     return ok ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "no memory for %zu tags", n);
 }
 
+/* What it was merged of, as its JSON; what was discarded is not known yet. */
+static graft_status put_merge(struct gguf_writer *w, const json_t *merge, graft_error *error)
+{
+    char *text = merge ? json_dumps(merge, JSON_COMPACT) : NULL;
+    if (text)
+        gguf_put_string(w, "graft.merge", text, strlen(text));
+    free(text);
+    return !merge || text ? GRAFT_OK
+                          : error_set(error, GRAFT_NO_MEMORY, "no memory for what was merged");
+}
+
 static uint32_t file_type(graft_type type)
 {
     return type == GRAFT_TYPE_F32 ? 0 : type == GRAFT_TYPE_F16 ? 1 : 32;
@@ -117,7 +128,23 @@ static graft_status put_metadata(struct gguf_writer *w, const struct draft *draf
     gguf_put_string(w, "adapter.type", "lora", 4);
     gguf_put_f32(w, "adapter.lora.alpha", alpha);
     gguf_put_u32(w, "general.file_type", file_type(type));
-    return put_tags(w, json_object_get(draft->card, "tags"), error);
+    graft_status status = put_merge(w, json_object_get(draft->card, "merge"), error);
+    return status == GRAFT_OK ? put_tags(w, json_object_get(draft->card, "tags"), error) : status;
+}
+
+/* What exists is replaced only if it is a GGUF file. */
+static graft_status refuse_other(const char *out, graft_error *error)
+{
+    char magic[4] = "";
+    FILE *file = fopen(out, "rbe");
+    const size_t n = file ? fread(magic, 1, sizeof magic, file) : 0;
+    if (file)
+        fclose(file);
+    if (!file || n == 0 || (n == sizeof magic && !memcmp(magic, "GGUF", sizeof magic)))
+        return GRAFT_OK;
+    error_set(error, GRAFT_IO, "it is there, and no GGUF file: it is not replaced");
+    error_at_file(error, out);
+    return GRAFT_IO;
 }
 
 /* ---- file --------------------------------------------------------------------------------- */
@@ -154,6 +181,8 @@ graft_status write_gguf(const struct draft *draft, const char *out,
     struct gguf_writer writer;
     const float alpha = common_alpha(draft);
     graft_status status = gguf_check(draft, error);
+    if (status == GRAFT_OK)
+        status = refuse_other(out, error);
     if (status == GRAFT_OK)
         status = pieces_open(&pieces, draft, options, error);
     if (status != GRAFT_OK)

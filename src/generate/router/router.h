@@ -85,7 +85,7 @@ struct router_fit {
     bool (*stop)(void *user, int iteration); /* NULL: never; true ends it with CANCELLED */
     void *user;
 };
-/* values: [n_labels, width] of W, then [n_labels] of b; 0 before. L-BFGS until no derivative is above 1e-8 in magnitude;
+/* values: [n_labels, width] of W, then [n_labels] of b; 0 before. L-BFGS until no derivative is above 1e-7 in magnitude;
  * NUMERIC when that does not come. */
 graft_status router_fit_run(const struct router_fit *fit, double *values, int64_t *iterations,
                             graft_error *error);
