@@ -188,7 +188,7 @@ static void an_adapter_that_is_zero_adds_nothing(void **state)
         m.plan.rank = is_dense(m.plan.method) ? 4096 : 0;
         effect_open(&want, &b, m.paths[0]);
         m.inputs[1].path = create(&b, &RECIPE, "zero");
-        const double left = method == MERGE_AVERAGE ? 0.5 : method == MERGE_MODEL_STOCK ? 0 : 1;
+        const double left = method == MERGE_AVERAGE || method == MERGE_MODEL_STOCK ? 0.5 : 1;
         if (method == MERGE_SLERP) {
             assert_int_equal(merge_write(b.model, &m.plan, at("none"), NULL, &error),
                              GRAFT_NUMERIC);
@@ -246,13 +246,14 @@ static void factors_of(const struct merging *m, const struct effect *inputs, int
         out[1] = line ? plan->t : sin(plan->t * angle) / sin(angle);
     }
     if (plan->method == MERGE_MODEL_STOCK) {
-        double cosine = 0;
+        double cosine = 0, pairs = 0;
         for (size_t i = 0; i < n; i++)
             for (size_t j = 0; j < i; j++) {
                 const double both = sqrt(inner[i * n + i] * inner[j * n + j]);
                 cosine += both > 0 ? inner[i * n + j] / both : 0;
+                pairs += both > 0;
             }
-        cosine = fmax(cosine / ((double)(n * (n - 1)) / 2), 0);
+        cosine = pairs > 0 ? fmax(cosine / pairs, 0) : 1;
         for (size_t i = 0; i < n; i++)
             out[i] = cosine / (1 + (double)(n - 1) * cosine);
     }

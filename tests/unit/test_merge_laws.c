@@ -389,7 +389,7 @@ static void model_stock_follows_the_mean_angle(void **state)
             assert_true(fabs(merge_stock_factor(inner, n) - t / (double)n) < 1e-12);
         }
     memset(inner, 0, sizeof inner);
-    assert_true(merge_stock_factor(inner, 3) == 0); /* no angles at all */
+    assert_true(merge_stock_factor(inner, 3) == 1.0 / 3); /* no angles at all: the mean */
 }
 
 /* ---- which elements ----------------------------------------------------------------------- */
