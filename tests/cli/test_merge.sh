@@ -50,6 +50,9 @@ check "... gives every module its rank" out_has '^model.layers.0.self_attn.q_pro
 run run -m "$tiny" -a ./both -p 'How should we store an invoice?' -n 8 --temp 0
 check "the result runs" status_is 0
 
+merge coder=0.7 security=0.3 -o unweighed --method average
+check "weights that do not count are said" err_has 'average looks at no weights: that of coder'
+
 # ---- formats: the same change
 merge coder=0.7 security=0.3 -o both.gguf
 check "a GGUF" status_is 0

@@ -480,12 +480,25 @@ static graft_status make_draft(struct job *job, graft_error *error)
     return status == GRAFT_OK ? make_card(job, error) : status;
 }
 
+static void warn_of_weights(const struct model *model, const struct merge_plan *plan)
+{
+    for (size_t i = 0; i < plan->n && !merge_uses_weights(plan->method); i++)
+        if (plan->inputs[i].weight != 1) {
+            runtime_log(model->runtime, GRAFT_LOG_WARN,
+                        "%s looks at no weights: that of %s, and others, do not count",
+                        merge_method_name(plan->method), plan->inputs[i].name);
+            return;
+        }
+}
+
 graft_status merge_write(const struct model *model, const struct merge_plan *plan, const char *out,
                          json_t **report, graft_error *error)
 {
     struct job job = {.plan = plan, .at = -1};
     json_t *told = NULL;
     graft_status status = merge_check(plan, error);
+    if (status == GRAFT_OK)
+        warn_of_weights(model, plan);
     if (status == GRAFT_OK)
         status = merge_inputs_open(&job.inputs, model, plan, error);
     for (size_t i = 0; i < plan->n && status == GRAFT_OK; i++)
