@@ -77,7 +77,7 @@ static void fill(struct trial *t, size_t i)
 {
     struct one *one = &t->ones[i];
     const struct one *first = &t->ones[0];
-    const bool alike = i > 0 && (t->plan.method == MERGE_MODEL_STOCK || t->number % 3 == 0);
+    const bool alike = i > 0 && (t->plan.method == MERGE_MODEL_STOCK || t->number % 5 > 2);
     const bool lacks = i > 0 && t->plan.method != MERGE_SLERP && rng_uniform(&t->rng) < 0.1;
     one->rank = lacks ? 0 : any_count(&t->rng, 1, MOST_RANK);
     one->scale = any_number(&t->rng, 0.05, 4);
@@ -108,7 +108,8 @@ static void make_trial(struct trial *t, enum merge_method method, int number, ui
                                   .t = rng_uniform(&t->rng),
                                   .normalize = number % 5 == 1,
                                   .by_frequency = number % 4 > 1,
-                                  .by_weight = number % 2,
+                                  .by_weight = number % 3 > 0,
+                                  .undivided = number % 3 == 2,
                                   .seed = (uint64_t)any_count(&t->rng, 0, 1000)};
     for (size_t i = 0; i < t->n; i++) {
         fill(t, i);
@@ -244,16 +245,18 @@ static bool one_comes_back(struct trial *t)
     const bool elects = merge_elects_signs(t->plan.method), twice = t->plan.method == MERGE_SLERP;
     t->n = twice ? 2 : t->number / 4 % 2 ? (size_t)any_count(&t->rng, 2, MOST) : 1;
     t->plan.lambda = 1;
-    const double weight = t->n == 1                      ? 1
-                          : elects && t->plan.by_weight  ? any_weight(&t->rng, false)
-                          : elects && !t->plan.normalize ? 1
-                                                         : 1 / (double)t->n;
+    const bool by_count = elects && !t->plan.by_weight;
+    const bool by_weight = elects && t->plan.by_weight && !t->plan.undivided;
+    const double weight = t->n == 1   ? 1
+                          : by_weight ? any_weight(&t->rng, false)
+                          : by_count  ? 1
+                                      : 1 / (double)t->n;
     for (size_t i = 0; i < t->n; i++) {
         t->ones[i] = *first;
         t->ones[i].said = (struct merge_input){.name = "copy", .weight = weight, .density = 1};
     }
     /* A count divides, and normalising divides once more. */
-    const double again = elects && t->plan.normalize && !t->plan.by_weight ? (double)t->n : 1;
+    const double again = by_count && t->plan.normalize ? (double)t->n : 1;
     double *want = calloc((size_t)(t->n_out * t->n_in), sizeof *want);
     add_dense(want, first->scale / again, first->a, first->bt, t->n_out, t->n_in, first->rank, 1,
               t->n_out);
@@ -307,12 +310,12 @@ static double strays_of(const struct trial *t, bool exact)
     return merge_is_dense(t->plan.method) && !exact ? 0.005 : 0;
 }
 
-/* Sums, and elections that a count divides, follow the weights; a division by weights takes the factor away again. Weights
- * of both signs whose sum is nothing are that for powers of two alone. */
+/* Sums, and elections that a count or nothing divides, follow the weights; a division by weights takes the factor away
+ * again. Weights of both signs whose sum is nothing are that for powers of two alone. */
 static bool weights_scale(struct trial *t)
 {
     const bool elects = merge_elects_signs(t->plan.method), exact = t->number / 4 % 2;
-    const bool divide = elects && t->plan.by_weight;
+    const bool divide = elects && t->plan.by_weight && !t->plan.undivided;
     for (size_t i = 0; i < t->n && divide && !exact; i++)
         t->ones[i].said.weight = any_number(&t->rng, 0.05, 2);
     double *want = merged(t), factor = any_factor(t, exact);
