@@ -664,6 +664,28 @@ static void the_order_of_inputs_elects_nobody(void **state)
     }
 }
 
+static void weights_that_cancel_divide_nothing(void **state)
+{
+    (void)state;
+    static const float VALUES[3] = {1, 2, -3};
+    static const double WEIGHTS[2][3] = {{0.1, 0.2, -0.3}, {1, 0.7, -1.7}};
+    for (int w = 0; w < 2; w++)
+        for (int turn = 0; turn < 3; turn++) {
+            float values[3], out, *x[3];
+            double weights[3], want = 0;
+            for (int j = 0; j < 3; j++) {
+                values[j] = VALUES[(j + turn) % 3];
+                weights[j] = WEIGHTS[w][(j + turn) % 3];
+                x[j] = &values[j];
+                want += weights[j] * (double)values[j];
+            }
+            const struct combination c = {
+                .elect = true, .by_weight = true, .weights = weights, .n = 3, .lambda = 1};
+            combine(&c, x, 1, &out);
+            assert_true(fabs((double)out - want) < 1e-6);
+        }
+}
+
 /* ---- threads ------------------------------------------------------------------------------ */
 
 static void run_plan(struct bench_site *b, const struct merge_plan *plan)
@@ -753,6 +775,7 @@ int main(void)
         cmocka_unit_test(della_and_dare_that_drop_nothing_give_back),
         cmocka_unit_test(elections_are_those_of_the_definition),
         cmocka_unit_test(the_order_of_inputs_elects_nobody),
+        cmocka_unit_test(weights_that_cancel_divide_nothing),
         cmocka_unit_test(any_number_of_threads_makes_the_same_bits),
         cmocka_unit_test(modules_beyond_one_slab_too),
     };

@@ -14,6 +14,7 @@ enum { RADIX_BITS = 11, RADIX = 1 << RADIX_BITS, LANES = 4 };
 /* Four elements at a time; comparisons give all bits or none. */
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t masks __attribute__((vector_size(LANES * sizeof(float))));
+typedef int64_t wide_masks __attribute__((vector_size(LANES * sizeof(double))));
 typedef double doubles __attribute__((vector_size(LANES * sizeof(double))));
 
 static lanes load(const float *x)
@@ -176,8 +177,9 @@ static lanes add_up(const struct combination *c, const lanes *x)
  * in any order of the inputs. */
 static lanes elect(const struct combination *c, const lanes *x)
 {
-    doubles votes = {0};
-    lanes total = {0}, parts = {0};
+    doubles votes = {0}, parts = {0};
+    lanes total = {0};
+    double all = 0;
     for (size_t i = 0; i < c->n; i++) {
         const lanes ballot = c->by_weight ? (float)c->weights[i] * x[i] : x[i];
         votes += __builtin_convertvector(c->by_frequency ? signs(ballot) : ballot, doubles);
@@ -185,14 +187,19 @@ static lanes elect(const struct combination *c, const lanes *x)
     const masks plus = __builtin_convertvector(votes >= 0, masks);
     for (size_t i = 0; i < c->n; i++) {
         const float weight = (float)c->weights[i];
-        const float part = c->undivided ? 0 : c->by_weight ? weight : 1;
+        const double part = c->undivided ? 0 : c->by_weight ? c->weights[i] : 1;
         const lanes ballot = c->by_weight ? weight * x[i] : x[i];
         const masks agrees = (plus & (ballot > 0)) | (~plus & (ballot < 0));
         total += only(weight * x[i], agrees);
-        parts += only((lanes){0} + part, agrees);
+        parts += part * __builtin_convertvector(only((lanes){0} + 1, agrees), doubles);
+        all += fabs(part);
     }
-    const masks nobody = parts == 0;
-    return (float)c->lambda * total / (parts + only((lanes){0} + 1, nobody));
+    /* Weights of both signs may cancel, but for rounding: nothing divides then. */
+    const wide_masks none = (parts <= 1e-12 * all) & (parts >= -1e-12 * all);
+    const doubles ones = {1, 1, 1, 1};
+    const doubles divisor = (doubles)(((wide_masks)parts & ~none) | ((wide_masks)ones & none));
+    return __builtin_convertvector(c->lambda * __builtin_convertvector(total, doubles) / divisor,
+                                   lanes);
 }
 
 void combine(const struct combination *c, float *const *x, int64_t count, float *out)
