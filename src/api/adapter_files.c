@@ -213,7 +213,7 @@ static int append(const char *bytes, size_t size, void *buffer)
     return buf_append(buffer, bytes, size) ? 0 : -1;
 }
 
-static graft_status dump(graft_runtime *runtime, const json_t *report, char **json,
+graft_status report_text(graft_runtime *runtime, const json_t *report, char **json,
                          graft_error *error)
 {
     struct buf text;
@@ -257,7 +257,7 @@ graft_status graft_adapter_report(graft_runtime *runtime, graft_model *model, co
     status = adapter_report(runtime, model != NULL ? model->model : NULL, path, &how, for_whom,
                             &report, error);
     if (status == GRAFT_OK) {
-        status = dump(runtime, report, json, error);
+        status = report_text(runtime, report, json, error);
     }
     json_decref(report);
     return status;
@@ -296,7 +296,7 @@ graft_status graft_adapter_quantize(graft_model *model, const char *in, const ch
         status = adapter_quantize(model->model, in, out, &inner, &list, error);
     }
     if (status == GRAFT_OK && errors != NULL) {
-        status = dump(model->runtime, list, errors, error);
+        status = report_text(model->runtime, list, errors, error);
     }
     json_decref(list);
     return status;
@@ -332,7 +332,7 @@ graft_status graft_adapter_compress(graft_model *model, const char *in, const ch
             adapter_compress(model->model, in, out, &inner, report != NULL ? &json : NULL, error);
     }
     if (status == GRAFT_OK && report != NULL) {
-        status = dump(model->runtime, json, report, error);
+        status = report_text(model->runtime, json, report, error);
     }
     json_decref(json);
     return status;
@@ -362,7 +362,7 @@ graft_status graft_adapter_diff(graft_model *model, const char *a, const char *b
         status = adapter_diff(model->model, a, b, &inner, &found, error);
     }
     if (status == GRAFT_OK) {
-        status = dump(model->runtime, found, json, error);
+        status = report_text(model->runtime, found, json, error);
     }
     json_decref(found);
     return status;

@@ -91,4 +91,8 @@ void options_give(void *out, size_t struct_size, const void *defaults, size_t si
 /* A graft_sampling has one size for ever. */
 graft_status sampling_read(const graft_sampling *sampling, graft_error *error);
 
+/* A report as text that graft_free releases (adapter_files.c). */
+graft_status report_text(graft_runtime *runtime, const json_t *report, char **json,
+                         graft_error *error);
+
 #endif

@@ -112,18 +112,6 @@ static graft_status read_card(const graft_merge_options *o, struct adapter_recip
     return status == GRAFT_OK ? recipe_check(out, error) : status;
 }
 
-static graft_status write_report(graft_runtime *runtime, json_t *json, char **out,
-                                 graft_error *error)
-{
-    char *text = json_dumps(json, JSON_COMPACT);
-    *out = text != NULL ? mem_strdup(&runtime->mem, text) : NULL;
-    free(text);
-    json_decref(json);
-    return *out != NULL ? GRAFT_OK
-                        : error_set(error, GRAFT_NO_MEMORY,
-                                    "the merge is written, but there is no memory for its report");
-}
-
 static graft_status merge(graft_model *model, const graft_merge_input *inputs, size_t n,
                           const char *out, const graft_merge_options *o, char **report,
                           graft_error *error)
@@ -150,9 +138,13 @@ static graft_status merge(graft_model *model, const graft_merge_input *inputs, s
     plan.n = n;
     status = merge_write(model->model, &plan, out, report != NULL ? &json : NULL, error);
     mem_free(mem, inner);
-    return status == GRAFT_OK && report != NULL
-               ? write_report(model->model->runtime, json, report, error)
-               : status;
+    if (status == GRAFT_OK && report != NULL &&
+        report_text(model->model->runtime, json, report, error) != GRAFT_OK) {
+        status = error_set(error, GRAFT_NO_MEMORY,
+                           "the merge is written, but there is no memory for its report");
+    }
+    json_decref(json);
+    return status;
 }
 
 graft_status graft_merge(graft_model *model, const graft_merge_input *inputs, size_t n,

@@ -2,36 +2,7 @@
  * sparse methods keep, how signs are elected, and the same bytes for any number of threads.
  */
 #include "unit/merge_laws.h"
-
-#include "conformance/conformance_support.h"
-
-enum { RUNTIMES = 3 };
-static struct graft_runtime runtimes[RUNTIMES]; /* of 1, 2 and 3 threads */
-static struct model models[RUNTIMES]; /* of whose parts none but the runtime is looked at */
-
-static int setup(void **state)
-{
-    (void)state;
-    for (int i = 0; i < RUNTIMES; i++) {
-        runtime_start(&runtimes[i], i + 1, exact_tier());
-        models[i].runtime = &runtimes[i];
-    }
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    for (int i = 0; i < RUNTIMES; i++)
-        runtime_stop(&runtimes[i]);
-    return 0;
-}
-
-static void must(graft_status status, const graft_error *error)
-{
-    if (status != GRAFT_OK)
-        fail_msg("%s", error->message);
-}
+#include "unit/merge_runtimes.h"
 
 /* ---- sums --------------------------------------------------------------------------------- */
 
@@ -779,5 +750,5 @@ int main(void)
         cmocka_unit_test(any_number_of_threads_makes_the_same_bits),
         cmocka_unit_test(modules_beyond_one_slab_too),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_runtimes, close_runtimes);
 }

@@ -3,36 +3,9 @@
  * themselves scale the result as they ought to. Which elements are kept and who is elected is in test_merge_laws.c.
  */
 #include "unit/merge_laws.h"
+#include "unit/merge_runtimes.h"
 
-#include "conformance/conformance_support.h"
-
-enum { RUNTIMES = 3, TRIALS = 16, MOST = 5, MOST_RANK = 9, LEAST_SIDE = 2, MOST_SIDE = 70 };
-static struct graft_runtime runtimes[RUNTIMES]; /* of 1, 2 and 3 threads */
-static struct model models[RUNTIMES]; /* of whose parts none but the runtime is looked at */
-
-static int setup(void **state)
-{
-    (void)state;
-    for (int i = 0; i < RUNTIMES; i++) {
-        runtime_start(&runtimes[i], i + 1, exact_tier());
-        models[i].runtime = &runtimes[i];
-    }
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    for (int i = 0; i < RUNTIMES; i++)
-        runtime_stop(&runtimes[i]);
-    return 0;
-}
-
-static void must(graft_status status, const graft_error *error)
-{
-    if (status != GRAFT_OK)
-        fail_msg("%s", error->message);
-}
+enum { TRIALS = 16, MOST = 5, MOST_RANK = 9, LEAST_SIDE = 2, MOST_SIDE = 70 };
 
 /* ---- trials ------------------------------------------------------------------------------- */
 
@@ -384,5 +357,5 @@ int main(void)
         cmocka_unit_test(lambda_scales_the_result),
         cmocka_unit_test(changes_scale_the_result),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, open_runtimes, close_runtimes);
 }

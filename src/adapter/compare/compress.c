@@ -49,20 +49,6 @@ static graft_status check_options(const struct compress_options *o, graft_error 
 
 /* ---- ranks -------------------------------------------------------------------------------- */
 
-/* squares [n], largest first. */
-static int64_t least_rank(const struct compress_options *o, const double *squares, int64_t n)
-{
-    double all = 0, sum = 0;
-    int64_t rank = 0, most = o->rank > 0 && o->rank < n ? o->rank : n;
-    for (int64_t i = 0; i < n; i++)
-        all += squares[i];
-    if (o->energy == 0)
-        rank = most;
-    while (rank < most && sum < o->energy * all)
-        sum += squares[rank++];
-    return rank > 0 ? rank : 1; /* a module that changes nothing stays one */
-}
-
 static graft_status settle_one(struct job *job, int i, double *squares, graft_error *error)
 {
     struct fate *f = &job->fates[i];
@@ -76,7 +62,9 @@ static graft_status settle_one(struct job *job, int i, double *squares, graft_er
     changes_close(&c);
     if (status != GRAFT_OK)
         return status;
-    const int64_t rank = least_rank(job->options, squares, n);
+    const int64_t most = job->options->rank > 0 ? job->options->rank : n;
+    const double energy = job->options->energy > 0 ? job->options->energy : 2;
+    const int64_t rank = merge_least_rank(squares, n, energy, most);
     for (int64_t k = 0; k < n; k++) {
         f->all += squares[k];
         f->kept += k < rank ? squares[k] : 0;
@@ -115,35 +103,19 @@ static graft_status settle_ranks(struct job *job, graft_error *error)
 
 /* ---- values ------------------------------------------------------------------------------- */
 
-static void free_result(struct job *job)
-{
-    struct mem *mem = job->inputs.mem;
-    mem_free(mem, job->result.a);
-    mem_free(mem, job->result.b);
-    mem_free(mem, job->result.magnitude);
-    mem_free(mem, job->result.bias);
-    job->result = (struct merge_result){0};
-    job->at = -1;
-}
-
 static graft_status compute(struct job *job, int i, graft_error *error)
 {
     const struct draft_module *m = &job->draft.modules[i];
-    struct mem *mem = job->inputs.mem;
-    struct merge_result *r = &job->result;
     struct changes c = {0};
-    free_result(job);
-    r->a = mem_calloc(mem, (size_t)(m->rank * m->n_in), sizeof *r->a);
-    r->b = mem_calloc(mem, (size_t)(m->rank * m->n_out), sizeof *r->b);
-    r->magnitude = m->dora ? mem_calloc(mem, (size_t)m->n_out, sizeof *r->magnitude) : NULL;
-    r->bias = m->biased ? mem_calloc(mem, (size_t)m->n_out, sizeof *r->bias) : NULL;
-    if (!r->a || !r->b || (m->dora && !r->magnitude) || (m->biased && !r->bias))
-        return no_memory(error);
-    graft_status status = changes_open(&c, &job->inputs, job->fates[i].site, error);
+    job->at = -1;
+    merge_result_close(&job->result, job->inputs.mem);
+    graft_status status = merge_result_open(&job->result, job->inputs.mem, m, error);
     if (status == GRAFT_OK)
-        status = merge_sum(&c, r, error);
+        status = changes_open(&c, &job->inputs, job->fates[i].site, error);
+    if (status == GRAFT_OK)
+        status = merge_sum(&c, &job->result, error);
     if (status == GRAFT_OK && m->biased)
-        status = merge_bias(NULL, &c, r, error);
+        status = merge_bias(NULL, &c, &job->result, error);
     changes_close(&c);
     job->at = status == GRAFT_OK ? i : -1;
     return status;
@@ -157,22 +129,12 @@ static graft_status read_reduced(const struct draft *draft, int i, enum part par
     if (!job->fates[i].reduced)
         return job->from->read(job->from, i, part, out, error);
     graft_status status = job->at == i ? GRAFT_OK : compute(job, i, error);
-    if (status != GRAFT_OK)
-        return status;
-    const struct merge_result *r = &job->result;
-    const bool a = part == PART_A, b = part == PART_B;
-    const float *from = a ? r->a : b ? r->b : part == PART_MAGNITUDE ? r->magnitude : r->bias;
-    const int64_t n = a ? m->rank * m->n_in : b ? m->rank * m->n_out : m->n_out;
-    memcpy(out, from, (size_t)n * sizeof *out);
-    return GRAFT_OK;
+    if (status == GRAFT_OK)
+        merge_result_read(&job->result, m, part, out);
+    return status;
 }
 
 /* ---- what is told of it ------------------------------------------------------------------- */
-
-static double share_lost(double all, double kept)
-{
-    return all > 0 ? fmax(all - kept, 0) / all : 0;
-}
 
 static double all_lost(const struct job *job)
 {
@@ -181,7 +143,7 @@ static double all_lost(const struct job *job)
         all += job->fates[i].all;
         kept += job->fates[i].kept;
     }
-    return share_lost(all, kept);
+    return merge_lost(all, kept);
 }
 
 /* What one has to know to do it again, and how much is lost. */
@@ -262,7 +224,7 @@ static graft_status tell_one(const struct job *job, const struct merge_inputs *b
         json_put(&one, "rank_before", json_integer(before->rank));
         json_put(&one, "rank", json_integer(after->rank));
         json_put(&one, "discarded_energy",
-                 json_number_of(share_lost(job->fates[i].all, job->fates[i].kept)));
+                 json_number_of(merge_lost(job->fates[i].all, job->fates[i].kept)));
         json_put(&one, "error", json_number_of(norm > 0 ? off / norm : 0));
     }
     json_append(list, one);
@@ -327,7 +289,7 @@ static void close_job(struct job *job)
     if (!job->inputs.model)
         return;
     struct mem *mem = job->inputs.mem;
-    free_result(job);
+    merge_result_close(&job->result, mem);
     json_decref(job->draft.card);
     if (job->from)
         mem_free(mem, job->draft.modules);

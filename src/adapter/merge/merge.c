@@ -115,21 +115,15 @@ static bool is_made_of_rows(const struct merge_plan *plan, const struct merge_si
 static graft_status rank_by_energy(struct job *job, struct merge_site *site, graft_error *error)
 {
     struct changes c;
-    int64_t n = 0, most = site->out_rank;
-    double all = 0, sum = 0,
-           *squares = mem_calloc(job->inputs.mem, (size_t)site->rank + 1, sizeof *squares);
+    int64_t n = 0;
+    double *squares = mem_calloc(job->inputs.mem, (size_t)site->rank + 1, sizeof *squares);
     graft_status status = changes_open(&c, &job->inputs, site, error);
     if (status == GRAFT_OK && !squares)
         status = no_memory(error);
     if (status == GRAFT_OK)
         status = merge_spectrum(&c, squares, &n, error);
-    for (int64_t i = 0; i < n && status == GRAFT_OK; i++)
-        all += squares[i];
-    site->out_rank = 0;
-    while (status == GRAFT_OK && site->out_rank < n && site->out_rank < most &&
-           sum < job->plan->energy * all)
-        sum += squares[site->out_rank++];
-    site->out_rank = site->out_rank > 0 ? site->out_rank : 1;
+    if (status == GRAFT_OK)
+        site->out_rank = merge_least_rank(squares, n, job->plan->energy, site->out_rank);
     changes_close(&c);
     mem_free(job->inputs.mem, squares);
     return status;
@@ -179,45 +173,14 @@ static graft_status find_ranks(struct job *job, graft_error *error)
 
 /* ---- values ------------------------------------------------------------------------------- */
 
-static void free_result(struct job *job)
-{
-    struct mem *mem = job->inputs.mem;
-    mem_free(mem, job->result.a);
-    mem_free(mem, job->result.b);
-    mem_free(mem, job->result.magnitude);
-    mem_free(mem, job->result.bias);
-    mem_free(mem, job->result.weight);
-    job->result = (struct merge_result){0};
-    job->at = -1;
-}
-
-static graft_status room_for(struct job *job, const struct draft_module *m, graft_error *error)
-{
-    struct mem *mem = job->inputs.mem;
-    struct merge_result *r = &job->result;
-    const size_t out = (size_t)m->n_out, in = (size_t)m->n_in, rank = (size_t)m->rank;
-    if (m->whole)
-        r->weight = mem_calloc(mem, out * in, sizeof(float));
-    else
-        r->a = mem_calloc(mem, rank * in, sizeof(float));
-    if (!m->whole)
-        r->b = mem_calloc(mem, rank * out, sizeof(float));
-    if (m->dora)
-        r->magnitude = mem_calloc(mem, out, sizeof(float));
-    if (m->biased)
-        r->bias = mem_calloc(mem, out, sizeof(float));
-    return (m->whole ? r->weight != NULL : r->a && r->b) && (!m->dora || r->magnitude) &&
-                   (!m->biased || r->bias)
-               ? GRAFT_OK
-               : no_memory(error);
-}
-
 static graft_status compute(struct job *job, int i, graft_error *error)
 {
     struct merge_site *site = &job->inputs.sites[i];
     struct changes c = {0};
-    free_result(job);
-    graft_status status = room_for(job, &job->draft.modules[i], error);
+    job->at = -1;
+    merge_result_close(&job->result, job->inputs.mem);
+    graft_status status =
+        merge_result_open(&job->result, job->inputs.mem, &job->draft.modules[i], error);
     if (status != GRAFT_OK)
         return status;
     if (site->whole) {
@@ -242,29 +205,13 @@ static graft_status read_merged(const struct draft *draft, int i, enum part part
                                 graft_error *error)
 {
     struct job *job = (struct job *)(uintptr_t)draft->source;
-    const struct draft_module *m = &draft->modules[i];
     graft_status status = job->at == i ? GRAFT_OK : compute(job, i, error);
-    if (status != GRAFT_OK)
-        return status;
-    const float *from = part == PART_A           ? job->result.a
-                        : part == PART_B         ? job->result.b
-                        : part == PART_MAGNITUDE ? job->result.magnitude
-                        : part == PART_LORA_BIAS ? job->result.bias
-                                                 : job->result.weight;
-    const int64_t n = part == PART_A        ? m->rank * m->n_in
-                      : part == PART_B      ? m->rank * m->n_out
-                      : part == PART_WEIGHT ? m->n_out * m->n_in
-                                            : m->n_out;
-    memcpy(out, from, (size_t)n * sizeof *out);
-    return GRAFT_OK;
+    if (status == GRAFT_OK)
+        merge_result_read(&job->result, &draft->modules[i], part, out);
+    return status;
 }
 
 /* ---- what is told of it ------------------------------------------------------------------- */
-
-static double discarded(double all, double kept)
-{
-    return all > 0 ? fmax(all - kept, 0) / all : 0;
-}
 
 static double all_discarded(const struct job *job)
 {
@@ -273,7 +220,7 @@ static double all_discarded(const struct job *job)
         all += job->inputs.sites[i].all;
         kept += job->inputs.sites[i].kept;
     }
-    return discarded(all, kept);
+    return merge_lost(all, kept);
 }
 
 static json_t *describe_inputs(const struct job *job)
@@ -396,7 +343,7 @@ static void fill_report(const struct job *job, json_t *json)
         const struct merge_site *site = &job->inputs.sites[i];
         json_t *one = json_object_get(json_array_get(list, (size_t)i), "discarded_energy");
         if (json_is_real(one))
-            json_real_set(one, discarded(site->all, site->kept));
+            json_real_set(one, merge_lost(site->all, site->kept));
     }
     if (json_is_real(json_object_get(json, "discarded_energy")))
         json_real_set(json_object_get(json, "discarded_energy"), all_discarded(job));
@@ -525,7 +472,7 @@ graft_status merge_write(const struct model *model, const struct merge_plan *pla
     }
     json_decref(told);
     if (job.inputs.model)
-        free_result(&job);
+        merge_result_close(&job.result, job.inputs.mem);
     json_decref(job.draft.card);
     mem_free(&model->runtime->mem, job.draft.modules);
     merge_inputs_close(&job.inputs);

@@ -94,6 +94,19 @@ struct merge_result {
     double all, kept;
 };
 
+/* Room for the parts that a module of a draft has, zeros (result.c). Must be closed, on failure too. */
+graft_status merge_result_open(struct merge_result *out, struct mem *mem,
+                               const struct draft_module *m, graft_error *error);
+void merge_result_close(struct merge_result *r, struct mem *mem);
+/* As a draft reads it. */
+void merge_result_read(const struct merge_result *r, const struct draft_module *m, enum part part,
+                       float *out);
+/* The share of ‖ΔW‖² that is not kept. */
+double merge_lost(double all, double kept);
+/* The least rank, at least 1 and at most `most`, that keeps a share of Σ squares [n], which fall; a
+ * share above 1: all that `most` allows. */
+int64_t merge_least_rank(const double *squares, int64_t n, double energy, int64_t most);
+
 /* Σ site->factors[i] ΔW_i (sum.c): exact where out_rank is the sum of the ranks, else the best of that rank. */
 graft_status merge_sum(const struct changes *c, struct merge_result *out, graft_error *error);
 /* NUMERIC: for what overflows. */
