@@ -11,7 +11,9 @@ struct compress_args {
     struct cli_output out;
     int rank;
     double energy;
-    const char *type, *format;
+    const char *type;
+    graft_adapter_format format;
+    bool format_given;
 };
 
 static error_t parse_compress(int key, char *arg, struct argp_state *state)
@@ -30,16 +32,11 @@ static error_t parse_compress(int key, char *arg, struct argp_state *state)
         a->energy = cli_parse_number(state, "--energy", arg, 1e-6, 1);
         return 0;
     case KEY_TYPE:
-        if (strcmp(arg, "f32") != 0 && strcmp(arg, "f16") != 0 && strcmp(arg, "bf16") != 0) {
-            argp_error(state, "--type: \"%s\" is none of f32, f16, bf16", arg);
-        }
-        a->type = arg;
+        a->type = cli_parse_adapter_type(state, arg);
         return 0;
     case KEY_FORMAT:
-        if (strcmp(arg, "peft") != 0 && strcmp(arg, "mlx") != 0 && strcmp(arg, "gguf") != 0) {
-            argp_error(state, "--format: \"%s\" is none of peft, mlx, gguf", arg);
-        }
-        a->format = arg;
+        a->format = cli_parse_adapter_format(state, arg);
+        a->format_given = true;
         return 0;
     case ARGP_KEY_END:
         if (a->rank == 0 && a->energy == 0) {
@@ -199,16 +196,6 @@ static void print_report(const json_t *report, bool all)
 
 /* ---- the work ----------------------------------------------------------------------------- */
 
-static graft_adapter_format format_of(const struct compress_args *a)
-{
-    const char *format = a->format != NULL                      ? a->format
-                         : text_ends_with(a->out.path, ".gguf") ? "gguf"
-                                                                : "peft";
-    return strcmp(format, "gguf") == 0  ? GRAFT_ADAPTER_GGUF
-           : strcmp(format, "mlx") == 0 ? GRAFT_ADAPTER_MLX
-                                        : GRAFT_ADAPTER_PEFT;
-}
-
 static int compress(const struct compress_args *a, const struct cli_session *s)
 {
     graft_adapter_compress_options options = graft_adapter_compress_options_default();
@@ -218,7 +205,7 @@ static int compress(const struct compress_args *a, const struct cli_session *s)
     json_t *report = NULL;
     options.rank = a->rank;
     options.energy = a->energy;
-    options.format = format_of(a);
+    options.format = cli_adapter_format(a->format_given ? &a->format : NULL, a->out.path);
     options.type = a->type;
     options.scale = a->in.scale;
     options.progress = cli_progress_step;

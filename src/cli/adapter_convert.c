@@ -7,7 +7,9 @@ struct convert_args {
     struct cli_common common;
     struct cli_subject in;
     struct cli_output out;
-    const char *type, *format;
+    const char *type;
+    graft_adapter_format format;
+    bool format_given;
 };
 
 static error_t parse_convert(int key, char *arg, struct argp_state *state)
@@ -20,16 +22,11 @@ static error_t parse_convert(int key, char *arg, struct argp_state *state)
         state->child_inputs[2] = &a->common;
         return 0;
     case KEY_TYPE:
-        if (strcmp(arg, "f32") != 0 && strcmp(arg, "f16") != 0 && strcmp(arg, "bf16") != 0) {
-            argp_error(state, "--type: \"%s\" is none of f32, f16, bf16", arg);
-        }
-        a->type = arg;
+        a->type = cli_parse_adapter_type(state, arg);
         return 0;
     case KEY_FORMAT:
-        if (strcmp(arg, "peft") != 0 && strcmp(arg, "mlx") != 0 && strcmp(arg, "gguf") != 0) {
-            argp_error(state, "--format: \"%s\" is none of peft, mlx, gguf", arg);
-        }
-        a->format = arg;
+        a->format = cli_parse_adapter_format(state, arg);
+        a->format_given = true;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -60,23 +57,13 @@ static const struct argp convert_argp = {
         "  graft adapter convert my-coder -o my-coder-mlx --format mlx\n"
         "  graft adapter convert coder@1.0.0 -o coder.gguf\n"};
 
-static bool ends_in_gguf(const char *path)
-{
-    size_t n = strlen(path);
-    return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
-}
-
-static int convert(const struct convert_args *a, const struct cli_session *s, const char *format)
+static int convert(const struct convert_args *a, const struct cli_session *s)
 {
     static const char *const formats[] = {"peft", "mlx", "gguf"};
     graft_adapter_convert_options options = graft_adapter_convert_options_default();
     struct cli_progress progress;
     graft_error error = {0};
-    for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
-        if (strcmp(formats[i], format) == 0) {
-            options.format = (graft_adapter_format)i;
-        }
-    }
+    options.format = cli_adapter_format(a->format_given ? &a->format : NULL, a->out.path);
     options.type = a->type;
     options.scale = a->in.scale;
     options.progress = cli_progress_step;
@@ -91,7 +78,7 @@ static int convert(const struct convert_args *a, const struct cli_session *s, co
     return a->common.json
                ? cli_print_json(json_pack("{s:o, s:s}", "output",
                                           json_any_text(a->out.path, strlen(a->out.path)), "format",
-                                          format))
+                                          formats[options.format]))
                : CLI_OK;
 }
 
@@ -100,13 +87,10 @@ int verb_adapter_convert(int argc, char **argv)
     struct convert_args args = {0};
     struct cli_session s;
     argp_parse(&convert_argp, argc, argv, 0, NULL, &args);
-    const char *format = args.format != NULL           ? args.format
-                         : ends_in_gguf(args.out.path) ? "gguf"
-                                                       : "peft";
     cli_catch_interrupt();
     int status = cli_open_subject(&args.common, true, &args.in, &s);
     if (status == CLI_OK) {
-        status = convert(&args, &s, format);
+        status = convert(&args, &s);
         cli_close_subject(&args.in, &s);
     }
     return status;

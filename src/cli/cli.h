@@ -123,6 +123,11 @@ double cli_parse_number(struct argp_state *state, const char *option, const char
 double cli_parse_scale(struct argp_state *state, const char *arg); /* of --adapter-scale; never 0 */
 const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg);
 graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, const char *arg);
+/* Of an adapter's files: --format, --type. */
+graft_adapter_format cli_parse_adapter_format(struct argp_state *state, const char *arg);
+const char *cli_parse_adapter_type(struct argp_state *state, const char *arg);
+/* What was typed; NULL: GGUF when OUT ends so, else PEFT. */
+graft_adapter_format cli_adapter_format(const graft_adapter_format *typed, const char *out);
 
 /* ---- opening (open.c) --------------------------------------------------------------------- */
 

@@ -56,19 +56,6 @@ static double any_number(const char *option, const char *arg)
     return value;
 }
 
-static void parse_format(struct merge_args *a, const char *arg, struct argp_state *state)
-{
-    static const char *const names[] = {"peft", "mlx", "gguf"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcmp(arg, names[i]) == 0) {
-            a->typed.format = (graft_adapter_format)i;
-            a->format_given = true;
-            return;
-        }
-    }
-    argp_error(state, "--format: \"%s\" is none of peft, mlx, gguf", arg);
-}
-
 static error_t parse_numbers(int key, char *arg, struct argp_state *state)
 {
     graft_merge_options *o = &((struct merge_args *)state->input)->typed;
@@ -119,7 +106,8 @@ static error_t parse_words(int key, char *arg, struct merge_args *a, struct argp
         a->seed_given = true;
         return 0;
     case KEY_FORMAT:
-        parse_format(a, arg, state);
+        a->typed.format = cli_parse_adapter_format(state, arg);
+        a->format_given = true;
         return 0;
     case KEY_TYPE:
         a->typed.type = arg;
@@ -328,10 +316,8 @@ static void overlay(struct merge_job *job, const struct merge_args *a)
     o->rank = typed->rank > 0 ? typed->rank : o->rank;
     o->normalize = o->normalize || a->normalize;
     o->seed = a->seed_given ? typed->seed : o->seed;
-    if (a->format_given) {
-        o->format = typed->format;
-    } else if (text_ends_with(a->out.path, ".gguf")) {
-        o->format = GRAFT_ADAPTER_GGUF;
+    if (a->format_given || job->config == NULL || text_ends_with(a->out.path, ".gguf")) {
+        o->format = cli_adapter_format(a->format_given ? &typed->format : NULL, a->out.path);
     }
 }
 

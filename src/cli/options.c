@@ -177,6 +177,34 @@ graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, co
     return GRAFT_KV_Q8;
 }
 
+static const char *const adapter_formats[] = {"peft", "mlx", "gguf"};
+
+graft_adapter_format cli_parse_adapter_format(struct argp_state *state, const char *arg)
+{
+    for (size_t i = 0; i < ARRAY_LEN(adapter_formats); i++) {
+        if (strcmp(arg, adapter_formats[i]) == 0) {
+            return (graft_adapter_format)i;
+        }
+    }
+    argp_error(state, "--format: \"%s\" is none of peft, mlx, gguf", arg);
+    return GRAFT_ADAPTER_PEFT;
+}
+
+graft_adapter_format cli_adapter_format(const graft_adapter_format *typed, const char *out)
+{
+    return typed != NULL                  ? *typed
+           : text_ends_with(out, ".gguf") ? GRAFT_ADAPTER_GGUF
+                                          : GRAFT_ADAPTER_PEFT;
+}
+
+const char *cli_parse_adapter_type(struct argp_state *state, const char *arg)
+{
+    if (strcmp(arg, "f32") != 0 && strcmp(arg, "f16") != 0 && strcmp(arg, "bf16") != 0) {
+        argp_error(state, "--type: \"%s\" is none of f32, f16, bf16", arg);
+    }
+    return arg;
+}
+
 static error_t parse_context(int key, char *arg, struct argp_state *state)
 {
     graft_session_options *s = state->input;

@@ -228,18 +228,6 @@ static error_t parse_steps(int key, char *arg, struct argp_state *state)
     }
 }
 
-static graft_adapter_format parse_format(struct argp_state *state, const char *arg)
-{
-    static const char *const names[] = {"peft", "mlx", "gguf"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        if (strcmp(arg, names[i]) == 0) {
-            return (graft_adapter_format)i;
-        }
-    }
-    argp_error(state, "--format: \"%s\" is none of peft, mlx, gguf", arg);
-    return GRAFT_ADAPTER_PEFT;
-}
-
 static error_t parse_switches(int key, char *arg, struct argp_state *state)
 {
     struct train_args *a = state->input;
@@ -299,7 +287,7 @@ static error_t parse_train(int key, char *arg, struct argp_state *state)
         a->options.min_improvement = cli_parse_number(state, "--min-improvement", arg, 0, 1e30);
         return 0;
     case KEY_FORMAT:
-        a->format = parse_format(state, arg);
+        a->format = cli_parse_adapter_format(state, arg);
         return 0;
     case KEY_TYPE:
         a->type = cli_parse_name(state, "--type", arg);
