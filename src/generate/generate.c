@@ -8,16 +8,16 @@ static graft_status end_call(struct graft_session *s, graft_token_fn callback, v
                              graft_error *error)
 {
     graft_token record = {.id = -1, .text = ""};
-    if (session_is_over(s)) {
-        graft_status status = session_end_record(s, &record, error);
+    if (timeline_is_over(&s->line)) {
+        graft_status status = timeline_end_record(&s->line, &record, error);
         if (status != GRAFT_OK) {
             return status;
         }
     } else {
-        stream_pause(&s->stream, &record.text, &record.text_size);
+        stream_pause(&s->line.stream, &record.text, &record.text_size);
     }
-    if (s->finish == GRAFT_FINISH_NONE) {
-        s->finish = GRAFT_FINISH_LENGTH;
+    if (s->line.finish == GRAFT_FINISH_NONE) {
+        s->line.finish = GRAFT_FINISH_LENGTH;
     }
     if (record.text_size > 0 && callback != NULL) {
         callback(user, &record);
@@ -29,10 +29,11 @@ graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_
                               void *user, graft_error *error)
 {
     graft_token token;
-    if (s->finish == GRAFT_FINISH_LENGTH || s->finish == GRAFT_FINISH_CANCELLED) {
-        s->finish = GRAFT_FINISH_NONE; /* how the last call ended, not the answer */
+    if (s->line.finish == GRAFT_FINISH_LENGTH || s->line.finish == GRAFT_FINISH_CANCELLED) {
+        s->line.finish = GRAFT_FINISH_NONE; /* how the last call ended, not the answer */
     }
-    for (size_t n = 0; s->finish == GRAFT_FINISH_NONE && (max_tokens == 0 || n < max_tokens); n++) {
+    for (size_t n = 0; s->line.finish == GRAFT_FINISH_NONE && (max_tokens == 0 || n < max_tokens);
+         n++) {
         graft_status status = session_next(s, &token, error);
         if (status == GRAFT_END) {
             if (token.text_size > 0 && callback != NULL) {
@@ -44,7 +45,8 @@ graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_
             return status;
         }
         if (callback != NULL && !callback(user, &token)) {
-            s->finish = s->finish == GRAFT_FINISH_NONE ? GRAFT_FINISH_CANCELLED : s->finish;
+            s->line.finish =
+                s->line.finish == GRAFT_FINISH_NONE ? GRAFT_FINISH_CANCELLED : s->line.finish;
             return GRAFT_OK;
         }
     }
@@ -88,7 +90,12 @@ graft_status session_set_sampling(struct graft_session *s, const graft_sampling 
     if (s->sampler == NULL) {
         return error_set(error, GRAFT_UNSUPPORTED, "the model is a classifier: it samples nothing");
     }
-    return sampler_set(s->sampler, sampling, error);
+    graft_status status = sampling_check(sampling, error);
+    if (status == GRAFT_OK) {
+        timeline_rewind(&s->line); /* picks in hand are of the old one */
+        s->line.sampling = *sampling;
+    }
+    return status;
 }
 
 graft_status session_top(const struct graft_session *s, size_t n, graft_token_id *ids,

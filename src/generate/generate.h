@@ -17,29 +17,32 @@
 
 /* ---- sampler ------------------------------------------------------------------------------ */
 
-/* A pick is a function of (options, logits, history) and of nothing else, so that trimming a session
- * and going on gives what it gave before. Order of operations: penalties on raw logits over the last
+/* A pick is a function of (options, logits, mask, history) and of nothing else, so that trimming a session
+ * and going on gives what it gave before, and so that a guess of it can be verified: a draft is right if it is the pick.
+ * Order of operations: penalties on raw logits over the last
  * penalty_window tokens of the history (repetition: negative logits multiplied, positive divided,
- * once per distinct token; then presence and frequency), temperature (0: greedy, ties to the lowest
- * id), top-k, top-p, min-p on the softmax, then one draw from a counter-based generator keyed by
- * (seed, length of the history). Among equal logits the lowest id ranks first. */
+ * once per distinct token; then presence and frequency), the mask, temperature (0: greedy, ties to the lowest
+ * id), top-k, top-p, min-p on the softmax, then one draw: an exponential race whose noise is a function of (seed,
+ * length of the history, token). Among equal logits the lowest id ranks first. A sampler is scratch: it may serve any
+ * number of timelines, one after the other. */
 struct sampler;
 struct pick {
     graft_token_id id;
-    float logprob;     /* log softmax of the raw logits, before penalties and temperature */
+    float logprob;     /* log softmax of the raw logits, before penalties, mask and temperature */
     float probability; /* softmax of the same */
 };
 /* OK, or INVALID_ARGUMENT naming the field. */
 graft_status sampling_check(const graft_sampling *options, graft_error *error);
 /* All scratch is allocated here; the functions below allocate nothing. */
 graft_status sampler_open(struct mem *mem, const struct kernels *kernels, int n_vocab,
-                          const graft_sampling *options, struct sampler **out, graft_error *error);
+                          struct sampler **out, graft_error *error);
 void sampler_close(struct sampler **sampler); /* NULL allowed */
-graft_status sampler_set(struct sampler *s, const graft_sampling *options, graft_error *error);
-/* Picks from logits [n_vocab] (read only) after n_history tokens. NUMERIC on NaN, on +infinity, and
- * when no logit is finite; *out is untouched then. */
-graft_status sampler_pick(struct sampler *s, const float *logits, const graft_token_id *history,
-                          size_t n_history, struct pick *out, graft_error *error);
+/* Picks from logits [n_vocab] (read only) after n_history tokens, with options that were checked. `mask`: bit id % 32 of word
+ * id / 32 is set where a token is allowed; NULL: all are. NUMERIC on NaN, on +infinity, and
+ * when no logit that is allowed is finite; *out is untouched then. */
+graft_status sampler_pick(struct sampler *s, const graft_sampling *options, const float *logits,
+                          const uint32_t *mask, const graft_token_id *history, size_t n_history,
+                          struct pick *out, graft_error *error);
 /* The n best of logits, best first, with their log-probabilities; n in 1..n_vocab. */
 void sampler_top(struct sampler *s, const float *logits, size_t n, graft_token_id *ids,
                  float *logprobs);

@@ -1,9 +1,14 @@
 /* sampler.c: one token from a row of logits.
  *
  * Owns the scratch a pick needs and nothing that outlives the pick: the penalties look at the history
- * they are given, and the random number is a function of seed and position. The vocabulary is never
+ * they are given, and random numbers are functions of seed, position and token. The vocabulary is never
  * sorted as a whole: top-k keeps a heap of k, top-p first drops what cannot belong to the nucleus.
- * exp and log come from the kernels, so that results do not differ by libm.
+ * exp comes from the kernels and log is here, so that results do not differ by libm.
+ *
+ * The draw is a race: each candidate runs for a time -log(u) / p and the first one wins, which it does with
+ * probability p (an exponential race; the same as adding Gumbel noise to the logits). u belongs to the token and the position,
+ * not to its place in a list, so that another distribution over the same tokens drawn with the same noise gives the same
+ * token as often as the two agree. That is what lets a draft model guess what will be sampled.
  */
 #include "generate/generate.h"
 
@@ -19,7 +24,6 @@ struct sampler {
     struct mem *mem;
     const struct kernels *kernels;
     int n_vocab;
-    graft_sampling options;
     float *x;         /* [n_vocab] penalised logits; afterwards the raw softmax */
     float *p;         /* [n_vocab] probabilities: of order[i] when ordered, else of id i */
     int32_t *order;   /* [n_vocab] candidate ids */
@@ -48,12 +52,8 @@ graft_status sampling_check(const graft_sampling *o, graft_error *error)
 }
 
 graft_status sampler_open(struct mem *mem, const struct kernels *kernels, int n_vocab,
-                          const graft_sampling *options, struct sampler **out, graft_error *error)
+                          struct sampler **out, graft_error *error)
 {
-    graft_status status = sampling_check(options, error);
-    if (status != GRAFT_OK) {
-        return status;
-    }
     if (n_vocab < 1) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "an empty vocabulary");
     }
@@ -65,7 +65,6 @@ graft_status sampler_open(struct mem *mem, const struct kernels *kernels, int n_
     *s = (struct sampler){.mem = mem,
                           .kernels = kernels,
                           .n_vocab = n_vocab,
-                          .options = *options,
                           .x = mem_calloc(mem, n, sizeof *s->x),
                           .p = mem_calloc(mem, n, sizeof *s->p),
                           .order = mem_calloc(mem, n, sizeof *s->order),
@@ -89,15 +88,6 @@ void sampler_close(struct sampler **sampler)
         mem_free(s->mem, s);
     }
     *sampler = NULL;
-}
-
-graft_status sampler_set(struct sampler *s, const graft_sampling *options, graft_error *error)
-{
-    graft_status status = sampling_check(options, error);
-    if (status == GRAFT_OK) {
-        s->options = *options;
-    }
-    return status;
 }
 
 /* ---- ranking ---- */
@@ -205,9 +195,10 @@ static float penalised(const graft_sampling *o, float x, uint32_t count)
     return fminf(fmaxf(x, -FLT_MAX), FLT_MAX);
 }
 
-static void apply_penalties(struct sampler *s, const graft_token_id *history, size_t n)
+static void apply_penalties(struct sampler *s, const graft_sampling *o,
+                            const graft_token_id *history, size_t n)
 {
-    size_t window = (size_t)s->options.penalty_window;
+    size_t window = (size_t)o->penalty_window;
     size_t first = window != 0 && n > window ? n - window : 0;
     for (size_t i = first; i < n; i++) {
         s->counts[history[i]]++;
@@ -215,7 +206,7 @@ static void apply_penalties(struct sampler *s, const graft_token_id *history, si
     for (size_t i = first; i < n; i++) {
         uint32_t *count = &s->counts[history[i]];
         if (*count != 0) {
-            s->x[history[i]] = penalised(&s->options, s->x[history[i]], *count);
+            s->x[history[i]] = penalised(o, s->x[history[i]], *count);
             *count = 0;
         }
     }
@@ -224,20 +215,20 @@ static void apply_penalties(struct sampler *s, const graft_token_id *history, si
 /* ---- candidates: ids in order[0..n) with probabilities p[0..n) that need not sum to 1 ---- */
 
 /* p[i] = softmax of (x - max) / temperature, over the first n of `order`, or over all ids. */
-static void soften(struct sampler *s, const int32_t *order, int n, float max)
+static void soften(struct sampler *s, float temperature, const int32_t *order, int n, float max)
 {
     for (int i = 0; i < n; i++) {
-        float x = (s->x[order == NULL ? i : order[i]] - max) / s->options.temperature;
+        float x = (s->x[order == NULL ? i : order[i]] - max) / temperature;
         s->p[i] = fmaxf(x, LOGIT_FLOOR);
     }
     s->kernels->softmax(s->p, n);
 }
 
 /* How many of the candidates, best first, top-p and min-p keep. */
-static int cut(const struct sampler *s, int n)
+static int cut(const struct sampler *s, const graft_sampling *o, int n)
 {
-    double most = s->options.top_p < 1 ? (double)s->options.top_p : DBL_MAX;
-    float floor = s->options.min_p * s->p[0];
+    double most = o->top_p < 1 ? (double)o->top_p : DBL_MAX;
+    float floor = o->min_p * s->p[0];
     double sum = (double)s->p[0];
     int kept = 1;
     while (kept < n && sum < most && s->p[kept] >= floor) {
@@ -246,12 +237,12 @@ static int cut(const struct sampler *s, int n)
     return kept;
 }
 
-static int candidates_top_k(struct sampler *s)
+static int candidates_top_k(struct sampler *s, const graft_sampling *o)
 {
-    int k = s->options.top_k;
+    int k = o->top_k;
     select_best(s->x, s->n_vocab, k, s->order);
-    soften(s, s->order, k, s->x[s->order[0]]);
-    return cut(s, k);
+    soften(s, o->temperature, s->order, k, s->x[s->order[0]]);
+    return cut(s, o, k);
 }
 
 /* The root of a heap of *n ids goes behind its end. */
@@ -269,10 +260,10 @@ static int32_t pop_best(const float *x, int32_t *heap, int *n)
 /* top-p over the whole vocabulary. What has p < (1 - top_p) / n sums to less than 1 - top_p, so the
  * nucleus is complete without it (half of that leaves room for rounding); of the rest, only as many
  * are put in order as are kept. */
-static int candidates_top_p(struct sampler *s, float max)
+static int candidates_top_p(struct sampler *s, const graft_sampling *o, float max)
 {
-    soften(s, NULL, s->n_vocab, max);
-    float least = 0.5f * (1 - s->options.top_p) / (float)s->n_vocab;
+    soften(s, o->temperature, NULL, s->n_vocab, max);
+    float least = 0.5f * (1 - o->top_p) / (float)s->n_vocab;
     int n = 0;
     for (int i = 0; i < s->n_vocab; i++) {
         if (s->p[i] >= least) {
@@ -280,10 +271,10 @@ static int candidates_top_p(struct sampler *s, float max)
         }
     }
     heapify(s->x, s->order, n, false);
-    float floor = s->options.min_p * s->p[s->order[0]];
+    float floor = o->min_p * s->p[s->order[0]];
     double sum = 0;
     int left = n;
-    while (left > 0 && sum < (double)s->options.top_p && s->p[s->order[0]] >= floor) {
+    while (left > 0 && sum < (double)o->top_p && s->p[s->order[0]] >= floor) {
         sum += (double)s->p[pop_best(s->x, s->order, &left)];
     }
     /* The kept ones stand at the end, worst first: bring them to the front, p (by id until now)
@@ -301,10 +292,10 @@ static int candidates_top_p(struct sampler *s, float max)
     return kept;
 }
 
-static int candidates_all(struct sampler *s, int32_t best, float max)
+static int candidates_all(struct sampler *s, const graft_sampling *o, int32_t best, float max)
 {
-    soften(s, NULL, s->n_vocab, max);
-    float floor = s->options.min_p * s->p[best];
+    soften(s, o->temperature, NULL, s->n_vocab, max);
+    float floor = o->min_p * s->p[best];
     int n = 0;
     for (int i = 0; i < s->n_vocab; i++) {
         if (s->p[i] >= floor) {
@@ -315,69 +306,102 @@ static int candidates_all(struct sampler *s, int32_t best, float max)
     return n;
 }
 
-static double uniform(uint64_t seed, uint64_t counter)
+/* ---- the race ---- */
+
+/* -log(u) for u in (0, 1): u = m · 2^e with m around 1, log m = 2 artanh((m - 1) / (m + 1)) as a series. */
+static double minus_log(double u)
+{
+    enum { TERMS = 12 };
+    int e;
+    double m = frexp(u, &e); /* exact */
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        e--;
+    }
+    double s = (m - 1) / (m + 1), square = s * s, sum = 0;
+    for (int i = TERMS; i-- > 0;) {
+        sum = sum * square + 1.0 / (2 * i + 1);
+    }
+    return -(2 * s * sum + e * 0.69314718055994531);
+}
+
+/* Of token `id` at a position, in (0, 1). */
+static double noise(uint64_t seed, size_t position, int32_t id)
 {
     uint32_t r[4];
-    rng_block(seed, SAMPLER_STREAM, counter, r);
-    uint64_t bits = ((uint64_t)r[0] << 21) ^ ((uint64_t)r[1] >> 11);
-    return (double)bits * 0x1p-53;
+    rng_block(seed, SAMPLER_STREAM, (uint64_t)position << 32 | (uint32_t)id >> 2, r);
+    return ((double)r[id & 3] + 0.5) * 0x1p-32;
 }
 
-static int32_t draw(const struct sampler *s, int n, uint64_t counter)
+static int32_t draw(const struct sampler *s, int n, uint64_t seed, size_t position)
 {
-    double total = 0;
+    int32_t winner = -1;
+    double first = DBL_MAX;
     for (int i = 0; i < n; i++) {
-        total += (double)s->p[i];
-    }
-    double at = uniform(s->options.seed, counter) * total;
-    double sum = 0;
-    int last = 0; /* the last one with any probability, should rounding carry `at` past the sum */
-    for (int i = 0; i < n; i++) {
-        sum += (double)s->p[i];
-        if (at < sum) {
-            return s->order[i];
+        double p = (double)s->p[i], u = p > 0 ? noise(seed, position, s->order[i]) : 1;
+        if (p <= 0 || 1 - u > first * p) {
+            continue; /* no time is below (1 - u) / p, so the logarithm need not be taken */
         }
-        last = s->p[i] > 0 ? i : last;
+        double time = minus_log(u) / p;
+        if (time < first || (time == first && s->order[i] < winner)) {
+            first = time;
+            winner = s->order[i];
+        }
     }
-    return s->order[last];
+    return winner;
 }
 
-static int32_t sample(struct sampler *s, int32_t best, size_t position)
+static int32_t sample(struct sampler *s, const graft_sampling *o, int32_t best, size_t position)
 {
-    const graft_sampling *o = &s->options;
     float max = s->x[best];
     int n;
     if (o->top_k > 0 && o->top_k < s->n_vocab) {
-        n = candidates_top_k(s);
+        n = candidates_top_k(s, o);
     } else if (o->top_p < 1) {
-        n = candidates_top_p(s, max);
+        n = candidates_top_p(s, o, max);
     } else {
-        n = candidates_all(s, best, max);
+        n = candidates_all(s, o, best, max);
     }
-    return draw(s, n, position);
+    int32_t id = draw(s, n, o->seed, position);
+    return id >= 0 ? id : best;
 }
 
 /* ---- the pick ---- */
 
-graft_status sampler_pick(struct sampler *s, const float *logits, const graft_token_id *history,
-                          size_t n_history, struct pick *out, graft_error *error)
+/* x = the logits of the tokens that are allowed; -infinity for the others. */
+static void apply_mask(struct sampler *s, const uint32_t *mask)
+{
+    for (int word = 0; word * 32 < s->n_vocab; word++) {
+        int end = word * 32 + 32 < s->n_vocab ? word * 32 + 32 : s->n_vocab;
+        for (int i = word * 32; mask[word] != UINT32_MAX && i < end; i++) {
+            s->x[i] = mask[word] >> (i & 31) & 1 ? s->x[i] : -INFINITY;
+        }
+    }
+}
+
+graft_status sampler_pick(struct sampler *s, const graft_sampling *o, const float *logits,
+                          const uint32_t *mask, const graft_token_id *history, size_t n_history,
+                          struct pick *out, graft_error *error)
 {
     size_t bytes = (size_t)s->n_vocab * sizeof *s->x;
     int32_t id = best_checked(logits, s->n_vocab);
+    bool penalties = has_penalties(o);
+    if (id >= 0 && (penalties || o->temperature > 0 || mask != NULL)) {
+        memcpy(s->x, logits, bytes);
+        if (penalties) {
+            apply_penalties(s, o, history, n_history);
+        }
+        if (mask != NULL) {
+            apply_mask(s, mask);
+        }
+        id = penalties || mask != NULL ? best_checked(s->x, s->n_vocab) : id;
+        if (id >= 0 && o->temperature > 0) {
+            id = sample(s, o, id, n_history);
+        }
+    }
     if (id < 0) {
         return error_set(error, GRAFT_NUMERIC, "the logits after %zu tokens are not numbers",
                          n_history);
-    }
-    bool penalties = has_penalties(&s->options);
-    if (penalties || s->options.temperature > 0) {
-        memcpy(s->x, logits, bytes);
-        if (penalties) {
-            apply_penalties(s, history, n_history);
-            id = best_checked(s->x, s->n_vocab);
-        }
-        if (s->options.temperature > 0) {
-            id = sample(s, id, n_history);
-        }
     }
     memcpy(s->x, logits, bytes);
     double log_sum = s->kernels->softmax(s->x, s->n_vocab);

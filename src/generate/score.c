@@ -20,18 +20,18 @@ struct evaluation {
 static graft_status check(const struct graft_session *s, const graft_token_id *ids, size_t n,
                           graft_error *error)
 {
-    if (s->n_tokens > 0) {
+    if (s->line.n_tokens > 0) {
         return error_set(error, GRAFT_STATE, "the session must be empty: it has %zu tokens",
-                         s->n_tokens);
+                         s->line.n_tokens);
     }
     if (n == 0) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "no tokens");
     }
-    if (n > s->n_ctx) {
+    if (n > s->line.n_ctx) {
         return error_set(error, GRAFT_LIMIT, "%zu tokens do not fit the context of %zu", n,
-                         s->n_ctx);
+                         s->line.n_ctx);
     }
-    return session_check_ids(s, ids, n, error);
+    return timeline_check_ids(&s->line, ids, n, error);
 }
 
 /* Rows of one pass. The logits of a pass stay below a bound, since each row of them may be large. */
@@ -59,9 +59,9 @@ static graft_status evaluate(struct graft_session *s, const graft_token_id *ids,
             bool wanted = !e->last_only || pos + 1 == n;
             s->rows[i] = (struct row){.token = ids[pos],
                                       .pos = (int32_t)pos,
-                                      .seq = s->seq,
+                                      .seq = s->line.seq,
                                       .role = e->role,
-                                      .deltas = session_deltas(s),
+                                      .deltas = timeline_deltas(&s->line),
                                       .want_logits = e->logits && wanted,
                                       .want_hidden = e->hidden && wanted};
         }
@@ -70,7 +70,7 @@ static graft_status evaluate(struct graft_session *s, const graft_token_id *ids,
             e->take(e->context, s->workspace, at, rows);
         }
     }
-    kv_seq_trim(s->seq, 0);
+    kv_seq_trim(s->line.seq, 0);
     return status;
 }
 
@@ -234,7 +234,7 @@ static graft_status fill_pass(struct side_by_side *b, size_t most_logits, int *n
                                    .pos = (int32_t)b->pos,
                                    .seq = b->seqs[b->text],
                                    .role = ROLE_PREFILL,
-                                   .deltas = session_deltas(s),
+                                   .deltas = timeline_deltas(&s->line),
                                    .want_logits = wanted};
         b->targets[(*n)++] = at + 1;
         logits += wanted;

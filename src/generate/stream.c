@@ -6,7 +6,7 @@
  * per byte whatever came before. Of several stop texts the one that is complete first ends the
  * answer; of those that are complete at the same byte, the longest. Knows nothing of sessions.
  */
-#include "generate/generate_internal.h"
+#include "generate/stream.h"
 
 /* What one token may release, far above any real vocabulary; and room from the beginning, for nearly all tokens of
  * any, so that steps allocate nothing. */

@@ -22,11 +22,11 @@ static graft_sampling plain(float temperature)
     return o;
 }
 
-static struct sampler *open_sampler(int n_vocab, const graft_sampling *options)
+static struct sampler *open_sampler(int n_vocab)
 {
     struct sampler *s = NULL;
     graft_error error = {0};
-    graft_status status = sampler_open(NULL, kernels_find("scalar"), n_vocab, options, &s, &error);
+    graft_status status = sampler_open(NULL, kernels_find("scalar"), n_vocab, &s, &error);
     if (status != GRAFT_OK) {
         print_error("%s\n", error.message);
     }
@@ -37,9 +37,10 @@ static struct sampler *open_sampler(int n_vocab, const graft_sampling *options)
 static struct pick pick(const graft_sampling *options, const float *logits, int n_vocab,
                         const graft_token_id *history, size_t n_history)
 {
-    struct sampler *s = open_sampler(n_vocab, options);
+    struct sampler *s = open_sampler(n_vocab);
     struct pick p = {.id = -1};
-    assert_int_equal(sampler_pick(s, logits, history, n_history, &p, NULL), GRAFT_OK);
+    assert_int_equal(sampler_pick(s, options, logits, NULL, history, n_history, &p, NULL),
+                     GRAFT_OK);
     sampler_close(&s);
     assert_null(s);
     return p;
@@ -152,11 +153,11 @@ static void penalties_leave_nothing_behind_for_the_next_pick(void **state)
     graft_token_id history[] = {0};
     graft_sampling o = plain(0);
     o.repetition_penalty = 1.5f;
-    struct sampler *s = open_sampler(2, &o);
+    struct sampler *s = open_sampler(2);
     struct pick p;
-    assert_int_equal(sampler_pick(s, logits, history, 1, &p, NULL), GRAFT_OK);
+    assert_int_equal(sampler_pick(s, &o, logits, NULL, history, 1, &p, NULL), GRAFT_OK);
     assert_int_equal(p.id, 1);
-    assert_int_equal(sampler_pick(s, logits, history, 0, &p, NULL), GRAFT_OK);
+    assert_int_equal(sampler_pick(s, &o, logits, NULL, history, 0, &p, NULL), GRAFT_OK);
     assert_int_equal(p.id, 0);
     sampler_close(&s);
 }
@@ -338,11 +339,11 @@ static void nucleus_of_a_large_vocabulary_equals_the_reference(void **state)
     graft_sampling o = plain(0.9f);
     o.top_p = 0.7f;
     reference(&o, logits, N, p, &margin);
-    struct sampler *s = open_sampler(N, &o);
+    struct sampler *s = open_sampler(N);
     graft_token_id history[300] = {0};
     for (size_t i = 0; i < 300; i++) {
         struct pick picked;
-        assert_int_equal(sampler_pick(s, logits, history, i, &picked, NULL), GRAFT_OK);
+        assert_int_equal(sampler_pick(s, &o, logits, NULL, history, i, &picked, NULL), GRAFT_OK);
         assert_true(p[picked.id] > 0);
     }
     sampler_close(&s);
@@ -362,11 +363,11 @@ static void nucleus_reaches_into_a_flat_tail(void **state)
     graft_sampling o = plain(1);
     o.top_p = 0.5999f;
     reference(&o, logits, N, p, &margin);
-    struct sampler *s = open_sampler(N, &o);
+    struct sampler *s = open_sampler(N);
     graft_token_id history[DRAWS] = {0};
     for (size_t i = 0; i < DRAWS; i++) {
         struct pick picked;
-        assert_int_equal(sampler_pick(s, logits, history, i, &picked, NULL), GRAFT_OK);
+        assert_int_equal(sampler_pick(s, &o, logits, NULL, history, i, &picked, NULL), GRAFT_OK);
         assert_true(p[picked.id] > 0);
         tail += picked.id != 500 && !seen[picked.id];
         seen[picked.id] = true;
@@ -397,6 +398,73 @@ static void tiny_top_p_keeps_the_best_alone(void **state)
     }
 }
 
+/* ---- masks ---- */
+
+/* A mask takes tokens away before anything is cut, greedy or not; 32 tokens and more. */
+static void only_what_the_mask_allows_is_picked(void **state)
+{
+    (void)state;
+    enum { N = 70 };
+    struct rng rng;
+    rng_init(&rng, 21, 0);
+    float logits[N], masked[N];
+    for (int round = 0; round < 300; round++) {
+        uint32_t mask[3] = {rng_u32(&rng) & rng_u32(&rng), rng_u32(&rng) & rng_u32(&rng), 1};
+        random_logits(&rng, logits, N, round % 2 == 0);
+        for (int i = 0; i < N; i++) {
+            masked[i] = mask[i / 32] >> (i % 32) & 1 ? logits[i] : -INFINITY;
+        }
+        graft_sampling o = round % 3 == 0 ? plain(0) : random_options(&rng);
+        struct sampler *s = open_sampler(N);
+        struct pick with = {0}, as_if = {0};
+        for (uint64_t seed = 0; seed < 10; seed++) {
+            o.seed = seed;
+            assert_int_equal(sampler_pick(s, &o, logits, mask, NULL, 0, &with, NULL), GRAFT_OK);
+            assert_int_equal(sampler_pick(s, &o, masked, NULL, NULL, 0, &as_if, NULL), GRAFT_OK);
+            assert_int_equal(with.id, as_if.id);
+            assert_true(mask[with.id / 32] >> (with.id % 32) & 1);
+        }
+        sampler_close(&s);
+    }
+    const uint32_t none[3] = {0, 0, 0};
+    struct sampler *s = open_sampler(N);
+    struct pick p;
+    graft_sampling o = plain(0);
+    assert_int_equal(sampler_pick(s, &o, logits, none, NULL, 0, &p, NULL), GRAFT_NUMERIC);
+    sampler_close(&s);
+}
+
+/* ---- drafts ---- */
+
+/* The same noise on two distributions: how often the picks agree, against what two independent draws would. */
+static void equal_noise_makes_near_distributions_agree(void **state)
+{
+    (void)state;
+    enum { N = 40, DRAWS = 4000 };
+    struct rng rng;
+    rng_init(&rng, 22, 0);
+    float a[N], b[N];
+    double pa[N], pb[N], margin, overlap = 0;
+    random_logits(&rng, a, N, false);
+    for (int i = 0; i < N; i++) {
+        b[i] = a[i] + 0.3f * (float)(rng_uniform(&rng) - 0.5);
+    }
+    graft_sampling o = plain(1);
+    reference(&o, a, N, pa, &margin);
+    reference(&o, b, N, pb, &margin);
+    for (int i = 0; i < N; i++) {
+        overlap += fmin(pa[i], pb[i]);
+    }
+    int agree = 0;
+    for (int d = 0; d < DRAWS; d++) {
+        o.seed = (uint64_t)d;
+        agree += pick_id(&o, a, N, NULL, 0) == pick_id(&o, b, N, NULL, 0);
+    }
+    /* Holds for every pair of distributions: at least overlap / (2 - overlap). */
+    assert_true(agree > DRAWS * (overlap / (2 - overlap)) - 4 * sqrt(DRAWS * 0.25));
+    assert_true(agree > 0.85 * DRAWS);
+}
+
 /* ---- determinism ---- */
 
 static void same_seed_and_position_give_the_same_pick(void **state)
@@ -409,21 +477,20 @@ static void same_seed_and_position_give_the_same_pick(void **state)
     random_logits(&rng, logits, 32, false);
     graft_sampling o = plain(2);
     o.seed = 11;
-    struct sampler *s = open_sampler(32, &o);
+    struct sampler *s = open_sampler(32);
     graft_token_id first[64];
     struct pick p;
     int other_seed = 0;
     for (size_t i = 0; i < 64; i++) {
-        assert_int_equal(sampler_pick(s, logits, history, i, &p, NULL), GRAFT_OK);
+        assert_int_equal(sampler_pick(s, &o, logits, NULL, history, i, &p, NULL), GRAFT_OK);
         first[i] = p.id;
     }
     for (size_t i = 64; i-- > 0;) { /* in another order, in another sampler */
         assert_int_equal(pick_id(&o, logits, 32, history, i), first[i]);
     }
     o.seed = 12;
-    assert_int_equal(sampler_set(s, &o, NULL), GRAFT_OK);
     for (size_t i = 0; i < 64; i++) {
-        assert_int_equal(sampler_pick(s, logits, history, i, &p, NULL), GRAFT_OK);
+        assert_int_equal(sampler_pick(s, &o, logits, NULL, history, i, &p, NULL), GRAFT_OK);
         other_seed += p.id != first[i];
     }
     assert_true(other_seed > 10);
@@ -440,10 +507,11 @@ static void logits_that_are_not_numbers_are_an_error(void **state)
     graft_sampling o[2] = {plain(0), plain(1)};
     for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
         for (int k = 0; k < 2; k++) {
-            struct sampler *s = open_sampler(3, &o[k]);
+            struct sampler *s = open_sampler(3);
             struct pick p = {.id = 77};
             graft_error error = {0};
-            assert_int_equal(sampler_pick(s, BAD[i], NULL, 0, &p, &error), GRAFT_NUMERIC);
+            assert_int_equal(sampler_pick(s, &o[k], BAD[i], NULL, NULL, 0, &p, &error),
+                             GRAFT_NUMERIC);
             assert_int_equal(error.status, GRAFT_NUMERIC);
             assert_int_equal(p.id, 77);
             sampler_close(&s);
@@ -477,37 +545,27 @@ static void values_out_of_range_are_refused_by_name(void **state)
     BAD(frequency_penalty, NAN);
     BAD(penalty_window, -1);
 #undef BAD
-    graft_sampling good = plain(0);
-    struct sampler *s = open_sampler(2, &good), *none = NULL;
+    struct sampler *none = NULL;
     for (size_t i = 0; i < n; i++) {
         graft_error error = {0};
-        assert_int_equal(sampler_open(NULL, kernels_find("scalar"), 2, &bad[i].o, &none, &error),
-                         GRAFT_INVALID_ARGUMENT);
+        assert_int_equal(sampling_check(&bad[i].o, &error), GRAFT_INVALID_ARGUMENT);
         assert_non_null(strstr(error.message, bad[i].name));
-        assert_null(none);
-        assert_int_equal(sampler_set(s, &bad[i].o, NULL), GRAFT_INVALID_ARGUMENT);
     }
-    float logits[] = {1, 2};
-    struct pick p;
-    assert_int_equal(sampler_pick(s, logits, NULL, 0, &p, NULL),
-                     GRAFT_OK); /* still the good ones */
-    assert_int_equal(p.id, 1);
-    sampler_close(&s);
-    assert_int_equal(sampler_open(NULL, kernels_find("scalar"), 0, &good, &none, NULL),
+    assert_int_equal(sampler_open(NULL, kernels_find("scalar"), 0, &none, NULL),
                      GRAFT_INVALID_ARGUMENT);
+    assert_null(none);
 }
 
 static void lack_of_memory_is_an_error_and_leaks_nothing(void **state)
 {
     (void)state;
-    graft_sampling o = plain(1);
     struct failing_allocator f;
     struct mem mem;
     struct sampler *s = NULL;
     graft_status status = GRAFT_NO_MEMORY;
     for (size_t n = 1; status != GRAFT_OK; n++) {
         failing_init(&f, &mem, n);
-        status = sampler_open(&mem, kernels_find("scalar"), 100, &o, &s, NULL);
+        status = sampler_open(&mem, kernels_find("scalar"), 100, &s, NULL);
         assert_int_equal(status, f.failed ? GRAFT_NO_MEMORY : GRAFT_OK);
         if (status != GRAFT_OK) {
             assert_int_equal(atomic_load(&mem.bytes_in_use), 0);
@@ -534,8 +592,7 @@ static void top_lists_the_best_first_with_their_logprobs(void **state)
         sum += exp((double)logits[i]);
     }
     qsort(r, N, sizeof *r, by_rank);
-    graft_sampling o = plain(0.1f);
-    struct sampler *s = open_sampler(N, &o);
+    struct sampler *s = open_sampler(N);
     graft_token_id ids[N];
     float logprobs[N];
     static const size_t COUNTS[] = {1, 2, K, N};
@@ -567,6 +624,8 @@ int main(void)
         cmocka_unit_test(nucleus_reaches_into_a_flat_tail),
         cmocka_unit_test(tiny_temperature_is_greedy),
         cmocka_unit_test(tiny_top_p_keeps_the_best_alone),
+        cmocka_unit_test(only_what_the_mask_allows_is_picked),
+        cmocka_unit_test(equal_noise_makes_near_distributions_agree),
         cmocka_unit_test(same_seed_and_position_give_the_same_pick),
         cmocka_unit_test(logits_that_are_not_numbers_are_an_error),
         cmocka_unit_test(values_out_of_range_are_refused_by_name),

@@ -1,0 +1,340 @@
+/* timeline.c: one timeline of tokens: which rows come next, and what to make of their logits.
+ *
+ * A token's keys and values are computed when something needs them, so a picked token costs a row only if
+ * generation goes on. Each token keeps the role it was first evaluated with; when it has to be evaluated again
+ * (after a trim, a failure, or because its blocks were taken away) the numbers are the same.
+ *
+ * Guesses are verified by picking: the pick after each token is made as if nothing had been guessed, and a guess is
+ * right if it is that pick. Its row was a decode row like any other, so what follows from it are the same bits as in
+ * plain decoding: guesses change how many rows a pass has and nothing that anybody can read.
+ */
+#include "generate/timeline.h"
+
+/* ---- open and close ---- */
+
+static graft_status open_arrays(struct timeline *t, const graft_session_options *o,
+                                graft_error *error)
+{
+    t->tokens = mem_calloc(t->mem, t->n_ctx, sizeof *t->tokens);
+    t->roles = mem_calloc(t->mem, t->n_ctx, sizeof *t->roles);
+    t->stop_ids = mem_calloc(t->mem, o->n_stop_ids, sizeof *t->stop_ids);
+    if (t->tokens == NULL || t->roles == NULL || t->stop_ids == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a session of %zu tokens", t->n_ctx);
+    }
+    if (o->n_stop_ids > 0) {
+        memcpy(t->stop_ids, o->stop_ids, o->n_stop_ids * sizeof *t->stop_ids);
+    }
+    t->n_stop_ids = o->n_stop_ids;
+    return GRAFT_OK;
+}
+
+static graft_status check_options(const struct model *model, const graft_session_options *o,
+                                  graft_error *error)
+{
+    if (o->n_stop_ids > 0 && o->stop_ids == NULL) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "stop_ids is NULL");
+    }
+    for (size_t i = 0; i < o->n_stop_ids; i++) {
+        if (o->stop_ids[i] < 0 || o->stop_ids[i] >= model->config.n_vocab) {
+            return error_set(error, GRAFT_INVALID_ARGUMENT,
+                             "stop token %d is not in the vocabulary of %d", (int)o->stop_ids[i],
+                             model->config.n_vocab);
+        }
+    }
+    return sampling_check(&o->sampling, error);
+}
+
+graft_status timeline_open(struct timeline *t, const struct model *model, struct kv_pool *pool,
+                           size_t n_ctx, const graft_session_options *options, graft_error *error)
+{
+    *t = (struct timeline){.model = model,
+                           .mem = &model->runtime->mem,
+                           .sampling = options->sampling,
+                           .ignore_eos = options->ignore_eos,
+                           .n_ctx = n_ctx};
+    graft_status status = check_options(model, options, error);
+    if (status == GRAFT_OK) {
+        status = stream_open(&t->stream, t->mem, model->tokenizer, options, error);
+    }
+    if (status == GRAFT_OK) {
+        status = open_arrays(t, options, error);
+    }
+    if (status == GRAFT_OK) {
+        status = kv_seq_open(pool, &t->seq, error);
+    }
+    if (status != GRAFT_OK) {
+        timeline_close(t);
+    }
+    return status;
+}
+
+void timeline_close(struct timeline *t)
+{
+    if (t->mem != NULL) {
+        kv_seq_close(&t->seq);
+        stream_close(&t->stream);
+        mem_free(t->mem, t->tokens);
+        mem_free(t->mem, t->roles);
+        mem_free(t->mem, t->stop_ids);
+        mix_release(&t->mix);
+        *t = (struct timeline){0};
+    }
+}
+
+/* ---- tokens ---- */
+
+graft_status timeline_check_ids(const struct timeline *t, const graft_token_id *ids, size_t n,
+                                graft_error *error)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= t->model->config.n_vocab) {
+            return error_set(error, GRAFT_INVALID_ARGUMENT,
+                             "token %d at position %zu is not in the vocabulary of %d", (int)ids[i],
+                             i, t->model->config.n_vocab);
+        }
+    }
+    return GRAFT_OK;
+}
+
+void timeline_rewind(struct timeline *t)
+{
+    t->n_ahead = 0;
+    t->n_draft = 0;
+    if ((size_t)kv_seq_length(t->seq) > t->n_tokens) {
+        kv_seq_trim(t->seq, (int64_t)t->n_tokens);
+    }
+}
+
+void timeline_append(struct timeline *t, const graft_token_id *ids, size_t n)
+{
+    timeline_rewind(t);
+    memcpy(t->tokens + t->n_tokens, ids, n * sizeof *ids);
+    memset(t->roles + t->n_tokens, ROLE_PREFILL, n);
+    t->n_tokens += n;
+    t->answer_begin = t->n_tokens;
+}
+
+void timeline_resume(struct timeline *t)
+{
+    t->finish = GRAFT_FINISH_NONE;
+    t->answering = false;
+}
+
+void timeline_trim(struct timeline *t, size_t n)
+{
+    t->n_tokens = n;
+    t->answer_begin = t->answer_begin < n ? t->answer_begin : n;
+    timeline_rewind(t);
+    timeline_resume(t);
+}
+
+/* ---- passes ---- */
+
+size_t timeline_pending(const struct timeline *t)
+{
+    size_t held = (size_t)kv_seq_length(t->seq);
+    return held < t->n_tokens ? t->n_tokens - held : 1;
+}
+
+int timeline_plan(struct timeline *t, struct row *rows, int most)
+{
+    if ((size_t)kv_seq_length(t->seq) >= t->n_tokens) {
+        kv_seq_trim(t->seq, (int64_t)t->n_tokens - 1);
+    }
+    size_t first = (size_t)kv_seq_length(t->seq), left = t->n_tokens - first;
+    t->planned_end = left <= (size_t)most;
+    t->planned_tokens = t->planned_end ? (int)left : most;
+    size_t room = t->n_ctx - t->n_tokens;
+    int drafts = t->n_draft < most - t->planned_tokens ? t->n_draft : most - t->planned_tokens;
+    t->planned_drafts = (size_t)drafts < room ? drafts : (int)room;
+    int n = t->planned_tokens + t->planned_drafts;
+    for (int i = 0; i < n; i++) {
+        size_t at = first + (size_t)i;
+        bool guess = i >= t->planned_tokens;
+        rows[i] = (struct row){.token = t->tokens[at],
+                               .pos = (int32_t)at,
+                               .seq = t->seq,
+                               .role = guess ? ROLE_DECODE : (enum role)t->roles[at],
+                               .deltas = timeline_deltas(t),
+                               .want_logits = guess || at + 1 == t->n_tokens};
+    }
+    return n;
+}
+
+/* ---- picks ---- */
+
+static bool is_end_token(const struct timeline *t, graft_token_id id)
+{
+    const struct config *config = &t->model->config;
+    for (int i = 0; i < config->n_eos; i++) {
+        if (config->eos[i] == id) {
+            return true;
+        }
+    }
+    const struct tokenizer *tokenizer = t->model->tokenizer;
+    return tokenizer != NULL && id < tokenizer_size(tokenizer) && tokenizer_is_end(tokenizer, id);
+}
+
+static bool is_stop_token(const struct timeline *t, graft_token_id id)
+{
+    for (size_t i = 0; i < t->n_stop_ids; i++) {
+        if (t->stop_ids[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool ends_answer(const struct timeline *t, graft_token_id id)
+{
+    return (!t->ignore_eos && is_end_token(t, id)) || is_stop_token(t, id);
+}
+
+/* The pick that follows the timeline and the picks in hand, which are in the array behind it. */
+static graft_status pick_next(struct timeline *t, const float *logits, struct sampler *sampler,
+                              graft_error *error)
+{
+    graft_status status =
+        sampler_pick(sampler, &t->sampling, logits, NULL, t->tokens,
+                     t->n_tokens + (size_t)t->n_ahead, &t->ahead[t->n_ahead], error);
+    t->n_ahead += status == GRAFT_OK;
+    return status;
+}
+
+graft_status timeline_pick(struct timeline *t, const struct workspace *ws, int first,
+                           struct sampler *sampler, graft_error *error)
+{
+    if (!t->planned_end) {
+        return GRAFT_OK;
+    }
+    int last = first + t->planned_tokens - 1, drafts = t->planned_drafts, right = 0;
+    graft_status status;
+    t->n_draft = 0;
+    for (;;) {
+        status = pick_next(t, workspace_logits(ws, last + right), sampler, error);
+        if (status != GRAFT_OK || right == drafts) {
+            break;
+        }
+        graft_token_id id = t->ahead[t->n_ahead - 1].id;
+        if (id != t->tokens[t->n_tokens + (size_t)right] || ends_answer(t, id)) {
+            break;
+        }
+        right++;
+    }
+    kv_seq_trim(t->seq, (int64_t)(t->n_tokens + (size_t)right));
+    /* A failure behind right guesses is that of the pass which comes to it again. */
+    return right > 0 && t->n_ahead > 0 ? GRAFT_OK : status;
+}
+
+graft_status timeline_pick_from(struct timeline *t, const float *logits, struct sampler *sampler,
+                                graft_error *error)
+{
+    return pick_next(t, logits, sampler, error);
+}
+
+/* ---- records ---- */
+
+bool timeline_is_over(const struct timeline *t)
+{
+    return t->finish == GRAFT_FINISH_EOS || t->finish == GRAFT_FINISH_STOP ||
+           t->n_tokens == t->n_ctx;
+}
+
+graft_status timeline_end_record(struct timeline *t, graft_token *out, graft_error *error)
+{
+    graft_token record = {.id = -1, .text = ""};
+    if (t->answering) {
+        graft_status status = stream_flush(&t->stream, &record.text, &record.text_size, error);
+        if (status != GRAFT_OK) {
+            return status;
+        }
+    }
+    t->answering = false;
+    *out = record;
+    return GRAFT_OK;
+}
+
+graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *error)
+{
+    const struct pick *pick = &t->ahead[0];
+    if (!t->answering) {
+        stream_begin(&t->stream, t->tokens, t->n_tokens);
+        t->answering = true;
+    }
+    bool is_eos = !t->ignore_eos && is_end_token(t, pick->id);
+    bool is_stop = is_stop_token(t, pick->id);
+    graft_token record = {.id = pick->id,
+                          .text = "",
+                          .logprob = pick->logprob,
+                          .probability = pick->probability,
+                          .is_eos = is_eos};
+    if (!(is_eos || is_stop) || t->stream.show_special) {
+        graft_status status =
+            stream_push(&t->stream, pick->id, &record.text, &record.text_size, error);
+        if (status != GRAFT_OK) {
+            return status;
+        }
+    }
+    t->tokens[t->n_tokens] = pick->id;
+    t->roles[t->n_tokens++] = ROLE_DECODE;
+    t->n_ahead--;
+    memmove(t->ahead, t->ahead + 1, (size_t)t->n_ahead * sizeof *t->ahead);
+    t->finish = is_eos                         ? GRAFT_FINISH_EOS
+                : is_stop || t->stream.stopped ? GRAFT_FINISH_STOP
+                                               : GRAFT_FINISH_NONE;
+    if (timeline_is_over(t)) {
+        timeline_rewind(t);
+    }
+    *out = record;
+    return GRAFT_OK;
+}
+
+/* ---- the mix ----
+ * A swap is a pointer: nothing is copied, packed or computed, and what steps need is reserved before it. Under
+ * REPLAY the timeline becomes one prompt again, so that what follows is what a session would say that had the new
+ * mix from its first token. */
+
+const struct delta_set *timeline_deltas(const struct timeline *t)
+{
+    return t->mix != NULL && !t->mix_off ? mix_deltas(t->mix) : NULL;
+}
+
+const uint8_t *timeline_digest(const struct timeline *t)
+{
+    return mix_digest(t->mix_off ? NULL : t->mix);
+}
+
+/* After the deltas of the rows to come have changed. */
+static void rows_changed(struct timeline *t, graft_kv_policy policy)
+{
+    timeline_rewind(t);
+    if (policy == GRAFT_KV_REPLAY) {
+        kv_seq_trim(t->seq, 0);
+        memset(t->roles, ROLE_PREFILL, t->n_tokens);
+    }
+}
+
+/* By content: whether an adapter was closed and opened again meanwhile must not be heard. */
+bool timeline_set_mix(struct timeline *t, struct mix *mix, graft_kv_policy policy)
+{
+    const uint8_t *before = timeline_digest(t);
+    struct mix *old = t->mix;
+    t->mix = mix_acquire(mix);
+    bool changed = memcmp(timeline_digest(t), before, 32) != 0;
+    if (changed) {
+        rows_changed(t, policy);
+    }
+    mix_release(&old);
+    return changed;
+}
+
+bool timeline_enable_mix(struct timeline *t, bool on, graft_kv_policy policy)
+{
+    const struct delta_set *before = timeline_deltas(t);
+    t->mix_off = !on;
+    bool changed = timeline_deltas(t) != before;
+    if (changed) {
+        rows_changed(t, policy);
+    }
+    return changed;
+}
