@@ -117,7 +117,9 @@ typedef enum graft_finish {
     GRAFT_FINISH_EOS,
     GRAFT_FINISH_STOP,   /* a stop string or stop token */
     GRAFT_FINISH_LENGTH, /* max_tokens, or the context is full */
-    GRAFT_FINISH_CANCELLED
+    GRAFT_FINISH_CANCELLED,
+    GRAFT_FINISH_TIMEOUT, /* the request's time was over: <graft/engine.h> */
+    GRAFT_FINISH_FAILED   /* likewise: the stream says why */
 } graft_finish;
 /* NONE for NULL. */
 GRAFT_API graft_finish graft_session_finish(const graft_session *session);

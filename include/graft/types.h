@@ -44,7 +44,8 @@ extern "C" {
     X(NUMERIC, "not a number")                                                                     \
     X(FORKED, "runtime used after fork")                                                           \
     X(END, "end of stream")                                                                        \
-    X(INTERNAL, "internal error")
+    X(INTERNAL, "internal error")                                                                  \
+    X(BUSY, "busy: try again later")
 
 typedef enum graft_status {
 #define GRAFT_STATUS_ENUM(name, text) GRAFT_##name,

@@ -108,11 +108,11 @@ graft_finish graft_session_finish(const graft_session *session)
 
 const char *graft_finish_name(graft_finish finish)
 {
-    static const char *const NAMES[] = {[GRAFT_FINISH_NONE] = "none",
-                                        [GRAFT_FINISH_EOS] = "eos",
-                                        [GRAFT_FINISH_STOP] = "stop",
-                                        [GRAFT_FINISH_LENGTH] = "length",
-                                        [GRAFT_FINISH_CANCELLED] = "cancelled"};
+    static const char *const NAMES[] = {
+        [GRAFT_FINISH_NONE] = "none",           [GRAFT_FINISH_EOS] = "eos",
+        [GRAFT_FINISH_STOP] = "stop",           [GRAFT_FINISH_LENGTH] = "length",
+        [GRAFT_FINISH_CANCELLED] = "cancelled", [GRAFT_FINISH_TIMEOUT] = "timeout",
+        [GRAFT_FINISH_FAILED] = "failed"};
     return (unsigned)finish < ARRAY_LEN(NAMES) ? NAMES[finish] : "unknown";
 }
 

@@ -14,7 +14,7 @@ static graft_status end_call(struct graft_session *s, graft_token_fn callback, v
             return status;
         }
     } else {
-        stream_pause(&s->line.stream, &record.text, &record.text_size);
+        text_pause(&s->line.text, &record.text, &record.text_size);
     }
     if (s->line.finish == GRAFT_FINISH_NONE) {
         s->line.finish = GRAFT_FINISH_LENGTH;

@@ -54,7 +54,7 @@ graft_status timeline_open(struct timeline *t, const struct model *model, struct
                            .n_ctx = n_ctx};
     graft_status status = check_options(model, options, error);
     if (status == GRAFT_OK) {
-        status = stream_open(&t->stream, t->mem, model->tokenizer, options, error);
+        status = text_open(&t->text, t->mem, model->tokenizer, options, error);
     }
     if (status == GRAFT_OK) {
         status = open_arrays(t, options, error);
@@ -68,14 +68,23 @@ graft_status timeline_open(struct timeline *t, const struct model *model, struct
     return status;
 }
 
+static void forget_spans(struct timeline *t)
+{
+    while (t->n_spans > 0) {
+        mix_release(&t->spans[--t->n_spans].mix);
+    }
+}
+
 void timeline_close(struct timeline *t)
 {
     if (t->mem != NULL) {
         kv_seq_close(&t->seq);
-        stream_close(&t->stream);
+        text_close(&t->text);
         mem_free(t->mem, t->tokens);
         mem_free(t->mem, t->roles);
         mem_free(t->mem, t->stop_ids);
+        forget_spans(t);
+        mem_free(t->mem, t->spans);
         mix_release(&t->mix);
         *t = (struct timeline){0};
     }
@@ -136,6 +145,17 @@ size_t timeline_pending(const struct timeline *t)
     return held < t->n_tokens ? t->n_tokens - held : 1;
 }
 
+/* The mix of the row at a position; NULL: the base model. */
+static struct mix *mix_at(const struct timeline *t, size_t at)
+{
+    for (int i = 0; i < t->n_spans; i++) {
+        if (at < t->spans[i].end) {
+            return t->spans[i].mix;
+        }
+    }
+    return t->mix_off ? NULL : t->mix;
+}
+
 int timeline_plan(struct timeline *t, struct row *rows, int most)
 {
     if ((size_t)kv_seq_length(t->seq) >= t->n_tokens) {
@@ -155,7 +175,7 @@ int timeline_plan(struct timeline *t, struct row *rows, int most)
                                .pos = (int32_t)at,
                                .seq = t->seq,
                                .role = guess ? ROLE_DECODE : (enum role)t->roles[at],
-                               .deltas = timeline_deltas(t),
+                               .deltas = mix_deltas(mix_at(t, at)),
                                .want_logits = guess || at + 1 == t->n_tokens};
     }
     return n;
@@ -244,7 +264,7 @@ graft_status timeline_end_record(struct timeline *t, graft_token *out, graft_err
 {
     graft_token record = {.id = -1, .text = ""};
     if (t->answering) {
-        graft_status status = stream_flush(&t->stream, &record.text, &record.text_size, error);
+        graft_status status = text_flush(&t->text, &record.text, &record.text_size, error);
         if (status != GRAFT_OK) {
             return status;
         }
@@ -258,7 +278,7 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
 {
     const struct pick *pick = &t->ahead[0];
     if (!t->answering) {
-        stream_begin(&t->stream, t->tokens, t->n_tokens);
+        text_begin(&t->text, t->tokens, t->n_tokens);
         t->answering = true;
     }
     bool is_eos = !t->ignore_eos && is_end_token(t, pick->id);
@@ -268,9 +288,8 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
                           .logprob = pick->logprob,
                           .probability = pick->probability,
                           .is_eos = is_eos};
-    if (!(is_eos || is_stop) || t->stream.show_special) {
-        graft_status status =
-            stream_push(&t->stream, pick->id, &record.text, &record.text_size, error);
+    if (!(is_eos || is_stop) || t->text.show_special) {
+        graft_status status = text_push(&t->text, pick->id, &record.text, &record.text_size, error);
         if (status != GRAFT_OK) {
             return status;
         }
@@ -279,9 +298,9 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
     t->roles[t->n_tokens++] = ROLE_DECODE;
     t->n_ahead--;
     memmove(t->ahead, t->ahead + 1, (size_t)t->n_ahead * sizeof *t->ahead);
-    t->finish = is_eos                         ? GRAFT_FINISH_EOS
-                : is_stop || t->stream.stopped ? GRAFT_FINISH_STOP
-                                               : GRAFT_FINISH_NONE;
+    t->finish = is_eos                       ? GRAFT_FINISH_EOS
+                : is_stop || t->text.stopped ? GRAFT_FINISH_STOP
+                                             : GRAFT_FINISH_NONE;
     if (timeline_is_over(t)) {
         timeline_rewind(t);
     }
@@ -294,47 +313,116 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
  * REPLAY the timeline becomes one prompt again, so that what follows is what a session would say that had the new
  * mix from its first token. */
 
+static struct mix *mix_in_force(const struct timeline *t)
+{
+    return t->mix_off ? NULL : t->mix;
+}
+
 const struct delta_set *timeline_deltas(const struct timeline *t)
 {
-    return t->mix != NULL && !t->mix_off ? mix_deltas(t->mix) : NULL;
+    return mix_deltas(mix_in_force(t));
 }
 
-const uint8_t *timeline_digest(const struct timeline *t)
+const uint8_t *timeline_digest(const struct timeline *t, size_t begin, size_t end)
 {
-    return mix_digest(t->mix_off ? NULL : t->mix);
+    const uint8_t *first = mix_digest(mix_at(t, begin));
+    const uint8_t *last = mix_digest(mix_at(t, end - 1));
+    bool same = memcmp(first, last, 32) == 0;
+    for (int i = 0; i < t->n_spans && same; i++) {
+        if (t->spans[i].end > begin && t->spans[i].end < end) {
+            same = memcmp(mix_digest(t->spans[i].mix), first, 32) == 0;
+        }
+    }
+    return same ? first : NULL;
 }
 
-/* After the deltas of the rows to come have changed. */
-static void rows_changed(struct timeline *t, graft_kv_policy policy)
+graft_status timeline_reserve_span(struct timeline *t, graft_error *error)
 {
-    timeline_rewind(t);
-    if (policy == GRAFT_KV_REPLAY) {
+    if (!t->keeps_spans || t->n_spans < t->span_capacity) {
+        return GRAFT_OK;
+    }
+    int capacity = t->span_capacity > 0 ? 2 * t->span_capacity : 4;
+    struct mix_span *spans = mem_resize(t->mem, t->spans, (size_t)capacity * sizeof *spans);
+    if (spans == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory to remember %d mixes", capacity);
+    }
+    t->spans = spans;
+    t->span_capacity = capacity;
+    return GRAFT_OK;
+}
+
+/* The rows that are held were computed under `mix`, those to come are not; among these the last token's, whose logits are
+ * wanted. */
+static void remember(struct timeline *t, struct mix *mix)
+{
+    size_t held = (size_t)kv_seq_length(t->seq);
+    held = held < t->n_tokens ? held : t->n_tokens > 0 ? t->n_tokens - 1 : 0;
+    size_t known = t->n_spans > 0 ? t->spans[t->n_spans - 1].end : 0;
+    if (t->keeps_spans && held > known) {
+        t->spans[t->n_spans++] = (struct mix_span){held, mix_acquire(mix)};
+    }
+}
+
+/* Takes a mix, in force or not; by content: whether an adapter was closed and opened again meanwhile must not be heard. */
+static bool change_mix(struct timeline *t, struct mix *mix, bool off, graft_kv_policy policy)
+{
+    struct mix *old = mix_in_force(t), *new = off ? NULL : mix;
+    bool changed = memcmp(mix_digest(old), mix_digest(new), 32) != 0;
+    if (changed) {
+        timeline_rewind(t);
+        remember(t, old);
+    }
+    if (changed && policy == GRAFT_KV_REPLAY) {
+        forget_spans(t);
         kv_seq_trim(t->seq, 0);
         memset(t->roles, ROLE_PREFILL, t->n_tokens);
     }
+    t->mix_off = off;
+    return changed;
 }
 
-/* By content: whether an adapter was closed and opened again meanwhile must not be heard. */
 bool timeline_set_mix(struct timeline *t, struct mix *mix, graft_kv_policy policy)
 {
-    const uint8_t *before = timeline_digest(t);
     struct mix *old = t->mix;
+    bool changed = change_mix(t, mix, t->mix_off, policy);
     t->mix = mix_acquire(mix);
-    bool changed = memcmp(timeline_digest(t), before, 32) != 0;
-    if (changed) {
-        rows_changed(t, policy);
-    }
     mix_release(&old);
     return changed;
 }
 
 bool timeline_enable_mix(struct timeline *t, bool on, graft_kv_policy policy)
 {
-    const struct delta_set *before = timeline_deltas(t);
-    t->mix_off = !on;
-    bool changed = timeline_deltas(t) != before;
-    if (changed) {
-        rows_changed(t, policy);
+    return change_mix(t, t->mix, !on, policy);
+}
+
+graft_status timeline_fork(struct timeline *t, const struct timeline *from, graft_error *error)
+{
+    struct kv_seq *seq = NULL;
+    if (from->n_tokens > t->n_ctx) {
+        return error_set(error, GRAFT_LIMIT, "%zu tokens do not fit a context of %zu",
+                         from->n_tokens, t->n_ctx);
     }
-    return changed;
+    struct mix_span *spans = mem_calloc(t->mem, (size_t)from->n_spans + 1, sizeof *spans);
+    graft_status status = spans != NULL ? kv_seq_fork(from->seq, &seq, error)
+                                        : error_set(error, GRAFT_NO_MEMORY, "no memory for a fork");
+    if (status != GRAFT_OK) {
+        mem_free(t->mem, spans);
+        return status;
+    }
+    kv_seq_close(&t->seq);
+    t->seq = seq;
+    mem_free(t->mem, t->spans);
+    t->spans = spans;
+    t->span_capacity = from->n_spans + 1;
+    for (t->n_spans = 0; t->n_spans < from->n_spans; t->n_spans++) {
+        spans[t->n_spans] = from->spans[t->n_spans];
+        mix_acquire(spans[t->n_spans].mix);
+    }
+    t->mix = mix_acquire(from->mix);
+    t->mix_off = from->mix_off;
+    t->n_tokens = t->answer_begin = from->n_tokens;
+    memcpy(t->tokens, from->tokens, from->n_tokens * sizeof *t->tokens);
+    memcpy(t->roles, from->roles, from->n_tokens * sizeof *t->roles);
+    timeline_rewind(t);
+    return GRAFT_OK;
 }

@@ -9,9 +9,15 @@
 #define GRAFT_TIMELINE_H
 
 #include "generate/generate.h"
-#include "generate/stream.h"
+#include "generate/text.h"
 
 enum { DRAFT_MAX = 16 }; /* guesses in one pass */
+
+/* Rows before `end` (and from the end of the span before) were computed under this mix. */
+struct mix_span {
+    size_t end;
+    struct mix *mix; /* a reference; NULL: the base model */
+};
 
 /* The timeline is tokens[0..n_tokens); the cache holds a prefix of it, one token short after a token was picked, since
  * its keys and values are computed when they are needed. With picks in hand (n_ahead > 0) the cache may
@@ -21,15 +27,20 @@ struct timeline {
     struct mem *mem;
     struct kv_seq *seq;
     graft_sampling sampling;
-    struct stream stream;
+    struct text text;
     graft_token_id *tokens; /* [n_ctx] */
     uint8_t *roles;         /* [n_ctx]: enum role of each token */
     size_t n_tokens, n_ctx;
     size_t answer_begin; /* the answer is what was picked since the last prompt */
     graft_finish finish;
-    bool answering;  /* the stream has begun */
+    bool answering;  /* the text has begun */
     struct mix *mix; /* a reference, or NULL */
     bool mix_off;    /* rows are the base model's all the same */
+    /* What was in force before, so that blocks which were taken away can be computed again as they were. Only where
+     * keeps_spans is set: adapters stay in memory for it. */
+    struct mix_span *spans; /* [n_spans], room for span_capacity */
+    int n_spans, span_capacity;
+    bool keeps_spans;
     bool ignore_eos;
     graft_token_id *stop_ids;
     size_t n_stop_ids;
@@ -86,7 +97,12 @@ const struct delta_set *timeline_deltas(const struct timeline *t);
 /* As session_set_mix and session_enable_mix; true: what rows compute has changed. */
 bool timeline_set_mix(struct timeline *t, struct mix *mix, graft_kv_policy policy);
 bool timeline_enable_mix(struct timeline *t, bool on, graft_kv_policy policy);
-/* The digest of the mix that rows bring along. */
-const uint8_t *timeline_digest(const struct timeline *t);
+/* Makes room to remember one more mix, where that is done. */
+graft_status timeline_reserve_span(struct timeline *t, graft_error *error);
+/* The digest of the mix of rows begin..end - 1; NULL: they have several. */
+const uint8_t *timeline_digest(const struct timeline *t, size_t begin, size_t end);
+/* Makes `t`, open, empty and of the same pool, continue `from`: its tokens (at most n_ctx of `t`), mixes and blocks. Answer,
+ * sampling and stops are those of `t`. */
+graft_status timeline_fork(struct timeline *t, const struct timeline *from, graft_error *error);
 
 #endif

@@ -3,7 +3,7 @@
  * A block is written only while one sequence holds it. Forking shares the blocks that hold positions;
  * the one that is partly filled is copied by whoever writes to it first, so a common prefix costs
  * nothing and no sequence sees another's writes. Freed blocks are kept for the next sequence until the
- * pool closes.
+ * pool closes. Whoever else holds a block (a cache of prefixes) counts like a sequence.
  *
  * Their memory is taken for as many blocks again as there are, up to SLAB_BYTES at once, so that long
  * sequences lie in large pages: attention walks through all of it for each token, and in small ones every
@@ -43,6 +43,7 @@ graft_status kv_pool_open(const struct model *model, const struct kv_pool_option
     pool->block_bytes = (pool->k_head_bytes + pool->v_head_bytes) * KV_BLOCK * (size_t)c->n_kv *
                         (size_t)c->n_layer; /* config_check bounds the factors */
     pool->max_blocks = options->max_blocks;
+    pthread_mutex_init(&pool->lock, NULL); /* cannot fail on Linux with default attributes */
     *out = pool;
     return GRAFT_OK;
 }
@@ -57,6 +58,7 @@ void kv_pool_close(struct kv_pool **pool)
         mem_free(p->mem, p->slabs);
         p->slabs = next;
     }
+    pthread_mutex_destroy(&p->lock);
     mem_free(p->mem, p);
     *pool = NULL;
 }
@@ -66,9 +68,37 @@ size_t kv_pool_block_bytes(const struct kv_pool *pool)
     return pool->block_bytes;
 }
 
+static void pool_lock(const struct kv_pool *pool)
+{
+    pthread_mutex_lock(&((struct kv_pool *)(uintptr_t)pool)->lock);
+}
+
+static void pool_unlock(const struct kv_pool *pool)
+{
+    pthread_mutex_unlock(&((struct kv_pool *)(uintptr_t)pool)->lock);
+}
+
 int64_t kv_pool_blocks_used(const struct kv_pool *pool)
 {
-    return pool->used;
+    pool_lock(pool);
+    int64_t used = pool->used;
+    pool_unlock(pool);
+    return used;
+}
+
+int64_t kv_pool_blocks_free(const struct kv_pool *pool)
+{
+    pool_lock(pool);
+    int64_t n = pool->max_blocks - pool->used;
+    pool_unlock(pool);
+    return n;
+}
+
+void kv_pool_allow(struct kv_pool *pool, int64_t more_blocks)
+{
+    pool_lock(pool);
+    pool->max_blocks += more_blocks;
+    pool_unlock(pool);
 }
 
 /* Bytes from one block of a slab to the next. */
@@ -137,10 +167,19 @@ graft_status kv_seq_open(struct kv_pool *pool, struct kv_seq **out, graft_error 
     return GRAFT_OK;
 }
 
-void kv_seq_release(struct kv_seq *seq, int64_t n_blocks)
+static void release_blocks(struct kv_seq *seq, int64_t n_blocks)
 {
     while (seq->n_blocks > n_blocks)
         block_drop(seq->pool, seq->blocks[--seq->n_blocks]);
+}
+
+void kv_seq_release(struct kv_seq *seq, int64_t n_blocks)
+{
+    if (seq->n_blocks <= n_blocks)
+        return;
+    pool_lock(seq->pool);
+    release_blocks(seq, n_blocks);
+    pool_unlock(seq->pool);
 }
 
 void kv_seq_close(struct kv_seq **seq)
@@ -192,14 +231,9 @@ static int64_t shared_tail(const struct kv_seq *seq)
     return tail < seq->n_blocks && seq->blocks[tail]->refs > 1 ? tail : -1;
 }
 
-graft_status kv_seq_reserve(struct kv_seq *seq, int64_t length, graft_error *error)
+static graft_status reserve_blocks(struct kv_seq *seq, int64_t length, graft_error *error)
 {
     struct kv_pool *pool = seq->pool;
-    if (length <= seq->length)
-        return GRAFT_OK;
-    if (length > INT32_MAX)
-        return error_set(error, GRAFT_LIMIT, "%lld positions are more than graft can number",
-                         (long long)length);
     int64_t tail = shared_tail(seq), before = seq->n_blocks, want = blocks_for(length);
     int64_t fresh = (want > before ? want - before : 0) + (tail >= 0);
     if (fresh > pool->max_blocks - pool->used)
@@ -217,7 +251,7 @@ graft_status kv_seq_reserve(struct kv_seq *seq, int64_t length, graft_error *err
             seq->blocks[seq->n_blocks++] = block;
     }
     if (!ok) {
-        kv_seq_release(seq, before);
+        release_blocks(seq, before);
         if (copy)
             block_drop(pool, copy);
         return error_set(error, GRAFT_NO_MEMORY, "no memory for %lld KV blocks of %zu bytes",
@@ -231,6 +265,19 @@ graft_status kv_seq_reserve(struct kv_seq *seq, int64_t length, graft_error *err
     return GRAFT_OK;
 }
 
+graft_status kv_seq_reserve(struct kv_seq *seq, int64_t length, graft_error *error)
+{
+    if (length <= seq->length)
+        return GRAFT_OK;
+    if (length > INT32_MAX)
+        return error_set(error, GRAFT_LIMIT, "%lld positions are more than graft can number",
+                         (long long)length);
+    pool_lock(seq->pool);
+    graft_status status = reserve_blocks(seq, length, error);
+    pool_unlock(seq->pool);
+    return status;
+}
+
 graft_status kv_seq_fork(const struct kv_seq *seq, struct kv_seq **out, graft_error *error)
 {
     struct kv_seq *fork = NULL;
@@ -242,10 +289,12 @@ graft_status kv_seq_fork(const struct kv_seq *seq, struct kv_seq **out, graft_er
         kv_seq_close(&fork);
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a sequence");
     }
+    pool_lock(seq->pool);
     for (int64_t i = 0; i < n; i++) {
         seq->blocks[i]->refs++;
         fork->blocks[i] = seq->blocks[i];
     }
+    pool_unlock(seq->pool);
     fork->n_blocks = n;
     fork->length = seq->length;
     *out = fork;
@@ -270,5 +319,42 @@ graft_status kv_seq_repeat(const struct kv_seq *seq, int64_t length, struct kv_s
         memcpy(copy->blocks[i]->data, seq->blocks[i % whole]->data, seq->pool->block_bytes);
     copy->length = length;
     *out = copy;
+    return GRAFT_OK;
+}
+
+/* ---- blocks that others hold too ---------------------------------------------------------- */
+
+struct kv_block *kv_seq_hold(const struct kv_seq *seq, int64_t index)
+{
+    pool_lock(seq->pool);
+    seq->blocks[index]->refs++;
+    pool_unlock(seq->pool);
+    return seq->blocks[index];
+}
+
+void kv_block_let_go(struct kv_pool *pool, struct kv_block *block)
+{
+    pool_lock(pool);
+    block_drop(pool, block);
+    pool_unlock(pool);
+}
+
+bool kv_block_is_lone(const struct kv_pool *pool, const struct kv_block *block)
+{
+    pool_lock(pool);
+    bool lone = block->refs == 1;
+    pool_unlock(pool);
+    return lone;
+}
+
+graft_status kv_seq_append(struct kv_seq *seq, struct kv_block *block, graft_error *error)
+{
+    if (!table_grow(seq, seq->n_blocks + 1))
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a sequence");
+    pool_lock(seq->pool);
+    block->refs++;
+    pool_unlock(seq->pool);
+    seq->blocks[seq->n_blocks++] = block;
+    seq->length += KV_BLOCK;
     return GRAFT_OK;
 }

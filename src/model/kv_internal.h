@@ -4,6 +4,8 @@
 
 #include "model/model.h"
 
+#include <pthread.h>
+
 struct kv_block {
     int64_t refs; /* sequences that hold it; 0: on the pool's free list */
     struct kv_block *next_free;
@@ -18,6 +20,8 @@ struct kv_slab {
 
 struct kv_pool {
     struct mem *mem;
+    pthread_mutex_t
+        lock; /* of all that follows max_blocks, of reference counts, and of copies of shared blocks */
     int n_layer, n_kv, d_head;
     enum kv_type k_type, v_type;
     size_t k_head_bytes, v_head_bytes; /* of one position */
@@ -51,7 +55,7 @@ static inline uint8_t *kv_block_values(const struct kv_pool *pool, struct kv_blo
     return kv_block_keys(pool, block, layer, head) + KV_BLOCK * pool->k_head_bytes;
 }
 
-/* Gives back the blocks from index n_blocks on. */
+/* Gives back the blocks from index n_blocks on; takes the lock. */
 void kv_seq_release(struct kv_seq *seq, int64_t n_blocks);
 
 #endif

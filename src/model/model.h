@@ -164,7 +164,7 @@ graft_status chat_fill_variables(const struct tokenizer *t, json_t *variables, g
 /* Keys and values live in blocks of KV_BLOCK positions × all layers × n_kv heads. A pool owns the blocks
  * and hands them to sequences; blocks are reference counted, so that sequences may share a prefix.
  * Layout of one block: for each layer, for each KV head, K [KV_BLOCK, kv_head_bytes], then V likewise.
- * A pool and its sequences belong to one thread at a time. */
+ * A sequence belongs to one thread at a time; sequences of one pool may belong to several. */
 struct kv_pool;
 struct kv_pool_options {
     enum kv_type k_type, v_type;
@@ -175,6 +175,9 @@ graft_status kv_pool_open(const struct model *model, const struct kv_pool_option
 void kv_pool_close(struct kv_pool **pool); /* all sequences must be closed */
 size_t kv_pool_block_bytes(const struct kv_pool *pool);
 int64_t kv_pool_blocks_used(const struct kv_pool *pool);
+int64_t kv_pool_blocks_free(const struct kv_pool *pool); /* of max_blocks */
+void kv_pool_allow(struct kv_pool *pool,
+                   int64_t more_blocks); /* beyond max_blocks; negative: fewer */
 
 struct kv_seq; /* a block table: the positions 0..length-1 of one timeline */
 graft_status kv_seq_open(struct kv_pool *pool, struct kv_seq **out, graft_error *error);
@@ -191,6 +194,18 @@ graft_status kv_seq_fork(const struct kv_seq *seq, struct kv_seq **out, graft_er
  * (at least one) over and over: for measurements, where what is read counts and not what it means. */
 graft_status kv_seq_repeat(const struct kv_seq *seq, int64_t length, struct kv_seq **out,
                            graft_error *error);
+
+/* Blocks may be held by others than sequences, so that a prefix outlives the sequence that computed it. A block
+ * that somebody holds is never written again. */
+struct kv_block;
+/* Block `index` of a sequence, all of whose positions are below its length, with one more holder. */
+struct kv_block *kv_seq_hold(const struct kv_seq *seq, int64_t index);
+void kv_block_let_go(struct kv_pool *pool, struct kv_block *block);
+/* Whether its only holder is the caller. */
+bool kv_block_is_lone(const struct kv_pool *pool, const struct kv_block *block);
+/* Appends a whole block of the same pool to a sequence whose length is a multiple of KV_BLOCK and which has no
+ * room reserved beyond it: it is KV_BLOCK longer then, and one more holder. NO_MEMORY. */
+graft_status kv_seq_append(struct kv_seq *seq, struct kv_block *block, graft_error *error);
 
 /* ---- low-rank deltas ---------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
-/* stream.h: token ids → text that may be given out. Private to src/generate.
+/* text.h: token ids → text that may be given out. Private to src/generate.
  */
-#ifndef GRAFT_STREAM_H
-#define GRAFT_STREAM_H
+#ifndef GRAFT_TEXT_H
+#define GRAFT_TEXT_H
 
 #include "generate/generate.h"
 
@@ -15,7 +15,7 @@ struct stop {
     size_t size, matched;
 };
 
-struct stream {
+struct text {
     struct mem *mem;
     const struct tokenizer *tokenizer; /* NULL: every text is empty */
     bool show_special;
@@ -25,23 +25,23 @@ struct stream {
     struct buf out; /* what the last push released, then what is held */
     char *held;     /* [longest stop + 1]: may be the beginning of a stop text */
     size_t n_held;
-    size_t n_given; /* of them, how many stream_pause gave out: they do not come again */
+    size_t n_given; /* of them, how many text_pause gave out: they do not come again */
     bool stopped;   /* a stop text was met; nothing more comes out */
 };
 
-graft_status stream_open(struct stream *st, struct mem *mem, const struct tokenizer *tokenizer,
-                         const graft_session_options *options, graft_error *error);
-void stream_close(struct stream *st); /* a zeroed one is allowed */
+graft_status text_open(struct text *st, struct mem *mem, const struct tokenizer *tokenizer,
+                       const graft_session_options *options, graft_error *error);
+void text_close(struct text *st); /* a zeroed one is allowed */
 /* A new answer after `n` tokens of history. */
-void stream_begin(struct stream *st, const graft_token_id *history, size_t n);
+void text_begin(struct text *st, const graft_token_id *history, size_t n);
 /* Adds a token; *text of *size bytes is what may be given out, NUL-terminated, valid until the next
- * call. On failure the stream is as before. */
-graft_status stream_push(struct stream *st, graft_token_id id, const char **text, size_t *size,
-                         graft_error *error);
+ * call. On failure the text is as before. */
+graft_status text_push(struct text *st, graft_token_id id, const char **text, size_t *size,
+                       graft_error *error);
 /* What is held for the sake of stop texts, when the caller may go on or not: given out now and never
  * again, while matching goes on as if it were still held. An unfinished character stays. */
-void stream_pause(struct stream *st, const char **text, size_t *size);
+void text_pause(struct text *st, const char **text, size_t *size);
 /* What is still held, at the end of an answer; bytes that never became a character are U+FFFD. */
-graft_status stream_flush(struct stream *st, const char **text, size_t *size, graft_error *error);
+graft_status text_flush(struct text *st, const char **text, size_t *size, graft_error *error);
 
 #endif

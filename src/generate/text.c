@@ -1,4 +1,4 @@
-/* stream.c: from token ids to text that may be given out.
+/* text.c: from token ids to text that may be given out.
  *
  * Two things are held back: bytes of a character that is not complete (by the detokeniser), and text
  * that may turn out to be the beginning of a stop text. Stop texts are matched byte by byte with one
@@ -6,7 +6,7 @@
  * per byte whatever came before. Of several stop texts the one that is complete first ends the
  * answer; of those that are complete at the same byte, the longest. Knows nothing of sessions.
  */
-#include "generate/stream.h"
+#include "generate/text.h"
 
 /* What one token may release, far above any real vocabulary; and room from the beginning, for nearly all tokens of
  * any, so that steps allocate nothing. */
@@ -62,11 +62,10 @@ static bool stop_step(struct stop *stop, char c)
     return stop->matched == stop->size;
 }
 
-graft_status stream_open(struct stream *st, struct mem *mem, const struct tokenizer *tokenizer,
-                         const graft_session_options *options, graft_error *error)
+graft_status text_open(struct text *st, struct mem *mem, const struct tokenizer *tokenizer,
+                       const graft_session_options *options, graft_error *error)
 {
-    *st =
-        (struct stream){.mem = mem, .tokenizer = tokenizer, .show_special = options->show_special};
+    *st = (struct text){.mem = mem, .tokenizer = tokenizer, .show_special = options->show_special};
     buf_init(&st->out, mem, TEXT_LIMIT);
     if (options->n_stops == 0) {
         return buf_reserve(&st->out, TEXT_ROOM) ? GRAFT_OK : no_memory(error);
@@ -91,12 +90,12 @@ graft_status stream_open(struct stream *st, struct mem *mem, const struct tokeni
         status = no_memory(error);
     }
     if (status != GRAFT_OK) {
-        stream_close(st);
+        text_close(st);
     }
     return status;
 }
 
-void stream_close(struct stream *st)
+void text_close(struct text *st)
 {
     for (size_t i = 0; i < st->n_stops; i++) {
         mem_free(st->mem, st->stops[i].text);
@@ -105,18 +104,18 @@ void stream_close(struct stream *st)
     mem_free(st->mem, st->stops);
     mem_free(st->mem, st->held);
     buf_free(&st->out);
-    *st = (struct stream){0};
+    *st = (struct text){0};
 }
 
 /* ---- the text ---- */
 
 /* Many models have more rows in the head than their tokenizer has tokens: those have no text. */
-static bool has_text(const struct stream *st, graft_token_id id)
+static bool has_text(const struct text *st, graft_token_id id)
 {
     return st->tokenizer != NULL && id < tokenizer_size(st->tokenizer);
 }
 
-void stream_begin(struct stream *st, const graft_token_id *history, size_t n)
+void text_begin(struct text *st, const graft_token_id *history, size_t n)
 {
     /* Only the very first word of a text loses the space that encoding put before it. */
     bool began = false;
@@ -134,7 +133,7 @@ void stream_begin(struct stream *st, const graft_token_id *history, size_t n)
 
 /* Runs the automata over out[from..): how much of out may be given out. The rest is held, or, after a
  * stop text, gone. */
-static size_t release(struct stream *st, size_t from)
+static size_t release(struct text *st, size_t from)
 {
     size_t longest = 0;
     for (size_t i = from; i < st->out.size && !st->stopped; i++) {
@@ -164,7 +163,7 @@ static size_t release(struct stream *st, size_t from)
 }
 
 /* Gives out[0..released) without what a pause gave of it before. */
-static void give(struct stream *st, size_t released, const char **text, size_t *size)
+static void give(struct text *st, size_t released, const char **text, size_t *size)
 {
     if (released > st->n_given) {
         st->out.data[released] = '\0';
@@ -177,15 +176,15 @@ static void give(struct stream *st, size_t released, const char **text, size_t *
 }
 
 /* out = held text, to which a caller appends. */
-static bool begin_out(struct stream *st)
+static bool begin_out(struct text *st)
 {
     st->out.size = 0;
     st->out.status = GRAFT_OK;
     return st->n_held == 0 || buf_append(&st->out, st->held, st->n_held);
 }
 
-graft_status stream_push(struct stream *st, graft_token_id id, const char **text, size_t *size,
-                         graft_error *error)
+graft_status text_push(struct text *st, graft_token_id id, const char **text, size_t *size,
+                       graft_error *error)
 {
     *text = "";
     *size = 0;
@@ -209,7 +208,7 @@ graft_status stream_push(struct stream *st, graft_token_id id, const char **text
     return GRAFT_OK;
 }
 
-void stream_pause(struct stream *st, const char **text, size_t *size)
+void text_pause(struct text *st, const char **text, size_t *size)
 {
     *text = "";
     *size = 0;
@@ -221,7 +220,7 @@ void stream_pause(struct stream *st, const char **text, size_t *size)
     }
 }
 
-graft_status stream_flush(struct stream *st, const char **text, size_t *size, graft_error *error)
+graft_status text_flush(struct text *st, const char **text, size_t *size, graft_error *error)
 {
     *text = "";
     *size = 0;

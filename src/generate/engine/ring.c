@@ -1,0 +1,187 @@
+/* ring.c: records between the engine's thread and whoever reads a stream.
+ *
+ * A lock that nobody else wants costs less than waking somebody does, so the ring has a plain one, and wakes a reader
+ * only if it sleeps and a poller only when the ring stops being empty. A writer that found it full is told when half of it
+ * is free, not at each record.
+ */
+#include "generate/engine/ring.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+graft_status ring_open(struct ring *r, struct mem *mem, size_t capacity, graft_error *error)
+{
+    *r = (struct ring){.mem = mem, .capacity = capacity, .descriptor = -1};
+    r->slots = mem_calloc(mem, capacity, sizeof *r->slots);
+    if (r->slots == NULL) {
+        *r = (struct ring){0};
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a stream of %zu records", capacity);
+    }
+    pthread_mutex_init(&r->lock, NULL); /* neither can fail on Linux with default attributes */
+    pthread_cond_init(&r->filled, NULL);
+    return GRAFT_OK;
+}
+
+void ring_close(struct ring *r)
+{
+    if (r->slots == NULL) {
+        return;
+    }
+    for (; r->count > 0; r->count--) {
+        mem_free(r->mem, r->slots[r->first].large);
+        r->first = (r->first + 1) % r->capacity;
+    }
+    mem_free(r->mem, r->current.large);
+    mem_free(r->mem, r->last.large);
+    mem_free(r->mem, r->slots);
+    if (r->descriptor >= 0) {
+        close(r->descriptor);
+    }
+    pthread_cond_destroy(&r->filled);
+    pthread_mutex_destroy(&r->lock);
+    *r = (struct ring){0};
+}
+
+/* ---- records ---- */
+
+static bool record_set(struct mem *mem, struct record *record, const graft_token *token)
+{
+    char *text = record->small;
+    record->token = *token;
+    record->large = NULL;
+    if (token->text_size >= sizeof record->small) {
+        record->large = text = mem_alloc(mem, token->text_size + 1);
+        if (text == NULL) {
+            return false;
+        }
+    }
+    memcpy(text, token->text, token->text_size);
+    text[token->text_size] = '\0';
+    return true;
+}
+
+/* Moves a record to where its text stays until the next one, and hands it out. */
+static void hand_out(struct ring *r, const struct record *record, graft_token *out)
+{
+    mem_free(r->mem, r->current.large);
+    r->current = *record;
+    *out = r->current.token;
+    out->text = r->current.large != NULL ? r->current.large : r->current.small;
+}
+
+/* ---- the writer ---- */
+
+bool ring_has_room(struct ring *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool room = r->count < r->capacity;
+    r->writer_waits = !room;
+    pthread_mutex_unlock(&r->lock);
+    return room;
+}
+
+/* A descriptor is readable while its counter is not 0; a counter can only be full, which is as good. */
+static void tell(struct ring *r)
+{
+    if (r->reader_waits) {
+        pthread_cond_signal(&r->filled);
+    }
+    if (r->descriptor >= 0) {
+        (void)!write(r->descriptor, &(uint64_t){1}, sizeof(uint64_t));
+    }
+}
+
+bool ring_put(struct ring *r, const graft_token *token)
+{
+    struct record record;
+    if (!record_set(r->mem, &record, token)) {
+        return false;
+    }
+    pthread_mutex_lock(&r->lock);
+    r->slots[(r->first + r->count++) % r->capacity] = record;
+    if (r->count == 1) {
+        tell(r);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return true;
+}
+
+void ring_end(struct ring *r, graft_finish finish, const graft_token *last,
+              const graft_error *failure)
+{
+    static const graft_token EMPTY = {.id = -1, .text = ""};
+    struct record record;
+    if (last == NULL || !record_set(r->mem, &record, last)) {
+        record_set(r->mem, &record, &EMPTY);
+    }
+    pthread_mutex_lock(&r->lock);
+    r->last = record;
+    r->finish = finish;
+    if (failure != NULL) {
+        r->failure = *failure;
+    }
+    r->over = true;
+    tell(r);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- the reader ---- */
+
+/* The end's record comes once, with its text; afterwards empty. */
+static graft_status take_end(struct ring *r, graft_token *out, graft_error *error)
+{
+    if (!r->end_given) {
+        hand_out(r, &r->last, out);
+        r->last = (struct record){0};
+        r->end_given = true;
+    } else {
+        *out = (graft_token){.id = -1, .text = ""};
+    }
+    if (r->failure.status != GRAFT_OK && error != NULL) {
+        *error = r->failure;
+    }
+    return r->failure.status != GRAFT_OK ? r->failure.status : GRAFT_END;
+}
+
+graft_status ring_take(struct ring *r, bool wait, graft_token *out, bool *wake, graft_error *error)
+{
+    graft_status status = GRAFT_OK;
+    *wake = false;
+    pthread_mutex_lock(&r->lock);
+    while (wait && r->count == 0 && !r->over) {
+        r->reader_waits = true;
+        pthread_cond_wait(&r->filled, &r->lock);
+        r->reader_waits = false;
+    }
+    if (r->count > 0) {
+        hand_out(r, &r->slots[r->first], out);
+        r->first = (r->first + 1) % r->capacity;
+        r->count--;
+        if (r->count == 0 && !r->over && r->descriptor >= 0) {
+            (void)!read(r->descriptor, &(uint64_t){0}, sizeof(uint64_t));
+        }
+        *wake = r->writer_waits && r->count <= r->capacity / 2;
+        r->writer_waits = r->writer_waits && !*wake;
+    } else {
+        status = r->over ? take_end(r, out, error) : GRAFT_BUSY;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return status;
+}
+
+graft_status ring_descriptor(struct ring *r, int *out, graft_error *error)
+{
+    graft_status status = GRAFT_OK;
+    pthread_mutex_lock(&r->lock);
+    if (r->descriptor < 0) {
+        r->descriptor = eventfd(r->count > 0 || r->over ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (r->descriptor < 0) {
+            status = error_set(error, GRAFT_LIMIT, "the system has no descriptor left: %s",
+                               strerror(errno));
+        }
+    }
+    *out = r->descriptor >= 0 ? r->descriptor : *out;
+    pthread_mutex_unlock(&r->lock);
+    return status;
+}

@@ -1,0 +1,330 @@
+/* step.c: one step of the engine: notes of callers, a pass over all that can go on, tokens to their readers.
+ *
+ * A pass that fails says nothing about whose fault it was, so its streams are run again one by one: the one that fails
+ * alone ends with its reason, the others lose a little time and nothing else.
+ */
+#include "generate/engine/engine_internal.h"
+
+/* ---- ends ---- */
+
+void stream_over(struct graft_stream *s, graft_finish finish, const graft_token *last,
+                 const graft_error *failure)
+{
+    struct graft_engine *e = s->engine;
+    static const graft_token EMPTY = {.id = -1, .text = ""};
+    s->state = STREAM_OVER;
+    kv_seq_trim(s->line.seq, 0); /* who reads the end finds the blocks given back */
+    pthread_mutex_lock(&e->lock);
+    if (!s->admitted) {
+        s->admitted = true;
+        e->n_waiting--;
+        e->waiting_tokens -= s->prompt_tokens;
+        s->info.waited = time_seconds() - s->submitted;
+    }
+    e->info.finished += finish != GRAFT_FINISH_CANCELLED && finish != GRAFT_FINISH_FAILED;
+    e->info.cancelled += finish == GRAFT_FINISH_CANCELLED;
+    e->info.failed += finish == GRAFT_FINISH_FAILED;
+    pthread_mutex_unlock(&e->lock);
+    if (s->callback != NULL) {
+        s->callback(s->user, last != NULL ? last : &EMPTY);
+    }
+    ring_end(&s->ring, finish, s->callback == NULL ? last : NULL, failure);
+    timeline_close(&s->line);
+}
+
+static void stream_fail(struct graft_stream *s, const graft_error *failure)
+{
+    stream_over(s, GRAFT_FINISH_FAILED, NULL, failure);
+}
+
+/* The answer ended by itself. */
+static void stream_complete(struct graft_stream *s)
+{
+    graft_token last;
+    graft_error failure = {0};
+    graft_finish finish = s->line.finish;
+    finish = finish == GRAFT_FINISH_NONE ? GRAFT_FINISH_LENGTH : finish;
+    if (timeline_end_record(&s->line, &last, &failure) != GRAFT_OK) {
+        stream_fail(s, &failure);
+    } else {
+        stream_over(s, finish, &last, NULL);
+    }
+}
+
+/* ---- tokens to their readers ---- */
+
+/* false: it could not be handed over. */
+static bool hand_over(struct graft_stream *s, const graft_token *token)
+{
+    if (s->callback == NULL) {
+        return ring_put(&s->ring, token);
+    }
+    if (!s->callback(s->user, token)) {
+        atomic_store(&s->cancelled, true);
+    }
+    return true;
+}
+
+static void count_token(struct graft_stream *s)
+{
+    pthread_mutex_lock(&s->engine->lock);
+    if (s->info.tokens++ == 0) {
+        s->info.first_token = time_seconds() - s->submitted;
+    }
+    s->engine->info.tokens++;
+    pthread_mutex_unlock(&s->engine->lock);
+}
+
+/* Hands over the picks in hand, as far as there is room. */
+static void deliver(struct graft_stream *s)
+{
+    struct timeline *t = &s->line;
+    graft_error failure = {0};
+    graft_token token;
+    while (s->state == STREAM_RUNNING && t->n_ahead > 0 && !atomic_load(&s->cancelled)) {
+        if (s->callback == NULL && !ring_has_room(&s->ring)) {
+            return;
+        }
+        if (timeline_commit(t, &token, &failure) != GRAFT_OK) {
+            stream_fail(s, &failure);
+            return;
+        }
+        count_token(s);
+        if (!hand_over(s, &token)) {
+            error_set(&failure, GRAFT_NO_MEMORY, "no memory for the text of a token");
+            stream_fail(s, &failure);
+        } else if (timeline_is_over(t)) {
+            stream_complete(s);
+        }
+    }
+}
+
+/* ---- notes of callers ---- */
+
+static graft_status make_fork(struct graft_stream *s, graft_error *error)
+{
+    struct timeline *t = &s->line;
+    const struct graft_stream *from = s->fork;
+    if (from->state == STREAM_OVER) {
+        return error_set(error, GRAFT_STATE, "the stream to go on from is over");
+    }
+    graft_status status = timeline_fork(t, &from->line, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    if (s->prompt_tokens + s->max_tokens > t->n_ctx - t->n_tokens) {
+        return error_set(
+            error, GRAFT_LIMIT,
+            "%zu tokens do not fit behind the %zu of the other stream: it may have %zu",
+            s->prompt_tokens + s->max_tokens, t->n_tokens, t->n_ctx);
+    }
+    s->chain = from->chain;
+    timeline_append(t, s->suffix, s->prompt_tokens);
+    t->n_ctx = s->max_tokens > 0 ? t->n_tokens + s->max_tokens : t->n_ctx;
+    if (t->n_tokens == 0) {
+        return error_set(error, GRAFT_STATE, "the stream to go on from has no tokens");
+    }
+    return GRAFT_OK;
+}
+
+static void take_wish(struct graft_stream *s, struct mix *wish, graft_kv_policy policy)
+{
+    struct timeline *t = &s->line;
+    graft_error failure = {0};
+    if (timeline_reserve_span(t, &failure) != GRAFT_OK) {
+        stream_fail(s, &failure);
+    } else if (timeline_set_mix(t, wish, policy)) {
+        int64_t same = t->n_spans > 0 ? (int64_t)t->spans[t->n_spans - 1].end : 0;
+        if (policy == GRAFT_KV_REPLAY) {
+            s->chain = (struct prefix_chain){0};
+        } else if (s->chain.named * KV_BLOCK > same) {
+            s->chain.broken = true; /* its last token is computed again, as another row */
+        }
+    }
+}
+
+static void take_notes_of(struct graft_engine *e, struct graft_stream *s)
+{
+    pthread_mutex_lock(&e->lock);
+    struct mix *wish = s->wish;
+    bool has_wish = s->has_wish;
+    graft_kv_policy policy = s->wish_policy;
+    s->wish = NULL;
+    s->has_wish = false;
+    pthread_mutex_unlock(&e->lock);
+    if (atomic_load(&s->cancelled)) {
+        stream_over(s, GRAFT_FINISH_CANCELLED, NULL, NULL);
+    } else if (s->deadline > 0 && time_seconds() >= s->deadline) {
+        stream_over(s, GRAFT_FINISH_TIMEOUT, NULL, NULL);
+    } else if (has_wish) {
+        take_wish(s, wish, policy);
+    }
+    mix_release(&wish);
+}
+
+/* The streams that arrived, linked by `next`, oldest first. */
+static struct graft_stream *take_incoming(struct graft_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    struct graft_stream *first = e->incoming;
+    bool forget = e->forget;
+    e->incoming = NULL;
+    e->incoming_end = &e->incoming;
+    e->forget = false;
+    pthread_mutex_unlock(&e->lock);
+    if (forget) {
+        prefixes_forget(&e->prefixes);
+    }
+    return first;
+}
+
+static void enter(struct graft_engine *e, struct graft_stream *s)
+{
+    graft_error failure = {0};
+    graft_status status = s->fork != NULL ? make_fork(s, &failure) : GRAFT_OK;
+    if (s->fork != NULL) {
+        stream_release(s->fork);
+        s->fork = NULL;
+    }
+    if (status == GRAFT_OK && !schedule_enter(e, s)) {
+        status = error_set(&failure, GRAFT_NO_MEMORY, "no memory for another stream");
+    }
+    if (status != GRAFT_OK) {
+        stream_fail(s, &failure);
+        stream_release(s);
+    }
+}
+
+static void take_notes(struct graft_engine *e)
+{
+    for (struct graft_stream *s = take_incoming(e), *next; s != NULL; s = next) {
+        next = s->next;
+        enter(e, s);
+    }
+    for (size_t i = 0; i < e->n_queue; i++) {
+        take_notes_of(e, e->waiting[i]);
+    }
+    for (int i = 0; i < e->n_running; i++) {
+        take_notes_of(e, e->running[i]);
+    }
+    schedule_sweep(e);
+}
+
+/* ---- the pass ---- */
+
+static void pick_work(void *context, int worker, int n_workers)
+{
+    (void)n_workers;
+    struct graft_engine *e = context;
+    for (int i;
+         (i = atomic_fetch_add_explicit(&e->next_pick, 1, memory_order_relaxed)) < e->n_parts;) {
+        struct part *part = &e->parts[i];
+        struct graft_stream *s = part->stream;
+        s->picked =
+            timeline_pick(&s->line, e->workspace, part->first, e->samplers[worker], &s->pick_error);
+    }
+}
+
+/* Picks for the parts of the pass that has run, a worker each. */
+static void pick_all(struct graft_engine *e)
+{
+    atomic_store(&e->next_pick, 0);
+    if (e->n_parts > 1) {
+        pool_run(e->model->runtime->pool, pick_work, e);
+    } else {
+        pool_run_alone(pick_work, e);
+    }
+}
+
+static graft_status run_pass(struct graft_engine *e, graft_error *error)
+{
+    int n = 0;
+    for (int i = 0; i < e->n_parts; i++) {
+        struct part *part = &e->parts[i];
+        part->first = n;
+        part->n = timeline_plan(&part->stream->line, e->rows + n, part->n);
+        n += part->n;
+    }
+    graft_status status = model_forward(e->model, e->rows, n, e->workspace, error);
+    if (status == GRAFT_OK) {
+        pick_all(e);
+    }
+    return status;
+}
+
+/* What follows a pass, before its tokens go out. */
+static void settle(struct graft_engine *e)
+{
+    double now = time_seconds();
+    for (int i = 0; i < e->n_parts; i++) {
+        struct graft_stream *s = e->parts[i].stream;
+        schedule_charge(e, s, e->parts[i].n);
+        if (e->options.keep_prefixes) {
+            prefix_keep_new(&s->chain, &e->kind, &e->prefixes, &s->line);
+        }
+        pthread_mutex_lock(&e->lock);
+        s->info.waited = s->info.passes == 0 ? now - s->submitted : s->info.waited;
+        s->info.passes++;
+        e->info.rows += (uint64_t)e->parts[i].n;
+        pthread_mutex_unlock(&e->lock);
+    }
+    for (int i = 0; i < e->n_parts; i++) {
+        struct graft_stream *s = e->parts[i].stream;
+        if (s->picked != GRAFT_OK) {
+            stream_fail(s, &s->pick_error);
+        } else {
+            deliver(s);
+        }
+    }
+}
+
+/* Each part of a pass that failed as a pass of its own. */
+static void run_alone(struct graft_engine *e)
+{
+    int n = e->n_parts;
+    for (int i = 0; i < n; i++) {
+        graft_error failure = {0};
+        struct part part = e->parts[i];
+        e->parts[0] = part;
+        e->n_parts = 1;
+        if (run_pass(e, &failure) == GRAFT_OK) {
+            settle(e);
+        } else {
+            stream_fail(part.stream, &failure);
+        }
+        e->parts[0] = part;
+    }
+}
+
+static void note_state(struct graft_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->info.running = (size_t)e->n_running;
+    e->info.passes += e->n_parts > 0;
+    e->info.prefixes = e->prefixes.count;
+    e->info.prefix_hits = e->prefixes.hits;
+    e->info.prefix_evictions = e->prefixes.evictions;
+    pthread_mutex_unlock(&e->lock);
+}
+
+bool engine_step(struct graft_engine *e)
+{
+    graft_error failure = {0};
+    take_notes(e);
+    for (int i = 0; i < e->n_running; i++) {
+        deliver(e->running[i]);
+    }
+    schedule_sweep(e);
+    schedule_admit(e);
+    schedule_choose(e);
+    if (e->n_parts > 0) {
+        if (run_pass(e, &failure) == GRAFT_OK) {
+            settle(e);
+        } else {
+            run_alone(e);
+        }
+        schedule_sweep(e);
+    }
+    note_state(e);
+    return e->n_parts > 0;
+}

@@ -1,0 +1,576 @@
+/* test_engine.c: the engine through the public headers: whatever shares the batch, a stream says what a session says; streams that
+ * fail, are dropped or come too late hurt nobody else.
+ */
+#include "unit/api_fixture.h"
+
+#include <poll.h>
+#include <time.h>
+
+static struct fixture F;
+
+enum { N = 60, MANY = 12 };
+
+static const char *const PROMPTS[] = {
+    "It was a bright cold day in April, and the clocks were striking thirteen; the rest of this "
+    "sentence only "
+    "makes the prompt longer, so that it takes more than one block of the cache and more than one "
+    "piece.",
+    "Call me Ishmael.",
+    "All happy families are alike; each unhappy family is unhappy in its own way.",
+    "x",
+};
+
+static int setup(void **state)
+{
+    (void)state;
+    F = open_fixture(&(struct random_model){.nan_token = true}, 2);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    close_fixture(&F);
+    return 0;
+}
+
+/* ---- requests ---- */
+
+struct text_ids {
+    graft_token_id ids[400];
+    size_t n;
+};
+
+static struct text_ids ids_of(const char *text)
+{
+    struct text_ids t = {.n = 0};
+    graft_token_id *ids = NULL;
+    MUST(graft_tokenize(graft_model_tokenizer(F.model), text, strlen(text), GRAFT_TOKENIZE_BOS,
+                        &ids, &t.n, error));
+    assert_true(t.n <= ARRAY_LEN(t.ids));
+    memcpy(t.ids, ids, t.n * sizeof *ids);
+    graft_free(F.runtime, ids);
+    return t;
+}
+
+static graft_engine *open_engine(const graft_engine_options *o)
+{
+    graft_engine *engine = NULL;
+    MUST(graft_engine_open(F.model, o, &engine, error));
+    return engine;
+}
+
+static graft_request request_of(const struct text_ids *t, uint64_t seed, size_t n)
+{
+    graft_request r = graft_request_default();
+    r.prompt = t->ids;
+    r.n_prompt = t->n;
+    r.sampling = sampled(seed).sampling;
+    r.max_tokens = n;
+    return r;
+}
+
+static graft_stream *submit(graft_engine *engine, const graft_request *r)
+{
+    graft_stream *stream = NULL;
+    MUST(graft_engine_submit(engine, r, &stream, error));
+    return stream;
+}
+
+static graft_stream *ask(graft_engine *engine, const char *prompt, uint64_t seed, size_t n)
+{
+    struct text_ids t = ids_of(prompt);
+    graft_request r = request_of(&t, seed, n);
+    return submit(engine, &r);
+}
+
+/* Reads a stream to its end. */
+static struct answer *read_all(graft_stream *stream)
+{
+    struct answer *a = answer_new();
+    graft_token token;
+    graft_status status;
+    graft_error error = {0};
+    while ((status = graft_stream_next(stream, &token, &error)) == GRAFT_OK) {
+        answer_take(a, &token);
+    }
+    assert_int_equal(status, GRAFT_END);
+    answer_take(a, &token);
+    return a;
+}
+
+/* What a session says; an engine's answer is over at max_tokens, so that nothing stays held back. */
+static struct answer *alone(const char *prompt, uint64_t seed, size_t n)
+{
+    graft_session_options o = sampled(seed);
+    struct text_ids t = ids_of(prompt);
+    o.n_ctx = (int)(t.n + n);
+    return solo(F.model, &o, prompt, 0);
+}
+
+static void assert_says(graft_stream *stream, const char *prompt, uint64_t seed, size_t n)
+{
+    struct answer *a = read_all(stream), *b = alone(prompt, seed, n);
+    assert_same_answer(a, b);
+    answer_free(a);
+    answer_free(b);
+}
+
+static void check_many(const graft_engine_options *o)
+{
+    graft_engine *engine = open_engine(o);
+    graft_stream *streams[MANY];
+    for (int i = 0; i < MANY; i++) {
+        streams[i] = ask(engine, PROMPTS[i % 4], (uint64_t)i, (size_t)(N - i));
+    }
+    for (int i = MANY; i-- > 0;) {
+        assert_says(streams[i], PROMPTS[i % 4], (uint64_t)i, (size_t)(N - i));
+        graft_stream_close(&streams[i]);
+    }
+    graft_engine_close(&engine);
+}
+
+/* ---- what streams say ---- */
+
+static void streams_of_one_batch_say_what_sessions_say(void **state)
+{
+    (void)state;
+    check_many(NULL);
+}
+
+static void neither_pieces_of_prompts_nor_small_passes_change_a_word(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    o.batch_rows = 5;
+    o.prompt_rows = 2;
+    o.max_streams = 3;
+    check_many(&o);
+    o.max_streams = 1;
+    o.keep_prefixes = false;
+    check_many(&o);
+}
+
+static void streams_that_pause_for_lack_of_blocks_say_the_same(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    graft_engine_info info;
+    o.kv_bytes = 64 * 1024; /* of F16: some blocks of 8 kB */
+    o.keep_prefixes = false;
+    graft_engine *engine = open_engine(&o);
+    graft_stream *streams[MANY];
+    for (int i = 0; i < MANY; i++) {
+        streams[i] = ask(engine, PROMPTS[i % 3], (uint64_t)i, 150);
+    }
+    for (int i = 0; i < MANY; i++) {
+        assert_says(streams[i], PROMPTS[i % 3], (uint64_t)i, 150);
+        graft_stream_close(&streams[i]);
+    }
+    MUST(graft_engine_describe(engine, &info, error));
+    assert_true(info.pauses > 0);
+    assert_int_equal(info.finished, MANY);
+    assert_int_equal(info.kv_bytes_used, 0);
+    graft_engine_close(&engine);
+}
+
+static void a_ring_that_nobody_reads_holds_its_stream_and_no_other(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    o.ring = 2;
+    graft_engine *engine = open_engine(&o);
+    graft_stream *slow = ask(engine, PROMPTS[0], 1, N), *fast = ask(engine, PROMPTS[1], 2, N);
+    assert_says(fast, PROMPTS[1], 2, N);
+    assert_says(slow, PROMPTS[0], 1, N);
+    graft_stream_close(&slow);
+    graft_stream_close(&fast);
+    graft_engine_close(&engine);
+}
+
+static void callbacks_get_what_readers_get(void **state)
+{
+    (void)state;
+    graft_engine *engine = open_engine(NULL);
+    struct text_ids t = ids_of(PROMPTS[2]);
+    graft_request r = request_of(&t, 5, N);
+    struct answer *a = answer_new(), *b = alone(PROMPTS[2], 5, N);
+    graft_token token;
+    r.callback = answer_take;
+    r.user = a;
+    graft_stream *stream = submit(engine, &r);
+    assert_int_equal(graft_stream_next(stream, &token, NULL), GRAFT_END);
+    assert_int_equal(graft_stream_finish(stream), GRAFT_FINISH_LENGTH);
+    assert_same_answer(a, b);
+    graft_stream_close(&stream);
+    answer_free(a);
+    a = answer_new();
+    a->stop_at = 3; /* false: cancels */
+    r.user = a;
+    stream = submit(engine, &r);
+    assert_int_equal(graft_stream_next(stream, &token, NULL), GRAFT_END);
+    assert_int_equal(graft_stream_finish(stream), GRAFT_FINISH_CANCELLED);
+    assert_int_equal(a->n, 3);
+    graft_stream_close(&stream);
+    graft_engine_close(&engine);
+    answer_free(a);
+    answer_free(b);
+}
+
+/* ---- polling ---- */
+
+static void a_descriptor_is_readable_while_there_is_something(void **state)
+{
+    (void)state;
+    graft_engine *engine = open_engine(NULL);
+    graft_stream *stream = ask(engine, PROMPTS[2], 5, N);
+    struct answer *a = answer_new(), *b = alone(PROMPTS[2], 5, N);
+    struct pollfd fd = {.events = POLLIN};
+    MUST(graft_stream_descriptor(stream, &fd.fd, error));
+    for (graft_status status = GRAFT_OK; status != GRAFT_END;) {
+        graft_token token;
+        assert_int_equal(poll(&fd, 1, 60000), 1);
+        while ((status = graft_stream_poll(stream, &token, NULL)) == GRAFT_OK) {
+            answer_take(a, &token);
+        }
+        if (status == GRAFT_END) {
+            answer_take(a, &token);
+        } else {
+            assert_int_equal(status, GRAFT_BUSY);
+        }
+    }
+    assert_int_equal(poll(&fd, 1, 0), 1); /* the end stays */
+    assert_same_answer(a, b);
+    graft_stream_close(&stream);
+    graft_engine_close(&engine);
+    answer_free(a);
+    answer_free(b);
+}
+
+/* ---- prefixes ---- */
+
+static void a_prompt_that_was_there_before_is_not_computed_again(void **state)
+{
+    (void)state;
+    graft_engine *engine = open_engine(NULL);
+    graft_stream_info info;
+    size_t cached[3];
+    for (int i = 0; i < 3; i++) {
+        graft_stream *stream = ask(engine, PROMPTS[0], 3, N);
+        assert_says(stream, PROMPTS[0], 3, N);
+        MUST(graft_stream_describe(stream, &info, error));
+        cached[i] = info.cached_tokens;
+        assert_int_equal(info.tokens, N);
+        assert_true(info.first_token > 0);
+        graft_stream_close(&stream);
+        if (i == 1) {
+            graft_engine_forget_prefixes(engine);
+        }
+    }
+    assert_int_equal(cached[0], 0);
+    assert_int_equal(cached[1], (ids_of(PROMPTS[0]).n - 1) / 64 * 64);
+    assert_true(cached[1] > 0);
+    assert_int_equal(cached[2], 0);
+    graft_engine_close(&engine);
+}
+
+/* The answer of a first turn, as part of the prompt of a second one: other roles, so another name, unless asked for. */
+static void answers_are_shared_only_where_that_was_asked_for(void **state)
+{
+    (void)state;
+    for (int share = 0; share < 2; share++) {
+        graft_engine_options o = graft_engine_options_default();
+        o.share_decoded = share;
+        graft_engine *engine = open_engine(&o);
+        struct text_ids t = ids_of(PROMPTS[2]);
+        graft_request r = request_of(&t, 9, 150);
+        graft_stream *stream = submit(engine, &r);
+        struct answer *a = read_all(stream);
+        graft_stream_info info;
+        graft_stream_close(&stream);
+        memcpy(t.ids + t.n, a->ids, a->n * sizeof *a->ids);
+        t.n += a->n;
+        r = request_of(&t, 9, 5);
+        stream = submit(engine, &r);
+        answer_free(a);
+        a = read_all(stream);
+        MUST(graft_stream_describe(stream, &info, error));
+        size_t prompt_alone = ids_of(PROMPTS[2]).n / 64 * 64;
+        assert_int_equal(info.cached_tokens, share ? (t.n - 1) / 64 * 64 : prompt_alone);
+        graft_stream_close(&stream);
+        graft_engine_close(&engine);
+        answer_free(a);
+    }
+}
+
+static void a_fork_goes_on_from_the_tokens_of_another(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    o.ring = 2; /* the first one pauses where the second begins */
+    graft_engine *engine = open_engine(&o);
+    graft_stream *first = ask(engine, PROMPTS[1], 4, N);
+    struct text_ids more = ids_of(" And then?");
+    graft_request r = request_of(&more, 8, N);
+    r.fork = first;
+    graft_token token;
+    MUST(graft_stream_next(first, &token, error));
+    graft_stream *second = submit(engine, &r);
+    struct answer *b = read_all(second);
+    assert_int_equal(b->n, N);
+    struct answer *a = read_all(first), *whole = alone(PROMPTS[1], 4, N);
+    assert_int_equal(a->n, N - 1); /* one was read above; the fork took nothing away */
+    assert_memory_equal(a->ids, whole->ids + 1, a->n * sizeof *a->ids);
+    answer_free(a);
+    answer_free(whole);
+    graft_stream_close(&first);
+    graft_stream_close(&second);
+    graft_engine_close(&engine);
+    answer_free(b);
+}
+
+/* ---- ends ---- */
+
+static void who_is_cancelled_or_dropped_ends_and_nobody_else(void **state)
+{
+    (void)state;
+    graft_engine *engine = open_engine(NULL);
+    graft_stream *doomed = ask(engine, PROMPTS[2], 1, 300),
+                 *dropped = ask(engine, PROMPTS[0], 2, 300);
+    graft_stream *kept = ask(engine, PROMPTS[1], 3, N);
+    graft_token token;
+    graft_stream_close(&dropped);
+    MUST(graft_stream_next(doomed, &token, error));
+    graft_stream_cancel(doomed);
+    graft_status status;
+    while ((status = graft_stream_next(doomed, &token, NULL)) == GRAFT_OK) {
+    }
+    assert_int_equal(status, GRAFT_END);
+    assert_int_equal(graft_stream_finish(doomed), GRAFT_FINISH_CANCELLED);
+    assert_says(kept, PROMPTS[1], 3, N);
+    graft_stream_close(&doomed);
+    graft_stream_close(&kept);
+    graft_engine_close(&engine);
+}
+
+static void time_that_is_over_ends_a_stream_even_if_nobody_reads_it(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    o.ring = 2;
+    graft_engine *engine = open_engine(&o);
+    struct text_ids t = ids_of(PROMPTS[1]);
+    graft_request r = request_of(&t, 1, N);
+    graft_token token;
+    r.timeout = 0.05;
+    graft_stream *stream = submit(engine, &r);
+    struct timespec nap = {.tv_nsec = 200 * 1000 * 1000};
+    nanosleep(&nap, NULL);
+    while (graft_stream_next(stream, &token, NULL) == GRAFT_OK) {
+    }
+    assert_int_equal(graft_stream_finish(stream), GRAFT_FINISH_TIMEOUT);
+    graft_stream_close(&stream);
+    graft_engine_close(&engine);
+}
+
+static void a_stream_that_fails_says_why_and_fails_alone(void **state)
+{
+    (void)state;
+    graft_engine *engine = open_engine(NULL);
+    graft_stream *good[3], *bad;
+    struct text_ids t = {.ids = {RM_BOS, 65, RM_NAN, 66}, .n = 4};
+    graft_request r = request_of(&t, 1, N);
+    graft_error error = {0};
+    graft_token token;
+    for (int i = 0; i < 3; i++) {
+        good[i] = ask(engine, PROMPTS[i], 7, N);
+    }
+    bad = submit(engine, &r);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(graft_stream_next(bad, &token, &error), GRAFT_NUMERIC);
+        assert_non_null(strstr(error.message, "not numbers"));
+    }
+    assert_int_equal(graft_stream_finish(bad), GRAFT_FINISH_FAILED);
+    for (int i = 0; i < 3; i++) {
+        assert_says(good[i], PROMPTS[i], 7, N);
+        graft_stream_close(&good[i]);
+    }
+    graft_stream_close(&bad);
+    graft_engine_close(&engine);
+}
+
+static void streams_that_are_left_end_with_the_engine(void **state)
+{
+    (void)state;
+    graft_runtime_info before, after;
+    MUST(graft_runtime_describe(F.runtime, &before, error));
+    graft_engine *engine = open_engine(NULL);
+    for (int i = 0; i < 20; i++) {
+        graft_stream *stream = ask(engine, PROMPTS[i % 4], 1, 300);
+        graft_stream_close(&stream);
+    }
+    graft_engine_close(&engine);
+    MUST(graft_runtime_describe(F.runtime, &after, error));
+    assert_int_equal(before.bytes_in_use, after.bytes_in_use);
+}
+
+/* ---- limits ---- */
+
+static void what_never_fits_and_what_does_not_fit_now_are_told_apart(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    graft_stream *stream = NULL, *first, *second;
+    graft_error error = {0};
+    struct text_ids t = ids_of(PROMPTS[0]);
+    o.max_streams = 1;
+    o.max_waiting = 1;
+    o.ring = 2;
+    o.n_ctx = 300;
+    graft_engine *engine = open_engine(&o);
+    graft_request r = request_of(&t, 1, 200);
+    assert_int_equal(graft_engine_submit(engine, &r, &stream, &error), GRAFT_LIMIT);
+    assert_non_null(strstr(error.message, "n_ctx"));
+    first = ask(engine, PROMPTS[1], 1, N);
+    second = ask(engine, PROMPTS[1], 2, N);
+    r = request_of(&t, 1, 5);
+    graft_status status = graft_engine_submit(engine, &r, &stream, &error);
+    /* Until the worker has come to the first one, one more may wait. */
+    for (int i = 0; status == GRAFT_OK && i < 3; i++) {
+        graft_stream_close(&stream);
+        status = graft_engine_submit(engine, &r, &stream, &error);
+    }
+    assert_int_equal(status, GRAFT_BUSY);
+    assert_non_null(strstr(error.message, "try again later"));
+    assert_says(first, PROMPTS[1], 1, N);
+    assert_says(second, PROMPTS[1], 2, N);
+    graft_stream_close(&first);
+    graft_stream_close(&second);
+    graft_engine_close(&engine);
+    o.kv_bytes = 1;
+    assert_int_equal(graft_engine_open(F.model, &o, &engine, &error), GRAFT_LIMIT);
+    assert_non_null(strstr(error.message, "kv_bytes"));
+}
+
+static void requests_that_make_no_sense_are_refused_by_name(void **state)
+{
+    (void)state;
+    graft_engine *engine = open_engine(NULL);
+    struct text_ids t = ids_of(PROMPTS[1]);
+    graft_stream *stream = NULL;
+    struct {
+        graft_request r;
+        const char *word;
+    } bad[8];
+    size_t n = 0;
+    for (; n < ARRAY_LEN(bad); n++) {
+        bad[n].r = request_of(&t, 1, 4);
+    }
+    n = 0;
+    bad[n].r.n_prompt = 0;
+    bad[n++].word = "empty";
+    bad[n].r.sampling.temperature = -1;
+    bad[n++].word = "temperature";
+    bad[n].r.timeout = -1;
+    bad[n++].word = "timeout";
+    bad[n].r.stops = (const char *const[]){""};
+    bad[n].r.n_stops = 1;
+    bad[n++].word = "stop";
+    bad[n].r.stop_ids = (const graft_token_id[]){RM_VOCAB};
+    bad[n].r.n_stop_ids = 1;
+    bad[n++].word = "vocabulary";
+    bad[n].r.prompt = (const graft_token_id[]){-1};
+    bad[n].r.n_prompt = 1;
+    bad[n++].word = "vocabulary";
+    for (size_t i = 0; i < n; i++) {
+        graft_error error = {0};
+        assert_int_equal(graft_engine_submit(engine, &bad[i].r, &stream, &error),
+                         GRAFT_INVALID_ARGUMENT);
+        assert_non_null(strstr(error.message, bad[i].word));
+        assert_null(stream);
+    }
+    graft_engine_close(&engine);
+}
+
+static void higher_priority_takes_the_place_of_lower(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    o.max_streams = 1;
+    graft_engine *engine = open_engine(&o);
+    struct text_ids t = ids_of(PROMPTS[1]);
+    graft_request r = request_of(&t, 2, N);
+    graft_token token;
+    graft_engine_info info;
+    graft_stream *low = ask(engine, PROMPTS[2], 1, 300);
+    MUST(graft_stream_next(low, &token, error));
+    r.priority = 1;
+    graft_stream *high = submit(engine, &r);
+    assert_says(high, PROMPTS[1], 2, N);
+    MUST(graft_engine_describe(engine, &info, error));
+    assert_int_equal(info.pauses, 1);
+    struct answer *a = read_all(low), *b = alone(PROMPTS[2], 1, 300);
+    assert_int_equal(a->n, b->n - 1); /* one was read above */
+    assert_memory_equal(a->ids, b->ids + 1, a->n * sizeof *a->ids);
+    assert_memory_equal(a->logprobs, b->logprobs + 1, a->n * sizeof *a->logprobs);
+    answer_free(a);
+    answer_free(b);
+    graft_stream_close(&low);
+    graft_stream_close(&high);
+    graft_engine_close(&engine);
+}
+
+/* ---- memory ---- */
+
+static void streams_that_come_and_go_leave_nothing(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    graft_runtime_info before, after;
+    graft_engine_info info;
+    o.kv_bytes = 1 << 18; /* all of it is taken before */
+    graft_engine *engine = open_engine(&o);
+    for (int i = 0; i < 600; i++) {
+        graft_stream *stream = ask(engine, PROMPTS[i % 4], (uint64_t)i, 300);
+        graft_token token;
+        while (i <= 5 && graft_stream_next(stream, &token, NULL) == GRAFT_OK) {
+        }
+        if (i % 3 == 0) {
+            (void)graft_stream_next(stream, &token, NULL);
+        }
+        graft_stream_close(&stream);
+        do {
+            MUST(graft_engine_describe(engine, &info, error));
+        } while (info.running + info.waiting > 0);
+        if (i == 5) {
+            MUST(graft_runtime_describe(F.runtime, &before, error));
+        }
+    }
+    MUST(graft_runtime_describe(F.runtime, &after, error));
+    assert_true(after.bytes_in_use <= before.bytes_in_use + 4096);
+    graft_engine_close(&engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(streams_of_one_batch_say_what_sessions_say),
+        cmocka_unit_test(neither_pieces_of_prompts_nor_small_passes_change_a_word),
+        cmocka_unit_test(streams_that_pause_for_lack_of_blocks_say_the_same),
+        cmocka_unit_test(a_ring_that_nobody_reads_holds_its_stream_and_no_other),
+        cmocka_unit_test(callbacks_get_what_readers_get),
+        cmocka_unit_test(a_descriptor_is_readable_while_there_is_something),
+        cmocka_unit_test(a_prompt_that_was_there_before_is_not_computed_again),
+        cmocka_unit_test(answers_are_shared_only_where_that_was_asked_for),
+        cmocka_unit_test(a_fork_goes_on_from_the_tokens_of_another),
+        cmocka_unit_test(who_is_cancelled_or_dropped_ends_and_nobody_else),
+        cmocka_unit_test(time_that_is_over_ends_a_stream_even_if_nobody_reads_it),
+        cmocka_unit_test(a_stream_that_fails_says_why_and_fails_alone),
+        cmocka_unit_test(streams_that_are_left_end_with_the_engine),
+        cmocka_unit_test(what_never_fits_and_what_does_not_fit_now_are_told_apart),
+        cmocka_unit_test(requests_that_make_no_sense_are_refused_by_name),
+        cmocka_unit_test(higher_priority_takes_the_place_of_lower),
+        cmocka_unit_test(streams_that_come_and_go_leave_nothing),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
