@@ -1,0 +1,114 @@
+/* draft.h: what proposes tokens before the model has been asked, and how many of them pay.
+ *
+ * Whoever verifies takes a proposed token if and only if it is the one that the model would have picked at that
+ * position, so nothing here can change a text: not what is proposed, nor how much, nor the times that the decision
+ * was made with. Proposals come from the sequence itself (ngram), from what was generated under the same mix before
+ * (store), or from a second, smaller model (model). *adapt* is arithmetic: from measured times and what was accepted it
+ * says how many tokens to draft, often none. A *drafter* is all of it for one stream. Verification is not here.
+ */
+#ifndef GRAFT_DRAFT_H
+#define GRAFT_DRAFT_H
+
+#include "base/base.h"
+
+#include <graft/session.h>
+
+enum { DRAFT_MAX = 8 }; /* tokens drafted at once, at most */
+
+/* ---- the sequence itself -------------------------------------------------------------------- */
+
+/* An index of all n-grams of one growing sequence. Belongs to one thread at a time. */
+struct ngram;
+enum { NGRAM_MIN = 2, NGRAM_MAX = 4 }; /* lengths that are looked up */
+/* For sequences of up to `capacity` tokens (what comes after is not looked at); all memory is taken here, about
+ * 32 bytes a token. NO_MEMORY. */
+graft_status ngram_open(struct mem *mem, size_t capacity, struct ngram **out, graft_error *error);
+void ngram_close(struct ngram **ngram); /* NULL allowed */
+/* The sequence is tokens[0..n): takes in what is new, in O(new). An n below what was seen forgets the rest; where
+ * the sequence changed and grew again, ngram_trim comes first. */
+void ngram_follow(struct ngram *g, const graft_token_id *tokens, size_t n);
+/* Forgets positions from n on, as if they had never been seen. */
+void ngram_trim(struct ngram *g, size_t n);
+/* What followed the last time that the sequence had the end it has now: of ends of NGRAM_MAX to NGRAM_MIN tokens the
+ * longest that was seen before. A copy that reaches the end of the sequence goes on with itself, so that a repetition is
+ * proposed whole. Returns how many tokens of out [k] are set; *length (may be NULL) is that of the end. */
+int ngram_propose(const struct ngram *g, int k, graft_token_id *out, int *length);
+
+/* ---- how many tokens pay -------------------------------------------------------------------- */
+
+/* Where proposals come from. One that was found by a long match is right more often than one by a short one: they
+ * are told apart, since acceptance is what decides. */
+enum draft_source {
+    DRAFT_NGRAM_SHORT,
+    DRAFT_NGRAM_LONG,
+    DRAFT_STORE_SHORT,
+    DRAFT_STORE_LONG,
+    DRAFT_MODEL,
+    DRAFT_SOURCES
+};
+const char *draft_source_name(enum draft_source source); /* "ngram", "store", "model" */
+
+/* Seconds that a pass takes, by its number of decode rows. What was not measured is estimated from neighbours. */
+enum { COST_POINTS = 28, COST_ROWS = 512 };
+struct cost_curve {
+    double seconds[COST_POINTS];                   /* of passes of cost_rows(i) rows */
+    uint32_t seen[COST_POINTS], last[COST_POINTS]; /* how often, and at which of all passes */
+    uint32_t passes;
+};
+/* A pass of `rows` ≥ 1 decode rows, and no other, took that long. Times that are no positive numbers are passed over. */
+void cost_learn(struct cost_curve *c, int rows, double seconds);
+/* 0: nothing was measured, or no rows. */
+double cost_estimate(const struct cost_curve *c, int rows);
+
+/* What all streams of one engine share; zero it to begin. Belongs to one thread at a time. */
+struct draft_costs {
+    struct cost_curve
+        target; /* verification included: from one step to the next, without drafting */
+    struct cost_curve draft; /* passes of the draft model, its picks included */
+    /* How much of what was drafted first was right, over all streams: where a new one begins. */
+    double tried[DRAFT_SOURCES], right[DRAFT_SOURCES];
+};
+
+/* One stream. */
+struct adapt_place {
+    float tried, right;
+};
+struct adapt_source {
+    struct adapt_place places[DRAFT_MAX]; /* of the drafts accepted up to there; older ones fade */
+    uint32_t wait, left; /* while nothing pays: steps between trials, and to the next */
+    uint32_t trials;
+    double
+        meanwhile; /* tokens that the stream would have without drafts in the time of the step that was chosen */
+};
+struct adapt {
+    int first, most; /* tokens of a draft before anything is known; at most */
+    struct adapt_source sources[DRAFT_SOURCES];
+    uint32_t steps;     /* since the last that was planned otherwise than seemed best */
+    uint32_t look_wait; /* between such looks */
+    double
+        plain; /* tokens that a step without drafts would have had in the time of the one at hand */
+    double debt; /* tokens that drafts have cost so far; what they gained is not kept for long */
+};
+/* first in 1..most, most in 0..DRAFT_MAX; most 0: it never drafts. */
+void adapt_init(struct adapt *a, int first, int most);
+
+/* What the step at hand has beside the stream that is asked about. Zero: the stream is alone. */
+struct adapt_step {
+    int rows;      /* of the others, their drafts included */
+    double tokens; /* that the others will gain, as far as one can tell */
+    int lanes;     /* of the others, how many the draft model drafts for */
+    int passes;    /* how many passes that takes */
+};
+/* How many of up to k_max tokens from `source` to draft: as many as give the most tokens a second, 0 when none pays
+ * by more than a little, but for a trial now and then. *speed (may be NULL): tokens a second expected of the step. To be
+ * called once for a step and source; adapt_learn follows if anything was drafted. */
+int adapt_choose(struct adapt *a, const struct draft_costs *costs, enum draft_source source,
+                 int k_max, const struct adapt_step *step, double *speed);
+/* Of `drafted` tokens the first `accepted` were right. */
+void adapt_learn(struct adapt *a, struct draft_costs *costs, enum draft_source source, int drafted,
+                 int accepted);
+/* Tokens that a draft of k gains, with the one that the model itself adds: 1 to k + 1. */
+double adapt_expect(const struct adapt *a, const struct draft_costs *costs,
+                    enum draft_source source, int k);
+
+#endif
