@@ -34,6 +34,42 @@ void ngram_trim(struct ngram *g, size_t n);
  * proposed whole. Returns how many tokens of out [k] are set; *length (may be NULL) is that of the end. */
 int ngram_propose(const struct ngram *g, int k, graft_token_id *out, int *length);
 
+/* ---- what was generated before -------------------------------------------------------------- */
+
+/* How n-grams went on in what was generated under one mix, by how often. Safe from any thread: sessions and streams share
+ * it, and each that holds it has a reference. Memory is taken when it is opened, 16 bytes an entry; once full, what is
+ * seen rarely makes room. An entry is an n-gram and a token behind it; each token learned touches one for each length. */
+struct ngram_store;
+struct ngram_store_options {
+    uint8_t mix[32];    /* mix_digest: what is learned under one mix says little of another */
+    int n_vocab;        /* of the model */
+    size_t max_entries; /* rounded up to a power of two; at least 64, at most 2^26 */
+};
+enum { STORE_ENTRIES = 1 << 16 }; /* a default: 1 MB, some 20,000 tokens */
+/* INVALID_ARGUMENT, NO_MEMORY. */
+graft_status ngram_store_open(struct mem *mem, const struct ngram_store_options *options,
+                              struct ngram_store **out, graft_error *error);
+struct ngram_store *ngram_store_share(struct ngram_store *store); /* one reference more */
+void ngram_store_close(struct ngram_store **store);               /* gives one back; NULL allowed */
+/* Learns that tokens[first..n) came, each behind the tokens before it. */
+void ngram_store_add(struct ngram_store *s, const graft_token_id *tokens, size_t first, size_t n);
+/* What most often followed the end of tokens[0..n), then what followed that: up to k tokens, as far as there are any.
+ * *length (may be NULL) is that of the first n-gram found. */
+int ngram_store_propose(struct ngram_store *s, const graft_token_id *tokens, size_t n, int k,
+                        graft_token_id *out, int *length);
+size_t ngram_store_entries(struct ngram_store *s);
+/* Replaces the file as a whole, or leaves it as it was. IO, NOT_FOUND (its folder), NO_MEMORY. */
+graft_status ngram_store_save(struct ngram_store *s, const char *path, graft_error *error);
+/* Opens a store with what a file holds, which is untrusted and checked whole. NOT_FOUND; FORMAT; UNSUPPORTED: another version;
+ * STATE: it was learned under another mix, or with another vocabulary. What does not fit max_entries is left out, the rare first. */
+graft_status ngram_store_load(struct mem *mem, const char *path,
+                              const struct ngram_store_options *options, struct ngram_store **out,
+                              graft_error *error);
+/* The parser alone: pure, fuzzed. */
+graft_status ngram_store_parse(struct mem *mem, const uint8_t *bytes, size_t size,
+                               const struct ngram_store_options *options, struct ngram_store **out,
+                               graft_error *error);
+
 /* ---- how many tokens pay -------------------------------------------------------------------- */
 
 /* Where proposals come from. One that was found by a long match is right more often than one by a short one: they
