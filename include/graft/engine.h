@@ -121,7 +121,9 @@ GRAFT_API void graft_stream_cancel(graft_stream *stream);
 GRAFT_API void graft_stream_close(graft_stream **stream);
 /* Why it ended, once it has been read to its end; NONE before. */
 GRAFT_API graft_finish graft_stream_finish(const graft_stream *stream);
-/* Another mix (NULL: the base model) from the next step on. Tokens that wait in the ring were picked before. */
+/* Another mix (NULL: the base model) from the next step on, as graft_session_set_mix. Under CONTINUE the tokens that the
+ * stream has by then keep the mix that they came with, computed or not. Tokens that wait in the ring were picked before. Of
+ * several calls before one step the last one counts, and any REPLAY. */
 GRAFT_API graft_status graft_stream_set_mix(graft_stream *stream, graft_mix *mix,
                                             graft_kv_policy policy, graft_error *error);
 

@@ -140,6 +140,7 @@ static graft_status evaluate_pending(struct graft_session *s, graft_progress_fn 
                              all);
         }
     }
+    timeline_forget_spans(&s->line);
     s->logits_row = s->line.planned_tokens - 1;
     s->logits_after = s->line.n_tokens;
     return GRAFT_OK;

@@ -3,7 +3,8 @@
 
 graft_status session_reserve(struct graft_session *s, const struct mix *mix, graft_error *error)
 {
-    return workspace_reserve(s->workspace, mix != NULL ? mix_deltas(mix) : NULL, error);
+    graft_status status = timeline_reserve_span(&s->line, error);
+    return status == GRAFT_OK ? workspace_reserve(s->workspace, mix_deltas(mix), error) : status;
 }
 
 /* The logits in hand are those of the mix before. */

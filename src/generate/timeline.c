@@ -68,7 +68,7 @@ graft_status timeline_open(struct timeline *t, const struct model *model, struct
     return status;
 }
 
-static void forget_spans(struct timeline *t)
+void timeline_forget_spans(struct timeline *t)
 {
     while (t->n_spans > 0) {
         mix_release(&t->spans[--t->n_spans].mix);
@@ -83,7 +83,7 @@ void timeline_close(struct timeline *t)
         mem_free(t->mem, t->tokens);
         mem_free(t->mem, t->roles);
         mem_free(t->mem, t->stop_ids);
-        forget_spans(t);
+        timeline_forget_spans(t);
         mem_free(t->mem, t->spans);
         mix_release(&t->mix);
         *t = (struct timeline){0};
@@ -133,6 +133,12 @@ void timeline_trim(struct timeline *t, size_t n)
 {
     t->n_tokens = n;
     t->answer_begin = t->answer_begin < n ? t->answer_begin : n;
+    while (t->n_spans > 0 && (t->n_spans > 1 ? t->spans[t->n_spans - 2].end : 0) >= n) {
+        mix_release(&t->spans[--t->n_spans].mix);
+    }
+    if (t->n_spans > 0 && t->spans[t->n_spans - 1].end > n) {
+        t->spans[t->n_spans - 1].end = n;
+    }
     timeline_rewind(t);
     timeline_resume(t);
 }
@@ -338,7 +344,7 @@ const uint8_t *timeline_digest(const struct timeline *t, size_t begin, size_t en
 
 graft_status timeline_reserve_span(struct timeline *t, graft_error *error)
 {
-    if (!t->keeps_spans || t->n_spans < t->span_capacity) {
+    if (t->n_spans < t->span_capacity) {
         return GRAFT_OK;
     }
     int capacity = t->span_capacity > 0 ? 2 * t->span_capacity : 4;
@@ -351,15 +357,15 @@ graft_status timeline_reserve_span(struct timeline *t, graft_error *error)
     return GRAFT_OK;
 }
 
-/* The rows that are held were computed under `mix`, those to come are not; among these the last token's, whose logits are
- * wanted. */
+/* The tokens so far are those of `mix`, also where they are not computed yet, so that it does not matter how far that has
+ * come; but for the last one, whose logits are wanted: it is computed under the mix to come. */
 static void remember(struct timeline *t, struct mix *mix)
 {
-    size_t held = (size_t)kv_seq_length(t->seq);
-    held = held < t->n_tokens ? held : t->n_tokens > 0 ? t->n_tokens - 1 : 0;
+    size_t end = t->n_tokens > 0 ? t->n_tokens - 1 : 0;
     size_t known = t->n_spans > 0 ? t->spans[t->n_spans - 1].end : 0;
-    if (t->keeps_spans && held > known) {
-        t->spans[t->n_spans++] = (struct mix_span){held, mix_acquire(mix)};
+    bool wanted = t->keeps_spans || (size_t)kv_seq_length(t->seq) < end;
+    if (end > known && wanted && t->n_spans < t->span_capacity) {
+        t->spans[t->n_spans++] = (struct mix_span){end, mix_acquire(mix)};
     }
 }
 
@@ -373,7 +379,7 @@ static bool change_mix(struct timeline *t, struct mix *mix, bool off, graft_kv_p
         remember(t, old);
     }
     if (changed && policy == GRAFT_KV_REPLAY) {
-        forget_spans(t);
+        timeline_forget_spans(t);
         kv_seq_trim(t->seq, 0);
         memset(t->roles, ROLE_PREFILL, t->n_tokens);
     }

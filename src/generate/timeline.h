@@ -36,8 +36,8 @@ struct timeline {
     bool answering;  /* the text has begun */
     struct mix *mix; /* a reference, or NULL */
     bool mix_off;    /* rows are the base model's all the same */
-    /* What was in force before, so that blocks which were taken away can be computed again as they were. Only where
-     * keeps_spans is set: adapters stay in memory for it. */
+    /* What was in force before, for tokens that are not computed yet; where keeps_spans is set, for all of them, so that
+     * blocks which were taken away can be computed again as they were (adapters stay in memory for it). */
     struct mix_span *spans; /* [n_spans], room for span_capacity */
     int n_spans, span_capacity;
     bool keeps_spans;
@@ -97,8 +97,10 @@ const struct delta_set *timeline_deltas(const struct timeline *t);
 /* As session_set_mix and session_enable_mix; true: what rows compute has changed. */
 bool timeline_set_mix(struct timeline *t, struct mix *mix, graft_kv_policy policy);
 bool timeline_enable_mix(struct timeline *t, bool on, graft_kv_policy policy);
-/* Makes room to remember one more mix, where that is done. */
+/* Makes room to remember one more mix: before each change of it. */
 graft_status timeline_reserve_span(struct timeline *t, graft_error *error);
+/* All tokens are computed, and keeps_spans is not set. */
+void timeline_forget_spans(struct timeline *t);
 /* The digest of the mix of rows begin..end - 1; NULL: they have several. */
 const uint8_t *timeline_digest(const struct timeline *t, size_t begin, size_t end);
 /* Makes `t`, open, empty and of the same pool, continue `from`: its tokens (at most n_ctx of `t`), mixes and blocks. Answer,

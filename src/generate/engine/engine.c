@@ -337,8 +337,8 @@ static graft_status open_stream(struct graft_engine *e, const graft_request *r, 
     }
     s->line.keeps_spans = true;
     if (r->fork == NULL) {
-        timeline_append(&s->line, r->prompt, r->n_prompt);
         timeline_set_mix(&s->line, mix, GRAFT_KV_CONTINUE);
+        timeline_append(&s->line, r->prompt, r->n_prompt);
         return GRAFT_OK;
     }
     s->suffix = mem_calloc(e->mem, r->n_prompt, sizeof *s->suffix);
