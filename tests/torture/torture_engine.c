@@ -9,7 +9,7 @@
 #include "generate/engine/engine_internal.h"
 #include "unit/must.h"
 
-static int operations = 6000;
+static int operations = 10000;
 
 enum { CONTENTS = 5, NAMES = 3, LIVE = 12, ACTIONS = 24, WORDS = 420, MEMBERS = 2, KEPT = 6 };
 enum { VOCAB = 320 };
@@ -192,10 +192,10 @@ static void publish(int name)
 /* A mix of what is active now; *b says what that is. */
 static graft_mix *acquire_mix(struct blend *b)
 {
-    static const float WEIGHTS[] = {1, 1, 1, 0.5f, -1};
+    static const float WEIGHTS[] = {1, 1, 1, 1, 1, 1, 0.5f, -1};
     graft_adapter *adapters[MEMBERS] = {NULL};
     int first = (int)below(NAMES);
-    b->n = (int)below(MEMBERS + 1);
+    b->n = below(2) ? 1 : (int)below(MEMBERS + 1);
     for (int i = 0; i < b->n; i++) {
         char name[16];
         graft_adapter_id id;
@@ -411,7 +411,8 @@ static void operate(void)
         snprintf(name, sizeof name, "skill-%u", below(NAMES));
         (void)graft_registry_evict(registry, name, NULL);
     } else if (what < 98) {
-        engine_forget_prefixes(engine);
+        if (below(8) == 0)
+            engine_forget_prefixes(engine);
     } else {
         for (int i = 0; i < LIVE; i++)
             if (actors[i].stream != NULL && !actors[i].lazy)

@@ -272,13 +272,16 @@ static void share_rows(struct graft_engine *e)
     }
 }
 
-/* Blocks for `n` more rows of a stream. */
+/* Blocks for `n` more rows of a stream. Where all of its tokens are computed the last one is computed again, for its logits,
+ * which may take a block too: others may hold the one it lies in. */
 static bool reserve(struct graft_engine *e, struct graft_stream *s, int n)
 {
-    int64_t held = kv_seq_length(s->line.seq), last = (int64_t)s->line.n_tokens;
-    int64_t length = (held < last ? held : last - 1) + n;
+    int64_t held = kv_seq_length(s->line.seq), last = (int64_t)s->line.n_tokens - 1;
+    if (held > last) {
+        kv_seq_trim(s->line.seq, held = last);
+    }
     graft_status status;
-    while ((status = kv_seq_reserve(s->line.seq, length, NULL)) == GRAFT_LIMIT) {
+    while ((status = kv_seq_reserve(s->line.seq, held + n, NULL)) == GRAFT_LIMIT) {
         if (!prefixes_evict(&e->prefixes)) {
             struct graft_stream *victim = find_victim(e, s, false);
             if (victim == NULL) {
