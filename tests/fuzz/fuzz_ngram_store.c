@@ -21,9 +21,9 @@ static void use(struct ngram_store *s)
     for (int i = 0; i < 64; i++)
         tokens[i] = i * 7 % VOCAB;
     for (size_t n = 0; n <= 64; n++) {
-        graft_token_id out[DRAFT_MAX];
-        int length = 0, made = ngram_store_propose(s, tokens, n, DRAFT_MAX, out, &length);
-        require(made >= 0 && made <= DRAFT_MAX && (made == 0 || length >= NGRAM_MIN));
+        graft_token_id out[DRAFT_MOST];
+        int length = 0, made = ngram_store_propose(s, tokens, n, DRAFT_MOST, out, &length);
+        require(made >= 0 && made <= DRAFT_MOST && (made == 0 || length >= NGRAM_MIN));
         for (int i = 0; i < made; i++)
             require(out[i] >= 0 && out[i] < VOCAB);
     }

@@ -58,11 +58,11 @@ static double run_stream(const struct scene *s, struct draft_costs *costs, int t
     struct rng noise, luck;
     struct adapt a;
     double seconds = 0, plain = 0;
-    adapt_init(&a, 4, DRAFT_MAX);
+    adapt_init(&a, 4, DRAFT_MOST);
     rng_init(&noise, seed, 1);
     rng_init(&luck, seed, 2);
     for (int n = 0; n < tokens;) {
-        int drafted = k == ANY ? adapt_choose(&a, costs, source, DRAFT_MAX, &alone, NULL) : k;
+        int drafted = k == ANY ? adapt_choose(&a, costs, source, DRAFT_MOST, &alone, NULL) : k;
         for (int i = 0; i < drafted && s->draft > 0; i++) {
             seconds += s->draft;
             cost_learn(&costs->draft, 1, measured(s, s->draft, &noise));
@@ -149,7 +149,7 @@ static void short_answers_profit_from_what_streams_before_them_found_out(void **
 static void check_gain(const struct scene *s)
 {
     double best = 1, tokens = 1, all = 1;
-    for (int k = 1; k <= DRAFT_MAX; k++) {
+    for (int k = 1; k <= DRAFT_MOST; k++) {
         all *= s->acceptance;
         tokens += all;
         best = fmax(best, tokens / (pass_seconds(s, 1 + k, 0) + k * s->draft));
@@ -176,13 +176,13 @@ static void a_growing_context_is_not_mistaken_for_dear_rows(void **state)
 static int choose(struct adapt *a, const struct draft_costs *costs)
 {
     const struct adapt_step alone = {0};
-    return adapt_choose(a, costs, DRAFT_NGRAM_LONG, DRAFT_MAX, &alone, NULL);
+    return adapt_choose(a, costs, DRAFT_NGRAM_LONG, DRAFT_MOST, &alone, NULL);
 }
 
 static void learn_machine(struct draft_costs *costs, double row)
 {
     for (int i = 0; i < 8; i++) {
-        for (int rows = 1; rows <= 1 + DRAFT_MAX; rows++) {
+        for (int rows = 1; rows <= 1 + DRAFT_MOST; rows++) {
             cost_learn(&costs->target, rows, 1 + row * (rows - 1));
         }
     }
@@ -193,14 +193,14 @@ static void a_stream_begins_with_the_number_it_was_given(void **state)
     (void)state;
     struct draft_costs costs = {0};
     struct adapt a;
-    adapt_init(&a, 4, DRAFT_MAX);
+    adapt_init(&a, 4, DRAFT_MOST);
     assert_int_equal(choose(&a, &costs),
                      0); /* nothing is known: a step without drafts is measured */
     cost_learn(&costs.target, 1, 1);
     assert_int_equal(choose(&a, &costs), 1); /* what a row costs is found out at the least price */
     learn_machine(&costs, 0.02);
     assert_int_equal(choose(&a, &costs), 4);
-    adapt_init(&a, 3, DRAFT_MAX);
+    adapt_init(&a, 3, DRAFT_MOST);
     assert_int_equal(choose(&a, &costs), 3);
     adapt_init(&a, 4, 2);
     assert_int_equal(choose(&a, &costs), 2);
@@ -217,7 +217,7 @@ static void what_does_not_pay_is_tried_ever_more_rarely(void **state)
     struct adapt a;
     int drafts[2] = {0};
     learn_machine(&costs, 0.3);
-    adapt_init(&a, 4, DRAFT_MAX);
+    adapt_init(&a, 4, DRAFT_MOST);
     for (int i = 0; i < 4000; i++) {
         int k = choose(&a, &costs);
         adapt_learn(&a, &costs, DRAFT_NGRAM_LONG, k, 0);
@@ -234,7 +234,7 @@ static void what_pays_later_is_found_later(void **state)
     struct adapt a;
     int drafted = 0;
     learn_machine(&costs, 0.05);
-    adapt_init(&a, 4, DRAFT_MAX);
+    adapt_init(&a, 4, DRAFT_MOST);
     for (int i = 0; i < 4000; i++) {
         bool good = i >= 1000;
         int k = choose(&a, &costs);
@@ -259,13 +259,13 @@ static void rows_of_others_change_what_drafts_cost(void **state)
     }
     const struct adapt_step few = {.rows = 3, .tokens = 3}, many = {.rows = 31, .tokens = 31};
     double speed = 0;
-    adapt_init(&a, 4, DRAFT_MAX);
-    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MAX, &few, &speed), 1);
+    adapt_init(&a, 4, DRAFT_MOST);
+    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MOST, &few, &speed), 1);
     assert_true(speed > 4 / cost_estimate(&costs.target, 4));
     cost_learn(&costs.draft, 1, 0.02);
     cost_learn(&costs.draft, 2, 0.02);
-    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MAX, &few, NULL), 4);
-    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MAX, &many, NULL), 0);
+    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MOST, &few, NULL), 4);
+    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MOST, &many, NULL), 0);
 }
 
 static void passes_of_the_draft_model_that_others_need_anyway_cost_nothing(void **state)
@@ -280,9 +280,9 @@ static void passes_of_the_draft_model_that_others_need_anyway_cost_nothing(void 
     }
     const struct adapt_step alone = {.rows = 1, .tokens = 1};
     const struct adapt_step beside = {.rows = 5, .tokens = 3, .lanes = 1, .passes = 4};
-    adapt_init(&a, 4, DRAFT_MAX);
-    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MAX, &alone, NULL), 0);
-    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MAX, &beside, NULL), 4);
+    adapt_init(&a, 4, DRAFT_MOST);
+    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MOST, &alone, NULL), 0);
+    assert_int_equal(adapt_choose(&a, &costs, DRAFT_MODEL, DRAFT_MOST, &beside, NULL), 4);
 }
 
 /* ---- curves --------------------------------------------------------------------------------- */
@@ -354,7 +354,7 @@ static void acceptance_is_learned_by_place_and_fades(void **state)
     (void)state;
     struct draft_costs costs = {0};
     struct adapt a;
-    adapt_init(&a, 4, DRAFT_MAX);
+    adapt_init(&a, 4, DRAFT_MOST);
     for (int i = 0; i < 200; i++) {
         adapt_learn(&a, &costs, DRAFT_MODEL, 4, 2); /* two right, the third never */
     }
@@ -366,7 +366,7 @@ static void acceptance_is_learned_by_place_and_fades(void **state)
     }
     assert_true(adapt_expect(&a, &costs, DRAFT_MODEL, 4) < 1.03);
     assert_true(adapt_expect(&a, &costs, DRAFT_STORE_LONG, 1) == other);
-    adapt_init(&a, 4, DRAFT_MAX); /* another stream begins where that one ended */
+    adapt_init(&a, 4, DRAFT_MOST); /* another stream begins where that one ended */
     assert_true(adapt_expect(&a, &costs, DRAFT_MODEL, 1) < 1.3);
 }
 

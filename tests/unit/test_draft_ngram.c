@@ -27,8 +27,8 @@ static void follow_text(struct ngram *g, const char *text)
 
 static void expect(const struct ngram *g, int k, const char *text, int length)
 {
-    graft_token_id out[DRAFT_MAX];
-    char found[DRAFT_MAX + 1] = {0};
+    graft_token_id out[DRAFT_MOST];
+    char found[DRAFT_MOST + 1] = {0};
     int l = 0, n = ngram_propose(g, k, out, &l);
     for (int i = 0; i < n; i++) {
         found[i] = (char)out[i];
@@ -113,8 +113,8 @@ static void an_index_finds_what_a_search_finds_also_after_trims(void **state)
             tokens[n++] = (graft_token_id)(rng_u32(&rng) % 6);
         }
         ngram_follow(g, tokens, n);
-        graft_token_id out[DRAFT_MAX], wanted[DRAFT_MAX];
-        int k = (int)(rng_u32(&rng) % (DRAFT_MAX + 1)), has = search(tokens, n, k, wanted);
+        graft_token_id out[DRAFT_MOST], wanted[DRAFT_MOST];
+        int k = (int)(rng_u32(&rng) % (DRAFT_MOST + 1)), has = search(tokens, n, k, wanted);
         assert_int_equal(ngram_propose(g, k, out, NULL), has);
         assert_memory_equal(out, wanted, (size_t)has * sizeof *out);
         found += has > 0;

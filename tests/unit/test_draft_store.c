@@ -36,8 +36,8 @@ static void add(struct ngram_store *s, const char *text)
 
 static void expect(struct ngram_store *s, const char *text, int k, const char *wanted, int length)
 {
-    graft_token_id tokens[256], out[DRAFT_MAX];
-    char found[DRAFT_MAX + 1] = {0};
+    graft_token_id tokens[256], out[DRAFT_MOST];
+    char found[DRAFT_MOST + 1] = {0};
     int l = 0, n = ngram_store_propose(s, tokens, tokens_of(text, tokens), k, out, &l);
     for (int i = 0; i < n; i++) {
         found[i] = (char)out[i];
@@ -133,7 +133,7 @@ static void memory_is_bounded_and_what_comes_often_stays(void **state)
 static void *learn_and_ask(void *user)
 {
     struct ngram_store *s = user;
-    graft_token_id out[DRAFT_MAX], tokens[64];
+    graft_token_id out[DRAFT_MOST], tokens[64];
     size_t n = tokens_of("threads share what they have learned", tokens);
     for (int i = 0; i < 200; i++) {
         ngram_store_add(s, tokens, 0, n);

@@ -197,7 +197,7 @@ void adapt_learn(struct adapt *a, struct draft_costs *costs, enum draft_source s
     if (drafted < 1) {
         return;
     }
-    for (int j = 0; j < drafted && j <= accepted && j < DRAFT_MAX; j++) {
+    for (int j = 0; j < drafted && j <= accepted && j < DRAFT_MOST; j++) {
         count_place(&a->sources[source].places[j], j < accepted);
     }
     a->debt += a->sources[source].meanwhile - 1 - accepted;
@@ -225,7 +225,7 @@ static double step_seconds(const struct draft_costs *costs, enum draft_source so
 
 /* What a step gives and takes by the number of tokens that are drafted for it. */
 struct plans {
-    double tokens[DRAFT_MAX + 1], seconds[DRAFT_MAX + 1];
+    double tokens[DRAFT_MOST + 1], seconds[DRAFT_MOST + 1];
     int n;
 };
 

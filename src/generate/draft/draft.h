@@ -10,10 +10,11 @@
 #define GRAFT_DRAFT_H
 
 #include "base/base.h"
+#include "model/model.h"
 
 #include <graft/session.h>
 
-enum { DRAFT_MAX = 8 }; /* tokens drafted at once, at most */
+enum { DRAFT_MOST = 8 }; /* tokens drafted at once, at most */
 
 /* ---- the sequence itself -------------------------------------------------------------------- */
 
@@ -70,6 +71,69 @@ graft_status ngram_store_parse(struct mem *mem, const uint8_t *bytes, size_t siz
                                const struct ngram_store_options *options, struct ngram_store **out,
                                graft_error *error);
 
+/* ---- what passes cost ------------------------------------------------------------------------ */
+
+/* Seconds that a pass takes, by its number of decode rows. What was not measured is estimated from neighbours. */
+enum { COST_POINTS = 28, COST_ROWS = 512 };
+struct cost_curve {
+    double seconds[COST_POINTS];                   /* of passes of cost_rows(i) rows */
+    uint32_t seen[COST_POINTS], last[COST_POINTS]; /* how often, and at which of all passes */
+    uint32_t passes;
+};
+/* A pass of `rows` ≥ 1 decode rows, and no other, took that long. Times that are no positive numbers are passed over. */
+void cost_learn(struct cost_curve *c, int rows, double seconds);
+/* 0: nothing was measured, or no rows. */
+double cost_estimate(const struct cost_curve *c, int rows);
+
+/* ---- a second model ------------------------------------------------------------------------- */
+
+/* OK when the two speak of the same tokens: what one calls id 17, the other does, with the same text, special or not, an
+ * end or not. Only rows without a token may be more in one. Else INVALID_ARGUMENT with the first difference in one line; the
+ * same where one of them is a classifier. */
+graft_status draft_model_check(const struct model *target, const struct model *draft,
+                               graft_error *error);
+
+/* A model that drafts for any number of streams, and its lanes, one for each of them: which tokens of the stream the
+ * draft model has seen. All belong to one thread at a time. A lane draws with the noise of its stream, so that where the two
+ * models agree on the distribution they agree on the token. */
+struct draft_model;
+struct draft_model_options {
+    size_t kv_bytes; /* most memory of the cache of all lanes */
+    int rows;        /* most rows of a pass: of prompts at once, or of lanes */
+};
+enum { DRAFT_ROWS = 256 }; /* a default */
+/* Borrows both models, which passed the check. LIMIT: kv_bytes has no room for one block. */
+graft_status draft_model_open(const struct model *target, const struct model *draft,
+                              const struct draft_model_options *options, struct draft_model **out,
+                              graft_error *error);
+void draft_model_close(struct draft_model **d); /* its lanes must be closed; NULL allowed */
+size_t draft_model_kv_bytes(const struct draft_model *d); /* in use */
+
+struct draft_lane;
+/* For a stream of at most n_ctx tokens. Blocks are taken as it is used. */
+graft_status draft_lane_open(struct draft_model *d, size_t n_ctx, struct draft_lane **out,
+                             graft_error *error);
+void draft_lane_close(struct draft_lane **lane); /* NULL allowed */
+/* Gives back what is beyond n tokens: of a stream that rests, say. Nothing has to be said of a stream that was trimmed:
+ * what it has in common with what was seen is found when it is drafted for. */
+void draft_lane_trim(struct draft_lane *lane, size_t n);
+
+struct draft_request {
+    struct draft_lane *lane;      /* no two of one lane */
+    const graft_token_id *tokens; /* [n_tokens] the stream */
+    size_t n_tokens;
+    const graft_sampling *sampling; /* of the stream, checked */
+    int k;                          /* tokens wanted */
+    graft_token_id *out;            /* [k] */
+    int n_out;                      /* how many there are */
+    graft_status status; /* why not more: OK but for LIMIT (cache full), NO_MEMORY, NUMERIC */
+};
+/* Drafts for all requests together: first what their lanes have not seen, then a row of each for every further token. On
+ * failure and where a lane has no room, there are fewer tokens or none; those there are may be used all the same, and the
+ * next call may be made. Passes of decode rows alone are told to `costs`, unless that is NULL. */
+graft_status draft_model_propose(struct draft_model *d, struct draft_request *requests, int n,
+                                 struct cost_curve *costs, graft_error *error);
+
 /* ---- how many tokens pay -------------------------------------------------------------------- */
 
 /* Where proposals come from. One that was found by a long match is right more often than one by a short one: they
@@ -83,18 +147,6 @@ enum draft_source {
     DRAFT_SOURCES
 };
 const char *draft_source_name(enum draft_source source); /* "ngram", "store", "model" */
-
-/* Seconds that a pass takes, by its number of decode rows. What was not measured is estimated from neighbours. */
-enum { COST_POINTS = 28, COST_ROWS = 512 };
-struct cost_curve {
-    double seconds[COST_POINTS];                   /* of passes of cost_rows(i) rows */
-    uint32_t seen[COST_POINTS], last[COST_POINTS]; /* how often, and at which of all passes */
-    uint32_t passes;
-};
-/* A pass of `rows` ≥ 1 decode rows, and no other, took that long. Times that are no positive numbers are passed over. */
-void cost_learn(struct cost_curve *c, int rows, double seconds);
-/* 0: nothing was measured, or no rows. */
-double cost_estimate(const struct cost_curve *c, int rows);
 
 /* What all streams of one engine share; zero it to begin. Belongs to one thread at a time. */
 struct draft_costs {
@@ -110,7 +162,7 @@ struct adapt_place {
     float tried, right;
 };
 struct adapt_source {
-    struct adapt_place places[DRAFT_MAX]; /* of the drafts accepted up to there; older ones fade */
+    struct adapt_place places[DRAFT_MOST]; /* of the drafts accepted up to there; older ones fade */
     uint32_t wait, left; /* while nothing pays: steps between trials, and to the next */
     uint32_t trials;
     double
@@ -125,7 +177,7 @@ struct adapt {
         plain; /* tokens that a step without drafts would have had in the time of the one at hand */
     double debt; /* tokens that drafts have cost so far; what they gained is not kept for long */
 };
-/* first in 1..most, most in 0..DRAFT_MAX; most 0: it never drafts. */
+/* first in 1..most, most in 0..DRAFT_MOST; most 0: it never drafts. */
 void adapt_init(struct adapt *a, int first, int most);
 
 /* What the step at hand has beside the stream that is asked about. Zero: the stream is alone. */

@@ -166,7 +166,7 @@ static graft_token_id follow(const struct ngram_store *s, const graft_token_id *
 int ngram_store_propose(struct ngram_store *s, const graft_token_id *tokens, size_t n, int k,
                         graft_token_id *out, int *length)
 {
-    graft_token_id context[NGRAM_MAX + DRAFT_MAX];
+    graft_token_id context[NGRAM_MAX + DRAFT_MOST];
     size_t held = n < NGRAM_MAX ? n : NGRAM_MAX;
     int made = 0, found;
     if (n < NGRAM_MIN) {
@@ -174,7 +174,7 @@ int ngram_store_propose(struct ngram_store *s, const graft_token_id *tokens, siz
     }
     memcpy(context, tokens + n - held, held * sizeof *context);
     pthread_mutex_lock(&s->lock);
-    while (made < k && made < DRAFT_MAX) {
+    while (made < k && made < DRAFT_MOST) {
         graft_token_id next = follow(s, context, held, &found);
         if (next < 0) {
             break;
