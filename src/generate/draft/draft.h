@@ -199,4 +199,49 @@ void adapt_learn(struct adapt *a, struct draft_costs *costs, enum draft_source s
 double adapt_expect(const struct adapt *a, const struct draft_costs *costs,
                     enum draft_source source, int k);
 
+/* ---- one stream ----------------------------------------------------------------------------- */
+
+struct drafter_options {
+    size_t n_ctx;              /* most tokens of the stream */
+    bool ngram;                /* look into the sequence itself */
+    struct ngram_store *store; /* or NULL; a reference is taken */
+    struct draft_model *model; /* or NULL; borrowed */
+    int first, most;           /* as in adapt_init */
+    bool fixed;                /* always `first` tokens, whatever they cost: for measurements */
+};
+struct draft_counts {
+    uint64_t drafts, drafted,
+        accepted; /* steps with a proposal; tokens; of them, how many were right */
+};
+
+/* Whatever a stream is drafted by. A step is: drafter_plan; draft_model_propose, for all streams at once, where one asked for
+ * it; verification of drafter_proposal; drafter_verified. One thread at a time, that of the draft model. */
+struct drafter;
+graft_status drafter_open(struct mem *mem, const struct drafter_options *options,
+                          struct drafter **out, graft_error *error);
+void drafter_close(struct drafter **d); /* NULL allowed */
+/* The n tokens there are were not generated, or not under the mix of the store: it learns what comes after. */
+void drafter_begin_answer(struct drafter *d, size_t n);
+/* The stream went back to n tokens. */
+void drafter_trim(struct drafter *d, size_t n);
+/* Another mix from token n on: its store, or NULL. */
+void drafter_set_store(struct drafter *d, struct ngram_store *store, size_t n);
+/* Takes in the stream so far: also to be called at the end of an answer, for the store. */
+void drafter_follow(struct drafter *d, const graft_token_id *tokens, size_t n);
+
+/* Plans the step at hand for the stream of tokens[0..n), with k_max drafts at most. *step counts all streams of the step, this one
+ * with a row and a token; what is drafted for it is added. Without a model to ask the proposal is there on return. True: give
+ * *request, which is filled, to draft_model_propose. `tokens` and `sampling` are borrowed until the step ends. */
+bool drafter_plan(struct drafter *d, const struct draft_costs *costs, const graft_token_id *tokens,
+                  size_t n, const graft_sampling *sampling, int k_max, struct adapt_step *step,
+                  struct draft_request *request);
+/* As filled by draft_model_propose; where that failed, with what there is. */
+void drafter_take(struct drafter *d, const struct draft_request *request);
+/* What is proposed for the step at hand: *n may be 0. Valid until the next plan. */
+const graft_token_id *drafter_proposal(const struct drafter *d, int *n);
+/* Of the proposal, the first `accepted` tokens were right; `verified` of them were looked at (an answer may have ended before). */
+void drafter_verified(struct drafter *d, struct draft_costs *costs, int verified, int accepted);
+/* Since it was opened. */
+const struct draft_counts *drafter_counts(const struct drafter *d, enum draft_source source);
+
 #endif
