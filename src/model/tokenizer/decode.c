@@ -35,6 +35,15 @@ static graft_status piece_text(const struct tokenizer *t, graft_token_id id, boo
     return GRAFT_OK;
 }
 
+const char *tokenizer_bytes(const struct tokenizer *t, graft_token_id id, size_t *size, bool *apart)
+{
+    bool started = true;
+    const char *text;
+    if (piece_text(t, id, false, &started, &text, size, apart, NULL) != GRAFT_OK || *size == 0)
+        return NULL;
+    return text;
+}
+
 graft_status tokenizer_decode(const struct tokenizer *t, const graft_token_id *ids, size_t n,
                               bool with_special, struct buf *out, graft_error *error)
 {

@@ -84,6 +84,10 @@ bool tokenizer_is_special(const struct tokenizer *t, graft_token_id id);
 bool tokenizer_is_end(const struct tokenizer *t, graft_token_id id);
 /* The stored form of a token (as in the vocabulary), for tables; NULL when out of range. */
 const char *tokenizer_token(const struct tokenizer *t, graft_token_id id, size_t *length);
+/* The bytes that a token adds to a text that has begun; NULL: none, as it is special, empty or out of range. *apart: one
+ * space comes before them. */
+const char *tokenizer_bytes(const struct tokenizer *t, graft_token_id id, size_t *size,
+                            bool *apart);
 /* The chat template found beside the vocabulary (tokenizer_config.json, chat_template.jinja or GGUF),
  * NULL when there is none. With several, the one named "default". */
 const char *tokenizer_chat_template(const struct tokenizer *t);
