@@ -62,7 +62,9 @@ static graft_status check(const graft_bench_options *o, graft_error *error)
 
 static void fill_defaults(graft_bench_options *o)
 {
-    if (o->tokens == 0) {
+    bool of_streams = strcmp(o->bench, "stream") == 0 || strcmp(o->bench, "batch") == 0 ||
+                      strcmp(o->bench, "speculative") == 0 || strcmp(o->bench, "isolation") == 0;
+    if (o->tokens == 0 && !of_streams) {
         o->tokens = strcmp(o->bench, "decode") == 0 ? 4 : 512;
     }
     if (o->pack == NULL) {

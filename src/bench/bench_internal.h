@@ -265,5 +265,7 @@ graft_status bench_presets(struct bench *b, graft_error *error);
 graft_status bench_swap(struct bench *b, graft_error *error);
 graft_status bench_train(struct bench *b, graft_error *error);
 graft_status bench_vectors(struct bench *b, graft_error *error);
+graft_status bench_stream(struct bench *b, graft_error *error);
+graft_status bench_batch(struct bench *b, graft_error *error);
 
 #endif

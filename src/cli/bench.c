@@ -48,7 +48,7 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     bool model = bench != NULL && strcmp(bench, "model") == 0;
     if (bench == NULL) {
         argp_error(state, "which one? limits, decode, prefill, attention, linear, load, adapters, "
-                          "swap, presets, train, vectors, or model");
+                          "swap, presets, train, vectors, stream, batch, or model");
     }
     if (a->common.model != NULL && a->shape_given) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
@@ -132,7 +132,9 @@ static const struct argp_option bench_options[] = {
     {"type", KEY_TYPE, "T", 0,
      "Type of random weights: q8_0 (default), any other of quantize, mlx4 or mlx8", 1},
     {"tokens", 'n', "N", 0,
-     "decode: tokens in a sample, default 4; else: rows of the prompt, default 512", 1},
+     "decode: tokens in a sample, default 4; stream, batch: of an answer; else: rows of the "
+     "prompt, default 512",
+     1},
     {"context", KEY_CONTEXT, "N,...", 0, "decode, attention: tokens before; default 128,4096", 1},
     {"rows", KEY_ROWS, "N,...", 0, "decode, linear: sequences stepped together, 1 to 64; default 1",
      1},
@@ -155,8 +157,8 @@ static const struct argp bench_argp = {
     .options = bench_options,
     .parser = parse_bench,
     .children = bench_children,
-    .args_doc =
-        "limits|decode|prefill|attention|linear|load|adapters|swap|presets|train|vectors|model",
+    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|presets|train|vectors|"
+                "stream|batch|model",
     .doc = "Measure speed beside the limits of this machine: what it reads from memory, and what "
            "it multiplies. Without -m the weights are random; the speed does not depend on them. "
            "Figures are medians; every result is checked against the scalar tier first.\v"

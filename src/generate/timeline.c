@@ -114,9 +114,25 @@ void timeline_rewind(struct timeline *t)
     }
 }
 
+/* After a change of the mix the last token of a prompt waits to be computed again, for its logits, under the new one. With
+ * another prompt behind it nobody wants those: it stays what it was. */
+static void keep_last(struct timeline *t)
+{
+    struct mix_span *last = t->n_spans > 0 ? &t->spans[t->n_spans - 1] : NULL;
+    if (last != NULL && last->end + 1 == t->n_tokens && t->roles[t->n_tokens - 1] == ROLE_PREFILL) {
+        last->end = t->n_tokens;
+        if (t->keeps_spans && (size_t)kv_seq_length(t->seq) == t->n_tokens) {
+            kv_seq_trim(t->seq, (int64_t)t->n_tokens - 1); /* it may have been, already */
+        }
+    }
+}
+
 void timeline_append(struct timeline *t, const graft_token_id *ids, size_t n)
 {
     timeline_rewind(t);
+    if (n > 0) {
+        keep_last(t);
+    }
     memcpy(t->tokens + t->n_tokens, ids, n * sizeof *ids);
     memset(t->roles + t->n_tokens, ROLE_PREFILL, n);
     t->n_tokens += n;
@@ -361,10 +377,12 @@ graft_status timeline_reserve_span(struct timeline *t, graft_error *error)
  * come; but for the last one, whose logits are wanted: it is computed under the mix to come. */
 static void remember(struct timeline *t, struct mix *mix)
 {
-    size_t end = t->n_tokens > 0 ? t->n_tokens - 1 : 0;
-    size_t known = t->n_spans > 0 ? t->spans[t->n_spans - 1].end : 0;
-    bool wanted = t->keeps_spans || (size_t)kv_seq_length(t->seq) < end;
-    if (end > known && wanted && t->n_spans < t->span_capacity) {
+    bool wanted = t->n_tokens > 0 && t->n_spans < t->span_capacity;
+    size_t end = t->n_tokens - 1;
+    if (wanted && t->n_spans > 0) {
+        wanted = end > t->spans[t->n_spans - 1].end;
+    }
+    if (wanted && (t->keeps_spans || (size_t)kv_seq_length(t->seq) < end)) {
         t->spans[t->n_spans++] = (struct mix_span){end, mix_acquire(mix)};
     }
 }
