@@ -79,6 +79,15 @@ GRAFT_API graft_status graft_session_open(const graft_model *model,
                                           graft_error *error);
 GRAFT_API void graft_session_close(graft_session **session);
 
+/* A session that is where this one is and goes on by itself: the same tokens, mix, sampling (seed included), stops, cache
+ * types and context, in the same place of the same answer, held text included. It says what this one would have said, and
+ * nothing that either does reaches the other: each may be on a thread of its own from then on, and be closed in any order.
+ * Costs about a tenth of a millisecond, however long the session is: keys and values are shared, and a block of 64
+ * positions is copied once one of them writes to it. What the last token evaluated is not taken along:
+ * graft_session_top is GRAFT_STATE until the next one. */
+GRAFT_API graft_status graft_session_fork(const graft_session *session, graft_session **out,
+                                          graft_error *error);
+
 /* Appends tokens and computes their keys and values, prefill_chunk at a time; ends the answer that was
  * going on. GRAFT_LIMIT: they do not fit n_ctx; GRAFT_INVALID_ARGUMENT: an id that is not in the
  * vocabulary; GRAFT_CANCELLED: by `progress` (may be NULL; units: tokens), called after each chunk. On
@@ -153,7 +162,7 @@ GRAFT_API size_t graft_session_length(const graft_session *session);
 /* The same tokens; borrowed until the next call. */
 GRAFT_API const graft_token_id *graft_session_tokens(const graft_session *session, size_t *n);
 GRAFT_API int graft_session_context(const graft_session *session); /* n_ctx in force */
-/* Memory that the cache takes now. */
+/* Memory that the cache takes now: that of all sessions that were forked from one another, since they share it. */
 GRAFT_API size_t graft_session_kv_bytes(const graft_session *session);
 /* The sampling in force may be changed between tokens. */
 GRAFT_API graft_status graft_session_set_sampling(graft_session *session,

@@ -85,6 +85,9 @@ bool session_mix_enabled(const struct graft_session *s);
 graft_status session_top(const struct graft_session *s, size_t n, graft_token_id *ids,
                          float *logprobs, graft_error *error);
 
+graft_status session_fork(const struct graft_session *from, struct graft_session **out,
+                          graft_error *error);
+
 /* ---- evaluation --------------------------------------------------------------------------- */
 
 graft_status session_logits(struct graft_session *s, const graft_token_id *ids, size_t n,

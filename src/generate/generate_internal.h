@@ -12,7 +12,8 @@ struct graft_session {
     struct timeline line;
     const struct model *model;
     struct mem *mem;
-    struct kv_pool *pool;
+    struct kv_pool *pool;        /* of its own, or of all that were forked from one another */
+    int64_t share;               /* blocks of the pool that it may need: those of a full context */
     enum kv_type k_type, v_type; /* of what it holds */
     struct workspace *workspace;
     struct row *rows; /* [chunk] */
@@ -22,5 +23,11 @@ struct graft_session {
     size_t logits_after;
     int ahead_row;
 };
+
+/* session_open with its blocks in the pool of `from` (NULL: in one of its own), whose cache types and context the options
+ * must be. */
+graft_status session_open_beside(const struct model *model, const graft_session_options *options,
+                                 const struct graft_session *from, struct graft_session **out,
+                                 graft_error *error);
 
 #endif

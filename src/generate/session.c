@@ -40,15 +40,21 @@ static enum kv_type kv_type_of(graft_kv_type type)
     return TYPES[type];
 }
 
+/* Forks share a pool that has room for all of them, so that none can take what another needs. */
 static graft_status open_cache(struct graft_session *s, const graft_session_options *o,
-                               size_t n_ctx, graft_error *error)
+                               const struct graft_session *from, size_t n_ctx, graft_error *error)
 {
-    struct kv_pool_options kv = {.k_type = kv_type_of(o->cache_k),
-                                 .v_type = kv_type_of(o->cache_v),
-                                 .max_blocks = (int64_t)((n_ctx + KV_BLOCK - 1) / KV_BLOCK)};
-    s->k_type = kv.k_type;
-    s->v_type = kv.v_type;
-    graft_status status = kv_pool_open(s->model, &kv, &s->pool, error);
+    graft_status status = GRAFT_OK;
+    s->share = (int64_t)((n_ctx + KV_BLOCK - 1) / KV_BLOCK);
+    s->k_type = kv_type_of(o->cache_k);
+    s->v_type = kv_type_of(o->cache_v);
+    if (from != NULL) {
+        s->pool = kv_pool_retain(from->pool);
+        kv_pool_allow(s->pool, s->share);
+    } else {
+        const struct kv_pool_options kv = {s->k_type, s->v_type, s->share};
+        status = kv_pool_open(s->model, &kv, &s->pool, error);
+    }
     if (status == GRAFT_OK) {
         status = timeline_open(&s->line, s->model, s->pool, n_ctx, o, error);
     }
@@ -61,6 +67,13 @@ static graft_status open_cache(struct graft_session *s, const graft_session_opti
 graft_status session_open(const struct model *model, const graft_session_options *options,
                           struct graft_session **out, graft_error *error)
 {
+    return session_open_beside(model, options, NULL, out, error);
+}
+
+graft_status session_open_beside(const struct model *model, const graft_session_options *options,
+                                 const struct graft_session *from, struct graft_session **out,
+                                 graft_error *error)
+{
     graft_status status = check_options(options, error);
     if (status != GRAFT_OK) {
         return status;
@@ -70,7 +83,7 @@ graft_status session_open(const struct model *model, const graft_session_options
     if (s == NULL) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a session");
     }
-    size_t n_ctx = choose_context(model, options->n_ctx);
+    size_t n_ctx = from != NULL ? from->line.n_ctx : choose_context(model, options->n_ctx);
     s->model = model;
     s->mem = mem;
     s->logits_row = -1;
@@ -84,7 +97,7 @@ graft_status session_open(const struct model *model, const graft_session_options
             sampler_open(mem, model->runtime->kernels, model->config.n_vocab, &s->sampler, error);
     }
     if (status == GRAFT_OK) {
-        status = open_cache(s, options, n_ctx, error);
+        status = open_cache(s, options, from, n_ctx, error);
     }
     if (status != GRAFT_OK) {
         session_close(&s);
@@ -100,6 +113,9 @@ void session_close(struct graft_session **session)
     if (s != NULL) {
         workspace_close(&s->workspace);
         timeline_close(&s->line);
+        if (s->pool != NULL) {
+            kv_pool_allow(s->pool, -s->share);
+        }
         kv_pool_close(&s->pool);
         sampler_close(&s->sampler);
         mem_free(s->mem, s->rows);

@@ -243,3 +243,42 @@ graft_status text_flush(struct text *st, const char **text, size_t *size, graft_
     give(st, st->out.size, text, size);
     return GRAFT_OK;
 }
+
+/* ---- from one text to another ---- */
+
+struct text_state text_state(const struct text *st)
+{
+    return (struct text_state){.detokenizer = st->detokenizer,
+                               .held = st->held,
+                               .n_held = st->n_held,
+                               .n_given = st->n_given,
+                               .stopped = st->stopped};
+}
+
+/* What is held is the longest beginning of a stop text at the end of all text so far, so the beginnings of the others are ends
+ * of it: running the automata over it brings all of them to where they were. */
+graft_status text_resume(struct text *st, const struct text_state *state, graft_error *error)
+{
+    size_t longest = 0;
+    bool complete = false;
+    for (size_t k = 0; k < st->n_stops; k++) {
+        struct stop *stop = &st->stops[k];
+        stop->matched = 0;
+        for (size_t i = 0; i < state->n_held && !complete; i++) {
+            complete = stop_step(stop, state->held[i]);
+        }
+        longest = stop->matched > longest ? stop->matched : longest;
+    }
+    if (complete || longest != state->n_held || state->n_given > state->n_held ||
+        !detokenizer_is_sound(&state->detokenizer)) {
+        return error_set(error, GRAFT_FORMAT, "the text that it holds back cannot be so");
+    }
+    if (state->n_held > 0) {
+        memcpy(st->held, state->held, state->n_held);
+    }
+    st->detokenizer = state->detokenizer;
+    st->n_held = state->n_held;
+    st->n_given = state->n_given;
+    st->stopped = state->stopped;
+    return GRAFT_OK;
+}

@@ -44,4 +44,16 @@ void text_pause(struct text *st, const char **text, size_t *size);
 /* What is still held, at the end of an answer; bytes that never became a character are U+FFFD. */
 graft_status text_flush(struct text *st, const char **text, size_t *size, graft_error *error);
 
+/* Where a text is between two tokens; all else are settings. */
+struct text_state {
+    struct detokenizer detokenizer;
+    const char *held; /* [n_held] */
+    size_t n_held, n_given;
+    bool stopped;
+};
+/* `held` is borrowed from the text. */
+struct text_state text_state(const struct text *st);
+/* Goes on from where a text with equal stops was. FORMAT when no such text can be there; `st` wants a text_begin then. */
+graft_status text_resume(struct text *st, const struct text_state *state, graft_error *error);
+
 #endif

@@ -450,3 +450,16 @@ graft_status timeline_fork(struct timeline *t, const struct timeline *from, graf
     timeline_rewind(t);
     return GRAFT_OK;
 }
+
+graft_status timeline_fork_answer(struct timeline *t, const struct timeline *from,
+                                  graft_error *error)
+{
+    const struct text_state state = text_state(&from->text);
+    graft_status status = from->answering ? text_resume(&t->text, &state, error) : GRAFT_OK;
+    if (status == GRAFT_OK) {
+        t->answer_begin = from->answer_begin;
+        t->answering = from->answering;
+        t->finish = from->finish;
+    }
+    return status;
+}

@@ -107,4 +107,8 @@ const uint8_t *timeline_digest(const struct timeline *t, size_t begin, size_t en
  * sampling and stops are those of `t`. */
 graft_status timeline_fork(struct timeline *t, const struct timeline *from, graft_error *error);
 
+/* Makes the answer of `t`, which has the tokens and the stops of `from`, the one that `from` is in the midst of. */
+graft_status timeline_fork_answer(struct timeline *t, const struct timeline *from,
+                                  graft_error *error);
+
 #endif

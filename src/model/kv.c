@@ -43,29 +43,10 @@ graft_status kv_pool_open(const struct model *model, const struct kv_pool_option
     pool->block_bytes = (pool->k_head_bytes + pool->v_head_bytes) * KV_BLOCK * (size_t)c->n_kv *
                         (size_t)c->n_layer; /* config_check bounds the factors */
     pool->max_blocks = options->max_blocks;
+    pool->owners = 1;
     pthread_mutex_init(&pool->lock, NULL); /* cannot fail on Linux with default attributes */
     *out = pool;
     return GRAFT_OK;
-}
-
-void kv_pool_close(struct kv_pool **pool)
-{
-    struct kv_pool *p = *pool;
-    if (!p)
-        return;
-    while (p->slabs) {
-        struct kv_slab *next = p->slabs->next;
-        mem_free(p->mem, p->slabs);
-        p->slabs = next;
-    }
-    pthread_mutex_destroy(&p->lock);
-    mem_free(p->mem, p);
-    *pool = NULL;
-}
-
-size_t kv_pool_block_bytes(const struct kv_pool *pool)
-{
-    return pool->block_bytes;
 }
 
 static void pool_lock(const struct kv_pool *pool)
@@ -76,6 +57,39 @@ static void pool_lock(const struct kv_pool *pool)
 static void pool_unlock(const struct kv_pool *pool)
 {
     pthread_mutex_unlock(&((struct kv_pool *)(uintptr_t)pool)->lock);
+}
+
+struct kv_pool *kv_pool_retain(struct kv_pool *pool)
+{
+    pool_lock(pool);
+    pool->owners++;
+    pool_unlock(pool);
+    return pool;
+}
+
+void kv_pool_close(struct kv_pool **pool)
+{
+    struct kv_pool *p = *pool;
+    *pool = NULL;
+    if (!p)
+        return;
+    pool_lock(p);
+    bool last = --p->owners == 0;
+    pool_unlock(p);
+    if (!last)
+        return;
+    while (p->slabs) {
+        struct kv_slab *next = p->slabs->next;
+        mem_free(p->mem, p->slabs);
+        p->slabs = next;
+    }
+    pthread_mutex_destroy(&p->lock);
+    mem_free(p->mem, p);
+}
+
+size_t kv_pool_block_bytes(const struct kv_pool *pool)
+{
+    return pool->block_bytes;
 }
 
 int64_t kv_pool_blocks_used(const struct kv_pool *pool)

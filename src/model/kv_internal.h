@@ -27,6 +27,7 @@ struct kv_pool {
     size_t k_head_bytes, v_head_bytes; /* of one position */
     size_t block_bytes;
     int64_t max_blocks, used;
+    int owners;
     struct kv_block *free_list;
     struct kv_slab *slabs;
     int64_t in_slabs; /* blocks that there is memory for */

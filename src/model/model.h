@@ -172,7 +172,10 @@ struct kv_pool_options {
 };
 graft_status kv_pool_open(const struct model *model, const struct kv_pool_options *options,
                           struct kv_pool **out, graft_error *error);
-void kv_pool_close(struct kv_pool **pool); /* all sequences must be closed */
+/* One more owner, who closes it too. Any thread. */
+struct kv_pool *kv_pool_retain(struct kv_pool *pool);
+/* The owner's sequences must be closed; the last owner's close frees the blocks. */
+void kv_pool_close(struct kv_pool **pool);
 size_t kv_pool_block_bytes(const struct kv_pool *pool);
 int64_t kv_pool_blocks_used(const struct kv_pool *pool);
 int64_t kv_pool_blocks_free(const struct kv_pool *pool); /* of max_blocks */

@@ -248,6 +248,32 @@ static void a_scope_ends_where_it_began(void **state)
     graft_mix_close(&inner);
 }
 
+/* Keys and values of the prompt are those of its mix then, whatever is swapped where. */
+static void a_fork_has_the_mix_and_swaps_it_alone(void **state)
+{
+    (void)state;
+    graft_mix *mix = make_mix(1, 0.5f);
+    graft_session *s = open_session(), *fork = NULL, *off = NULL;
+    MUST(graft_session_set_mix(s, mix, GRAFT_KV_CONTINUE, error));
+    prompt(s);
+    MUST(graft_session_fork(s, &fork, error));
+    MUST(graft_session_set_mix(fork, NULL, GRAFT_KV_REPLAY, error));
+    assert_true(same_and_free(look(fork), fresh(NULL)));
+    MUST(graft_session_trim(fork, N, error));
+    MUST(graft_session_set_mix(fork, mix, GRAFT_KV_REPLAY, error));
+    MUST(graft_session_enable_adapters(fork, false, GRAFT_KV_REPLAY, error));
+    MUST(graft_session_fork(fork, &off, error));
+    assert_true(graft_session_has_adapter(off, lora));
+    assert_true(same_and_free(look(off), fresh(NULL))); /* off there too */
+    graft_mix_close(&mix);
+    graft_session_close(&fork);
+    graft_session_close(&off);
+    mix = make_mix(1, 0.5f);
+    assert_true(same_and_free(look(s), fresh(mix)));
+    graft_mix_close(&mix);
+    graft_session_close(&s);
+}
+
 /* ---- composing ---- */
 
 static graft_mix *compose(graft_composition how, double t)
@@ -494,6 +520,7 @@ int main(void)
         cmocka_unit_test(replay_is_exact_and_continue_reads_the_cache_as_it_is),
         cmocka_unit_test(adapters_that_are_off_wait),
         cmocka_unit_test(a_scope_ends_where_it_began),
+        cmocka_unit_test(a_fork_has_the_mix_and_swaps_it_alone),
         cmocka_unit_test(a_composition_is_the_mix_with_these_weights_bit_by_bit),
         cmocka_unit_test(what_composing_refuses),
         cmocka_unit_test(weights_that_change_per_request_give_what_fresh_sessions_give),

@@ -142,6 +142,11 @@ graft_status detokenizer_push(struct detokenizer *d, const struct tokenizer *t, 
     return status;
 }
 
+bool detokenizer_is_sound(const struct detokenizer *d)
+{
+    return d->n_held == 0 || (d->n_held > 0 && d->n_held < 4 && may_finish(d->held, d->n_held));
+}
+
 graft_status detokenizer_flush(struct detokenizer *d, struct buf *out, graft_error *error)
 {
     bool ok = d->n_held == 0 || buf_puts(out, REPLACEMENT);

@@ -70,6 +70,8 @@ struct detokenizer {
 graft_status detokenizer_push(struct detokenizer *d, const struct tokenizer *t, graft_token_id id,
                               bool with_special, struct buf *out, graft_error *error);
 graft_status detokenizer_flush(struct detokenizer *d, struct buf *out, graft_error *error);
+/* Whether its bytes are what a push can leave: nothing, or the beginning of a character. */
+bool detokenizer_is_sound(const struct detokenizer *d);
 
 /* Facts. */
 int32_t tokenizer_size(const struct tokenizer *t); /* ids are 0..size-1 */
