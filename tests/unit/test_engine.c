@@ -260,6 +260,7 @@ static void a_prompt_that_was_there_before_is_not_computed_again(void **state)
         assert_says(stream, PROMPTS[0], 3, N);
         MUST(graft_stream_describe(stream, &info, error));
         cached[i] = info.cached_tokens;
+        assert_int_equal(info.prompt_tokens, ids_of(PROMPTS[0]).n);
         assert_int_equal(info.tokens, N);
         assert_true(info.first_token > 0);
         graft_stream_close(&stream);
@@ -318,6 +319,11 @@ static void a_fork_goes_on_from_the_tokens_of_another(void **state)
     graft_stream *second = submit(engine, &r);
     struct answer *b = read_all(second);
     assert_int_equal(b->n, N);
+    graft_stream_info info;
+    MUST(graft_stream_describe(second, &info, error));
+    assert_true(info.cached_tokens >= ids_of(PROMPTS[1]).n - 1);
+    assert_in_range(info.prompt_tokens, info.cached_tokens + more.n,
+                    info.cached_tokens + more.n + 2);
     struct answer *a = read_all(first), *whole = alone(PROMPTS[1], 4, N);
     assert_int_equal(a->n, N - 1); /* one was read above; the fork took nothing away */
     assert_memory_equal(a->ids, whole->ids + 1, a->n * sizeof *a->ids);
@@ -452,6 +458,28 @@ static void what_never_fits_and_what_does_not_fit_now_are_told_apart(void **stat
     assert_non_null(strstr(error.message, "kv_bytes"));
 }
 
+static void a_prompt_that_fills_the_context_ends_at_once(void **state)
+{
+    (void)state;
+    graft_engine_options o = graft_engine_options_default();
+    struct text_ids t = ids_of(PROMPTS[0]);
+    graft_stream_info info;
+    graft_token token;
+    o.n_ctx = 64;
+    graft_engine *engine = open_engine(&o);
+    assert_true(t.n >= 64);
+    t.n = 64;
+    graft_request r = request_of(&t, 1, 0);
+    graft_stream *stream = submit(engine, &r);
+    assert_int_equal(graft_stream_next(stream, &token, NULL), GRAFT_END);
+    assert_int_equal(graft_stream_finish(stream), GRAFT_FINISH_LENGTH);
+    MUST(graft_stream_describe(stream, &info, error));
+    assert_int_equal(info.prompt_tokens, 64);
+    assert_int_equal(info.tokens, 0);
+    graft_stream_close(&stream);
+    graft_engine_close(&engine);
+}
+
 static void requests_that_make_no_sense_are_refused_by_name(void **state)
 {
     (void)state;
@@ -568,6 +596,7 @@ int main(void)
         cmocka_unit_test(a_stream_that_fails_says_why_and_fails_alone),
         cmocka_unit_test(streams_that_are_left_end_with_the_engine),
         cmocka_unit_test(what_never_fits_and_what_does_not_fit_now_are_told_apart),
+        cmocka_unit_test(a_prompt_that_fills_the_context_ends_at_once),
         cmocka_unit_test(requests_that_make_no_sense_are_refused_by_name),
         cmocka_unit_test(higher_priority_takes_the_place_of_lower),
         cmocka_unit_test(streams_that_come_and_go_leave_nothing),

@@ -399,7 +399,7 @@ graft_status engine_submit(struct graft_engine *e, const graft_request *request,
     s->priority = request->priority;
     s->owner = request->owner;
     s->max_tokens = request->max_tokens;
-    s->prompt_tokens = request->n_prompt;
+    s->prompt_tokens = s->info.prompt_tokens = request->n_prompt;
     s->submitted = time_seconds();
     s->deadline = request->timeout > 0 ? s->submitted + request->timeout : 0;
     graft_status status = open_stream(e, request, mix, s, error);

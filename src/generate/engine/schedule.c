@@ -196,7 +196,7 @@ static void admit(struct graft_engine *e, size_t i)
     pthread_mutex_lock(&e->lock);
     if (!s->admitted) {
         s->admitted = true;
-        s->info.cached_tokens = cached;
+        s->info.cached_tokens += cached; /* to those of a fork */
         e->n_waiting--;
         e->waiting_tokens -= s->prompt_tokens;
     }

@@ -13,7 +13,9 @@ void stream_over(struct graft_stream *s, graft_finish finish, const graft_token 
     struct graft_engine *e = s->engine;
     static const graft_token EMPTY = {.id = -1, .text = ""};
     s->state = STREAM_OVER;
-    kv_seq_trim(s->line.seq, 0); /* who reads the end finds the blocks given back */
+    kv_seq_trim(s->line.seq, 0); /* who reads the end finds blocks and adapters given back */
+    timeline_forget_spans(&s->line);
+    mix_release(&s->line.mix);
     pthread_mutex_lock(&e->lock);
     if (!s->admitted) {
         s->admitted = true;
@@ -119,6 +121,10 @@ static graft_status make_fork(struct graft_stream *s, graft_error *error)
             s->prompt_tokens + s->max_tokens, t->n_tokens, t->n_ctx);
     }
     s->chain = from->chain;
+    pthread_mutex_lock(&s->engine->lock);
+    s->info.cached_tokens = (size_t)kv_seq_length(t->seq);
+    s->info.prompt_tokens = t->n_tokens + s->prompt_tokens;
+    pthread_mutex_unlock(&s->engine->lock);
     timeline_append(t, s->suffix, s->prompt_tokens);
     t->n_ctx = s->max_tokens > 0 ? t->n_tokens + s->max_tokens : t->n_ctx;
     if (t->n_tokens == 0) {
@@ -185,6 +191,11 @@ static void enter(struct graft_engine *e, struct graft_stream *s)
     if (s->fork != NULL) {
         stream_release(s->fork);
         s->fork = NULL;
+    }
+    if (status == GRAFT_OK && timeline_is_over(&s->line)) {
+        stream_complete(s); /* its prompt fills the context: there is no room for a token */
+        stream_release(s);
+        return;
     }
     if (status == GRAFT_OK && !schedule_enter(e, s)) {
         status = error_set(&failure, GRAFT_NO_MEMORY, "no memory for another stream");
