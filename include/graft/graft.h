@@ -6,6 +6,7 @@
 #include <graft/adapter_files.h>
 #include <graft/bench.h>
 #include <graft/data.h>
+#include <graft/draft.h>
 #include <graft/engine.h>
 #include <graft/fuse.h>
 #include <graft/learn.h>

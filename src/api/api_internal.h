@@ -91,6 +91,12 @@ void options_give(void *out, size_t struct_size, const void *defaults, size_t si
 /* A graft_sampling has one size for ever. */
 graft_status sampling_read(const graft_sampling *sampling, graft_error *error);
 
+/* Options of drafts, whole (draft.c); the model in them, or NULL, which must be of the same runtime. */
+graft_status draft_options_read(const graft_draft_options *given, graft_draft_options *out,
+                                graft_error *error);
+graft_status draft_model_of(const struct model *model, const graft_draft_options *options,
+                            const struct model **out, graft_error *error);
+
 /* A report as text that graft_free releases (adapter_files.c). */
 graft_status report_text(graft_runtime *runtime, const json_t *report, char **json,
                          graft_error *error);

@@ -13,6 +13,7 @@
 #include "model/model.h"
 
 #include <graft/adapter.h>
+#include <graft/draft.h>
 #include <graft/session.h>
 
 /* ---- sampler ------------------------------------------------------------------------------ */
@@ -74,6 +75,10 @@ int session_context(const struct graft_session *s);
 size_t session_kv_bytes(const struct graft_session *s);
 graft_status session_set_sampling(struct graft_session *s, const graft_sampling *sampling,
                                   graft_error *error);
+/* `draft` is the model of the options, or NULL; options NULL: no guesses. */
+graft_status session_set_draft(struct graft_session *s, const struct model *draft,
+                               const graft_draft_options *options, graft_error *error);
+void session_draft_info(const struct graft_session *s, graft_draft_info *out);
 /* Makes the room that steps under a mix need (NULL: none), so that the mix may be set, and they allocate nothing. */
 graft_status session_reserve(struct graft_session *s, const struct mix *mix, graft_error *error);
 /* The mix of the rows to come, NULL: the base model. The session takes a reference of its own and gives

@@ -4,6 +4,7 @@
 #define GRAFT_GENERATE_INTERNAL_H
 
 #include "generate/generate.h"
+#include "generate/speculation.h"
 #include "generate/timeline.h"
 
 /* A timeline with a cache and a workspace of its own. logits_row ≥ 0: the workspace still holds the logits that
@@ -22,6 +23,9 @@ struct graft_session {
     int logits_row;
     size_t logits_after;
     int ahead_row;
+    struct speculation *speculation; /* NULL: nothing is guessed */
+    struct drafter *drafter;
+    uint64_t passes, guessed_tokens; /* since guesses are allowed */
 };
 
 /* session_open with its blocks in the pool of `from` (NULL: in one of its own), whose cache types and context the options
@@ -29,5 +33,13 @@ struct graft_session {
 graft_status session_open_beside(const struct model *model, const graft_session_options *options,
                                  const struct graft_session *from, struct graft_session **out,
                                  graft_error *error);
+
+/* ---- session_draft.c ---- */
+
+/* Guesses behind the timeline for the pass to come, if any are allowed. */
+void session_guess(struct graft_session *s);
+/* After that pass and its picks: where guesses are allowed. */
+void session_verified(struct graft_session *s, double seconds);
+void session_close_draft(struct graft_session *s);
 
 #endif

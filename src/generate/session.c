@@ -112,6 +112,7 @@ void session_close(struct graft_session **session)
     struct graft_session *s = *session;
     if (s != NULL) {
         workspace_close(&s->workspace);
+        session_close_draft(s);
         timeline_close(&s->line);
         if (s->pool != NULL) {
             kv_pool_allow(s->pool, -s->share);
@@ -196,6 +197,10 @@ graft_status session_prompt(struct graft_session *s, const graft_token_id *ids, 
         timeline_rewind(t);
         return status;
     }
+    if (s->drafter != NULL) {
+        drafter_follow(s->drafter, t->tokens, before);
+        drafter_begin_answer(s->drafter, t->n_tokens);
+    }
     timeline_resume(t);
     return GRAFT_OK;
 }
@@ -245,16 +250,26 @@ static graft_status look_ahead(struct graft_session *s, graft_error *error)
     if (s->line.n_ahead > 0) {
         return GRAFT_OK;
     }
+    double begun = 0; /* 0: no pass that guesses could have been in */
     if (has_logits(s)) {
         job.logits = workspace_logits(s->workspace, s->logits_row);
     } else {
+        session_guess(s);
+        begun = s->drafter != NULL ? time_seconds() : 0;
         graft_status status = evaluate_pending(s, NULL, NULL, error);
+        if (status != GRAFT_OK && s->line.n_draft > 0) {
+            timeline_rewind(&s->line); /* it may be their fault */
+            status = evaluate_pending(s, NULL, NULL, error);
+        }
         if (status != GRAFT_OK) {
             return status;
         }
     }
     s->ahead_row = s->logits_row;
     pool_run_alone(pick_work, &job);
+    if (begun > 0) {
+        session_verified(s, time_seconds() - begun);
+    }
     return job.status;
 }
 
@@ -300,6 +315,9 @@ graft_status session_trim(struct graft_session *s, size_t n, graft_error *error)
                          "cannot trim to %zu tokens: the session has %zu", n, s->line.n_tokens);
     }
     timeline_trim(&s->line, n);
+    if (s->drafter != NULL) {
+        drafter_trim(s->drafter, n);
+    }
     if (s->logits_after > n) {
         s->logits_row = -1;
     }

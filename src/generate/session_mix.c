@@ -8,10 +8,18 @@ graft_status session_reserve(struct graft_session *s, const struct mix *mix, gra
 }
 
 /* The logits in hand are those of the mix before. */
+static void rows_changed(struct graft_session *s)
+{
+    s->logits_row = -1;
+    if (s->drafter != NULL) {
+        speculation_follow_mix(s->speculation, &s->line, s->drafter);
+    }
+}
+
 void session_set_mix(struct graft_session *s, struct mix *mix, graft_kv_policy policy)
 {
     if (timeline_set_mix(&s->line, mix, policy)) {
-        s->logits_row = -1;
+        rows_changed(s);
     }
 }
 
@@ -23,7 +31,7 @@ struct mix *session_mix(const struct graft_session *s)
 void session_enable_mix(struct graft_session *s, bool on, graft_kv_policy policy)
 {
     if (timeline_enable_mix(&s->line, on, policy)) {
-        s->logits_row = -1;
+        rows_changed(s);
     }
 }
 

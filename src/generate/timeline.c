@@ -252,17 +252,21 @@ graft_status timeline_pick(struct timeline *t, const struct workspace *ws, int f
     int last = first + t->planned_tokens - 1, drafts = t->planned_drafts, right = 0;
     graft_status status;
     t->n_draft = 0;
+    t->verified = drafts;
     for (;;) {
         status = pick_next(t, workspace_logits(ws, last + right), sampler, error);
         if (status != GRAFT_OK || right == drafts) {
             break;
         }
         graft_token_id id = t->ahead[t->n_ahead - 1].id;
-        if (id != t->tokens[t->n_tokens + (size_t)right] || ends_answer(t, id)) {
+        bool same = id == t->tokens[t->n_tokens + (size_t)right];
+        if (!same || ends_answer(t, id)) {
+            t->verified = same ? right : drafts; /* behind an end nothing was looked at */
             break;
         }
         right++;
     }
+    t->accepted = right;
     kv_seq_trim(t->seq, (int64_t)(t->n_tokens + (size_t)right));
     /* A failure behind right guesses is that of the pass which comes to it again. */
     return right > 0 && t->n_ahead > 0 ? GRAFT_OK : status;
@@ -343,6 +347,11 @@ static struct mix *mix_in_force(const struct timeline *t)
 const struct delta_set *timeline_deltas(const struct timeline *t)
 {
     return mix_deltas(mix_in_force(t));
+}
+
+const uint8_t *timeline_digest_now(const struct timeline *t)
+{
+    return mix_digest(mix_in_force(t));
 }
 
 const uint8_t *timeline_digest(const struct timeline *t, size_t begin, size_t end)

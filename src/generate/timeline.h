@@ -8,10 +8,9 @@
 #ifndef GRAFT_TIMELINE_H
 #define GRAFT_TIMELINE_H
 
+#include "generate/draft/draft.h"
 #include "generate/generate.h"
 #include "generate/text.h"
-
-enum { DRAFT_MAX = 16 }; /* guesses in one pass */
 
 /* Rows before `end` (and from the end of the span before) were computed under this mix. */
 struct mix_span {
@@ -49,8 +48,9 @@ struct timeline {
     /* The pass that was planned last: rows of tokens, then of guesses; whether it ends with the last token. */
     int planned_tokens, planned_drafts;
     bool planned_end;
+    int verified, accepted; /* of its guesses: those that were looked at, those that were right */
     /* Picks that are verified and not yet part of the timeline: ahead[0..n_ahead), the next one first. */
-    struct pick ahead[DRAFT_MAX + 1];
+    struct pick ahead[DRAFT_MOST + 1];
     int n_ahead;
 };
 
@@ -101,6 +101,7 @@ bool timeline_enable_mix(struct timeline *t, bool on, graft_kv_policy policy);
 graft_status timeline_reserve_span(struct timeline *t, graft_error *error);
 /* All tokens are computed, and keeps_spans is not set. */
 void timeline_forget_spans(struct timeline *t);
+const uint8_t *timeline_digest_now(const struct timeline *t); /* of the mix in force */
 /* The digest of the mix of rows begin..end - 1; NULL: they have several. */
 const uint8_t *timeline_digest(const struct timeline *t, size_t begin, size_t end);
 /* Makes `t`, open, empty and of the same pool, continue `from`: its tokens (at most n_ctx of `t`), mixes and blocks. Answer,
