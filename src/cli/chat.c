@@ -145,6 +145,7 @@ static int take_turn(struct chat *c)
         fflush(stdout);
         if (c->common.verbose) {
             generate_print_speed(&answer);
+            cli_print_drafts(&c->s);
         }
         const char *said = answer.text.size > 0 ? answer.text.data : "";
         status = add_message(c, "assistant", mem_strdup(NULL, said));

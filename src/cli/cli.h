@@ -109,11 +109,18 @@ struct cli_sampling {
     const char *stops[16];
     int64_t max_tokens;        /* -1: until the model ends */
     const char *system_prompt; /* NULL: none given */
+    struct cli_draft {
+        const char *model; /* "ngram", or a model; NULL: no drafts */
+        const char *store; /* a folder, or NULL */
+        int k, max;        /* 0: not given */
+    } draft;
 };
 extern const struct argp cli_sampling_argp;
 void cli_sampling_init(struct cli_sampling *s);
 /* Context and cache options alone. Input: graft_session_options. */
 extern const struct argp cli_context_argp;
+/* Speculative decoding; a child of cli_sampling_argp. Input: struct cli_draft. */
+extern const struct argp cli_draft_argp;
 
 /* Checked values for argp parsers: a wrong one ends the program with status 2. */
 int64_t cli_parse_int(struct argp_state *state, const char *option, const char *arg, int64_t min,
@@ -146,6 +153,7 @@ struct cli_session {
     const struct cli_adapters *fused; /* what is in the model's weights; NULL: nothing */
     graft_registry *registry;         /* NULL until the first name is asked for */
     graft_router *router;             /* NULL until the first prompt is routed */
+    graft_model *draft;               /* of speculative decoding; NULL: none */
 };
 int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
 int cli_open_model(const struct cli_common *common, struct cli_session *out);
@@ -225,6 +233,16 @@ int cli_compose_text(struct cli_session *s, const struct cli_adapters *how, cons
  * unless `quiet` says on stderr what was picked. *picked (may be NULL): the same as JSON, the caller's. */
 int cli_route(struct cli_session *s, const struct cli_adapters *how, const char *prompt,
               size_t size, graft_kv_policy policy, bool quiet, json_t **picked);
+
+/* ---- speculative decoding (draft.c) ------------------------------------------------------- */
+
+/* What was typed as options, the draft model opened; for who asked for drafts (d->model). On failure says why. */
+int cli_draft_options(struct cli_session *s, const struct cli_draft *d, graft_draft_options *out);
+/* The same for the open session; does nothing where nothing was asked for. */
+int cli_set_draft(struct cli_session *s, const struct cli_draft *d);
+/* One line on stderr of what came of it, nothing where there were no passes with drafts; and the same as JSON. */
+void cli_print_drafts(const struct cli_session *s);
+json_t *cli_drafts_json(const struct cli_session *s);
 
 /* ---- talking to people (report.c) --------------------------------------------------------- */
 

@@ -167,7 +167,7 @@ int cli_open_session(struct cli_session *s, struct cli_sampling *sampling)
     if (graft_session_open(s->model, &sampling->session, &s->session, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
-    return CLI_OK;
+    return cli_set_draft(s, &sampling->draft);
 }
 
 void cli_close(struct cli_session *s)
@@ -176,6 +176,7 @@ void cli_close(struct cli_session *s)
     cli_close_adapters(s);
     graft_router_close(&s->router);
     graft_registry_close(&s->registry);
+    graft_model_close(&s->draft);
     graft_model_close(&s->model);
     graft_runtime_close(&s->runtime);
 }

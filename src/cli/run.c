@@ -70,6 +70,7 @@ static const struct argp run_argp = {
            "  graft run -m model.gguf --temp 0 -n 100 -f question.txt\n"
            "  graft run -m DIR -a ./my-coder=0.7 -a coder@1.1.0=0.3 -p \"Write a test.\"\n"
            "  graft run -a auto -p \"Write a function to store a report.\"\n"
+           "  graft run -m DIR --model-draft SMALLER -v -p \"Once upon a time\"\n"
            "  graft run --raw -m DIR -p \"Once upon a time\" --json\n"};
 
 /* The ids that the prompt becomes: the rendered chat, or the raw text with BOS where the model's own
@@ -111,7 +112,8 @@ static int prompt_ids(struct cli_session *s, const struct run_args *a, const cha
     return CLI_OK;
 }
 
-static int print_result(struct run_args *a, const struct answer *answer, int status)
+static int print_result(const struct cli_session *s, struct run_args *a,
+                        const struct answer *answer, int status)
 {
     if (a->common.json && status == CLI_OK) {
         json_t *json = generate_json(answer);
@@ -119,6 +121,9 @@ static int print_result(struct run_args *a, const struct answer *answer, int sta
             json_put(&json, "routes", json_incref(a->picked));
         }
         json_put(&json, "seed", json_integer((json_int_t)a->sampling.seed));
+        if (a->sampling.draft.model != NULL) {
+            json_put(&json, "drafts", cli_drafts_json(s));
+        }
         return cli_print_json(json);
     }
     bool terminal = isatty(STDOUT_FILENO) != 0;
@@ -128,6 +133,7 @@ static int print_result(struct run_args *a, const struct answer *answer, int sta
     if (status == CLI_OK && (a->common.verbose || (terminal && !a->common.quiet))) {
         fflush(stdout);
         generate_print_speed(answer);
+        cli_print_drafts(s);
     }
     return status;
 }
@@ -156,7 +162,7 @@ static int run_on(struct cli_session *s, struct run_args *a, const char *text, s
     }
     if (status == CLI_OK) {
         status = generate_answer(s, a->sampling.max_tokens, a->common.json, &answer);
-        status = print_result(a, &answer, status);
+        status = print_result(s, a, &answer, status);
     }
     if (status == CLI_OK && answer.finish == GRAFT_FINISH_CANCELLED) {
         status = cli_fail_text("interrupted");
