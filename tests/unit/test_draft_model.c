@@ -220,17 +220,19 @@ static void passes_are_told_to_the_costs(void **state)
     struct fixture f;
     start(&f);
     const graft_sampling greedy = sampling_of(0, 0);
-    struct cost_curve costs = {0};
+    struct draft_costs costs = {0};
     graft_token_id tokens[N_CTX], out[DRAFT_MOST];
     struct draft_lane *lane = open_lane(&f);
     answer(&f, &greedy, 0, tokens);
     struct draft_request r = {lane, tokens, PROMPT, &greedy, 1, out, 0, GRAFT_OK};
     MUST(draft_model_propose(f.d, &r, 1, &costs, error));
-    assert_int_equal(costs.passes, 0); /* a prompt says nothing of decoding */
+    assert_int_equal(costs.draft.passes, 0); /* a prompt says nothing of decoding */
+    assert_true(costs.feed > 0);
+    assert_int_equal(draft_lane_length(lane), PROMPT);
     r.k = 4;
     MUST(draft_model_propose(f.d, &r, 1, &costs, error));
-    assert_int_equal(costs.passes, 4);
-    assert_true(cost_estimate(&costs, 1) > 0);
+    assert_int_equal(costs.draft.passes, 4);
+    assert_true(cost_estimate(&costs.draft, 1) > 0);
     draft_lane_close(&lane);
     stop(&f);
 }

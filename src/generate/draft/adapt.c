@@ -29,6 +29,7 @@ enum {
     MEMORY = 32,         /* tries after which older ones fade */
     SHARED_MEMORY = 128, /* over all streams */
     COST_MEMORY = 16,    /* passes */
+    EACH_ROW = 16,       /* up to so many rows there is a point for each number */
     FEW = 4,             /* first times of a point, first drafts of a source */
     WAIT_LEAST = 8,
     WAIT_MOST = 1024, /* steps between trials of what does not pay */
@@ -48,12 +49,12 @@ const char *draft_source_name(enum draft_source source)
 static int cost_rows(int i)
 {
     static const int ABOVE[] = {20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, COST_ROWS};
-    return i < 16 ? i + 1 : ABOVE[i - 16];
+    return i < EACH_ROW ? i + 1 : ABOVE[i - EACH_ROW];
 }
 
 static int nearest_point(int rows)
 {
-    int i = 0;
+    int i = rows < EACH_ROW ? rows - 1 : EACH_ROW - 1;
     while (i + 1 < COST_POINTS && cost_rows(i + 1) <= rows) {
         i++;
     }
@@ -73,6 +74,9 @@ static int known_below(const struct cost_curve *c, int i)
 double cost_estimate(const struct cost_curve *c, int rows)
 {
     int next = 0;
+    if (rows >= 1 && rows <= EACH_ROW && c->seen[rows - 1] > 0) {
+        return c->seconds[rows - 1]; /* as a rule; many are asked for in each step */
+    }
     while (next < COST_POINTS && (c->seen[next] == 0 || cost_rows(next) < rows)) {
         next++;
     }
@@ -164,24 +168,39 @@ void adapt_init(struct adapt *a, int first, int most)
     *a = (struct adapt){.first = first, .most = most, .look_wait = LOOK_LEAST};
     for (int i = 0; i < DRAFT_SOURCES; i++) {
         a->sources[i].wait = WAIT_LEAST;
-        a->sources[i].left = WAIT_LEAST;
+    }
+}
+
+void adapt_begin_answer(struct adapt *a)
+{
+    for (int i = 0; i < DRAFT_SOURCES; i++) {
+        a->sources[i].age = 0;
+    }
+}
+
+/* tokens[k]: that a draft of k gains, with the one that the model itself adds. */
+static void expect(const struct adapt *a, const struct draft_costs *costs, enum draft_source source,
+                   int most, double *tokens)
+{
+    const struct adapt_place *places = a->sources[source].places;
+    double acceptance =
+        (costs->right[source] + PRIOR_TRIES * PRIOR) / (costs->tried[source] + PRIOR_TRIES);
+    double all = 1;
+    tokens[0] = 1;
+    for (int k = 1; k <= most; k++) {
+        acceptance = ((double)places[k - 1].right + PRIOR_TRIES * acceptance) /
+                     ((double)places[k - 1].tried + PRIOR_TRIES);
+        all *= acceptance;
+        tokens[k] = tokens[k - 1] + all;
     }
 }
 
 double adapt_expect(const struct adapt *a, const struct draft_costs *costs,
                     enum draft_source source, int k)
 {
-    const struct adapt_place *places = a->sources[source].places;
-    double acceptance =
-        (costs->right[source] + PRIOR_TRIES * PRIOR) / (costs->tried[source] + PRIOR_TRIES);
-    double all = 1, sum = 1;
-    for (int j = 0; j < k; j++) {
-        acceptance = ((double)places[j].right + PRIOR_TRIES * acceptance) /
-                     ((double)places[j].tried + PRIOR_TRIES);
-        all *= acceptance;
-        sum += all;
-    }
-    return sum;
+    double tokens[DRAFT_MOST + 1];
+    expect(a, costs, source, k, tokens);
+    return tokens[k];
 }
 
 static void count_place(struct adapt_place *p, bool right)
@@ -208,19 +227,11 @@ void adapt_learn(struct adapt *a, struct draft_costs *costs, enum draft_source s
 
 /* ---- the choice ---- */
 
-/* What a step is expected to take when the stream drafts k tokens. */
-static double step_seconds(const struct draft_costs *costs, enum draft_source source, int k,
-                           const struct adapt_step *step)
+/* What a pass of the draft model for so many lanes takes. */
+static double pass_seconds(const struct draft_costs *costs, int lanes)
 {
-    double seconds = cost_estimate(&costs->target, step->rows + 1 + k);
-    double unknown = PRIOR_DRAFT * cost_estimate(&costs->target, 1);
-    int passes = source == DRAFT_MODEL && k > step->passes ? k : step->passes;
-    for (int i = 0; i < passes; i++) {
-        int lanes = (i < step->passes ? step->lanes : 0) + (source == DRAFT_MODEL && i < k);
-        double pass = cost_estimate(&costs->draft, lanes);
-        seconds += pass > 0 ? pass : unknown;
-    }
-    return seconds;
+    double seconds = cost_estimate(&costs->draft, lanes);
+    return seconds > 0 || lanes == 0 ? seconds : PRIOR_DRAFT * cost_estimate(&costs->target, 1);
 }
 
 /* What a step gives and takes by the number of tokens that are drafted for it. */
@@ -233,10 +244,20 @@ static struct plans make_plans(const struct adapt *a, const struct draft_costs *
                                enum draft_source source, int k_max, const struct adapt_step *step)
 {
     struct plans p = {.n = (k_max < a->most ? k_max : a->most) + 1};
+    /* Passes that others need anyway, with and without this stream, and passes of its own. */
+    bool asks = source == DRAFT_MODEL;
+    double others = pass_seconds(costs, step->lanes);
+    double shared = asks ? pass_seconds(costs, step->lanes + 1) - others : 0;
+    double own = asks ? pass_seconds(costs, 1) : 0, drafting = others * step->passes;
+    expect(a, costs, source, p.n - 1, p.tokens);
     for (int k = 0; k < p.n; k++) {
-        p.tokens[k] = step->tokens + adapt_expect(a, costs, source, k);
-        double seconds = step_seconds(costs, source, k, step);
-        p.seconds[k] = k > 0 ? fmax(seconds, p.seconds[k - 1]) : seconds; /* else it is noise */
+        double pass = cost_estimate(&costs->target, step->rows + 1 + k);
+        drafting += k == 0 ? 0 : k <= step->passes ? shared : own;
+        p.tokens[k] += step->tokens;
+        p.seconds[k] = pass + drafting;
+        if (k > 0) {
+            p.seconds[k] = fmax(p.seconds[k], p.seconds[k - 1]); /* else it is noise */
+        }
     }
     return p;
 }
@@ -296,17 +317,21 @@ static int look_around(struct adapt *a, const struct cost_curve *target, const s
 }
 
 /* For a source that does not pay: mostly nothing; at times a trial, of one token as a rule. */
-static int try_again(struct adapt *a, struct adapt_source *s, const struct plans *p)
+static int try_again(struct adapt *a, struct adapt_source *s, const struct cost_curve *target,
+                     const struct plans *p, double dues, const struct adapt_step *step)
 {
-    if (s->left > 0) {
-        s->left--;
+    int k = s->trials % 4 == 3 ? a->first : 1;
+    k = k < p->n ? k : p->n - 1;
+    /* What is thought of a cost that was hardly ever measured may be wrong: it is looked at sooner. */
+    uint32_t seen = target->seen[nearest_point(step->rows + 1 + k)];
+    double sure = (seen < FEW ? seen : FEW) / (double)FEW;
+    double wait = fmax(s->wait, (fmax(loss(p, k, 0), 0) * sure + dues) / TRIAL_SHARE);
+    if (++s->since <= wait) {
         return 0;
     }
-    int k = s->trials++ % 4 == 3 ? a->first : 1;
-    k = k < p->n ? k : p->n - 1;
-    double wait = fmax(2.0 * s->wait, loss(p, k, 0) / TRIAL_SHARE);
-    s->wait = (uint32_t)fmin(wait, WAIT_MOST);
-    s->left = s->wait;
+    s->since = 0;
+    s->trials++;
+    s->wait = 2 * s->wait < WAIT_MOST ? 2 * s->wait : WAIT_MOST;
     return k;
 }
 
@@ -315,13 +340,13 @@ static int first_or_best(struct adapt *a, const struct draft_costs *costs, enum 
 {
     struct adapt_source *s = &a->sources[source];
     s->wait = WAIT_LEAST;
-    s->left = WAIT_LEAST;
+    s->since = 0;
     if (cost_is_guess(&costs->target, step->rows + 2) ||
         (source == DRAFT_MODEL && cost_is_guess(&costs->draft, 1))) {
         return 1; /* says what rows cost at the least price */
     }
     if (s->places[0].tried < 1 && costs->tried[source] < FEW) {
-        return a->first < p->n ? a->first : p->n - 1;
+        return a->first < best ? a->first : best;
     }
     return look_around(a, &costs->target, p, best, step);
 }
@@ -330,8 +355,8 @@ int adapt_choose(struct adapt *a, const struct draft_costs *costs, enum draft_so
                  int k_max, const struct adapt_step *step, double *speed)
 {
     struct plans p = make_plans(a, costs, source, k_max > 0 ? k_max : 0, step);
-    /* Else a step without drafts comes first: others are compared with it. */
-    bool known = p.seconds[0] > 0;
+    /* Else steps without drafts come first: others are compared with them, and one alone may have been disturbed. */
+    bool known = p.seconds[0] > 0 && (step->rows > 0 || costs->target.seen[0] > 1);
     int best = known ? best_of(&p) : 0;
     if (speed != NULL) {
         *speed = known ? speed_of(&p, best) : 0;
@@ -340,12 +365,15 @@ int adapt_choose(struct adapt *a, const struct draft_costs *costs, enum draft_so
         return 0;
     }
     a->debt = fmax(a->debt - DEBT_SHARE, -DEBT_MOST);
-    int k;
+    struct adapt_source *s = &a->sources[source];
+    double dues = source == DRAFT_MODEL ? step->catch_up * speed_of(&p, 0) : 0; /* in tokens */
+    int k = 0;
+    s->age++;
     if (best == 0 || a->debt > DEBT_MOST) {
-        k = try_again(a, &a->sources[source], &p);
-    } else {
+        k = try_again(a, s, &costs->target, &p, dues, step);
+    } else if (dues <= s->age * -loss(&p, best, 0)) {
         k = first_or_best(a, costs, source, &p, best, step);
     }
-    a->sources[source].meanwhile = meanwhile(&p, k);
+    s->meanwhile = meanwhile(&p, k);
     return k;
 }

@@ -85,6 +85,27 @@ void cost_learn(struct cost_curve *c, int rows, double seconds);
 /* 0: nothing was measured, or no rows. */
 double cost_estimate(const struct cost_curve *c, int rows);
 
+/* Where proposals come from. One that was found by a long match is right more often than one by a short one: they
+ * are told apart, since acceptance is what decides. */
+enum draft_source {
+    DRAFT_NGRAM_SHORT,
+    DRAFT_NGRAM_LONG,
+    DRAFT_STORE_SHORT,
+    DRAFT_STORE_LONG,
+    DRAFT_MODEL,
+    DRAFT_SOURCES
+};
+const char *draft_source_name(enum draft_source source); /* "ngram", "store", "model" */
+
+/* What all streams of one engine share; zero it to begin. Belongs to one thread at a time. */
+struct draft_costs {
+    struct cost_curve target; /* with verification, without drafting */
+    struct cost_curve draft;  /* passes of the draft model, with its picks */
+    double feed;              /* of the draft model, for each row of a prompt; 0: not measured */
+    /* How much of what was drafted first was right, over all streams: where a new one begins. */
+    double tried[DRAFT_SOURCES], right[DRAFT_SOURCES];
+};
+
 /* ---- a second model ------------------------------------------------------------------------- */
 
 /* OK when the two speak of the same tokens: what one calls id 17, the other does, with the same text, special or not, an
@@ -117,6 +138,7 @@ void draft_lane_close(struct draft_lane **lane); /* NULL allowed */
 /* Gives back what is beyond n tokens: of a stream that rests, say. Nothing has to be said of a stream that was trimmed:
  * what it has in common with what was seen is found when it is drafted for. */
 void draft_lane_trim(struct draft_lane *lane, size_t n);
+size_t draft_lane_length(const struct draft_lane *lane); /* tokens that it has seen */
 
 struct draft_request {
     struct draft_lane *lane;      /* no two of one lane */
@@ -130,32 +152,11 @@ struct draft_request {
 };
 /* Drafts for all requests together: first what their lanes have not seen, then a row of each for every further token. On
  * failure and where a lane has no room, there are fewer tokens or none; those there are may be used all the same, and the
- * next call may be made. Passes of decode rows alone are told to `costs`, unless that is NULL. */
+ * next call may be made. What passes took is told to `costs`, unless that is NULL. */
 graft_status draft_model_propose(struct draft_model *d, struct draft_request *requests, int n,
-                                 struct cost_curve *costs, graft_error *error);
+                                 struct draft_costs *costs, graft_error *error);
 
 /* ---- how many tokens pay -------------------------------------------------------------------- */
-
-/* Where proposals come from. One that was found by a long match is right more often than one by a short one: they
- * are told apart, since acceptance is what decides. */
-enum draft_source {
-    DRAFT_NGRAM_SHORT,
-    DRAFT_NGRAM_LONG,
-    DRAFT_STORE_SHORT,
-    DRAFT_STORE_LONG,
-    DRAFT_MODEL,
-    DRAFT_SOURCES
-};
-const char *draft_source_name(enum draft_source source); /* "ngram", "store", "model" */
-
-/* What all streams of one engine share; zero it to begin. Belongs to one thread at a time. */
-struct draft_costs {
-    struct cost_curve
-        target; /* verification included: from one step to the next, without drafting */
-    struct cost_curve draft; /* passes of the draft model, its picks included */
-    /* How much of what was drafted first was right, over all streams: where a new one begins. */
-    double tried[DRAFT_SOURCES], right[DRAFT_SOURCES];
-};
 
 /* One stream. */
 struct adapt_place {
@@ -163,22 +164,21 @@ struct adapt_place {
 };
 struct adapt_source {
     struct adapt_place places[DRAFT_MOST]; /* of the drafts accepted up to there; older ones fade */
-    uint32_t wait, left; /* while nothing pays: steps between trials, and to the next */
-    uint32_t trials;
-    double
-        meanwhile; /* tokens that the stream would have without drafts in the time of the step that was chosen */
+    uint32_t wait, since, trials; /* while nothing pays: steps between trials, and since the last */
+    uint32_t age;                 /* steps of the answer */
+    double meanwhile;             /* tokens that the chosen step would have without drafts */
 };
 struct adapt {
     int first, most; /* tokens of a draft before anything is known; at most */
     struct adapt_source sources[DRAFT_SOURCES];
     uint32_t steps;     /* since the last that was planned otherwise than seemed best */
     uint32_t look_wait; /* between such looks */
-    double
-        plain; /* tokens that a step without drafts would have had in the time of the one at hand */
-    double debt; /* tokens that drafts have cost so far; what they gained is not kept for long */
+    double debt;        /* tokens that drafts have cost; what they gained is not kept for long */
 };
 /* first in 1..most, most in 0..DRAFT_MOST; most 0: it never drafts. */
 void adapt_init(struct adapt *a, int first, int most);
+/* What was learned stays; an answer begins. */
+void adapt_begin_answer(struct adapt *a);
 
 /* What the step at hand has beside the stream that is asked about. Zero: the stream is alone. */
 struct adapt_step {
@@ -186,6 +186,9 @@ struct adapt_step {
     double tokens; /* that the others will gain, as far as one can tell */
     int lanes;     /* of the others, how many the draft model drafts for */
     int passes;    /* how many passes that takes */
+    /* Seconds that the draft model needs to catch up with this stream. It shall, once the answer is so long that what it
+     * would have gained so far is worth as much: one that is as long again pays for it. */
+    double catch_up;
 };
 /* How many of up to k_max tokens from `source` to draft: as many as give the most tokens a second, 0 when none pays
  * by more than a little, but for a trial now and then. *speed (may be NULL): tokens a second expected of the step. To be

@@ -7,6 +7,9 @@
  */
 #include "generate/draft/draft.h"
 
+/* What a row of a prompt costs the draft model, of a step without drafts, while nobody knows. */
+static const double FEED_SHARE = 0.01;
+
 struct drafter {
     struct mem *mem;
     struct ngram *ngram; /* or NULL */
@@ -79,6 +82,7 @@ void drafter_close(struct drafter **drafter)
 void drafter_begin_answer(struct drafter *d, size_t n)
 {
     d->learned = n;
+    adapt_begin_answer(&d->adapt);
 }
 
 void drafter_trim(struct drafter *d, size_t n)
@@ -173,6 +177,14 @@ static const struct offer *fastest(struct drafter *d, const struct draft_costs *
     return best;
 }
 
+/* Seconds until the model knows all tokens but those that a step adds. */
+static double catch_up(const struct drafter *d, const struct draft_costs *costs, size_t n)
+{
+    size_t seen = d->lane != NULL ? draft_lane_length(d->lane) : n;
+    double row = costs->feed > 0 ? costs->feed : cost_estimate(&costs->target, 1) * FEED_SHARE;
+    return seen + DRAFT_MOST + 1 < n ? row * (double)(n - seen) : 0;
+}
+
 bool drafter_plan(struct drafter *d, const struct draft_costs *costs, const graft_token_id *tokens,
                   size_t n, const graft_sampling *sampling, int k_max, struct adapt_step *step,
                   struct draft_request *request)
@@ -182,6 +194,7 @@ bool drafter_plan(struct drafter *d, const struct draft_costs *costs, const graf
     int k = d->first;
     others.rows--;
     others.tokens--;
+    others.catch_up = catch_up(d, costs, n);
     d->n_ids = 0;
     d->asked = false;
     drafter_follow(d, tokens, n);

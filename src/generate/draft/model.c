@@ -203,6 +203,11 @@ void draft_lane_trim(struct draft_lane *lane, size_t n)
     kv_seq_trim(lane->seq, (int64_t)n);
 }
 
+size_t draft_lane_length(const struct draft_lane *lane)
+{
+    return (size_t)kv_seq_length(lane->seq);
+}
+
 /* ---- one pass ---- */
 
 static void pick_one(struct draft_model *d, struct task *task, int row, struct sampler *sampler)
@@ -230,8 +235,19 @@ static void pick_work(void *context, int worker, int n_workers)
     }
 }
 
+/* A pass with rows of prompts says what these cost, as nearly all of its rows are. */
+static void learn_costs(const struct draft_model *d, struct draft_costs *costs, double seconds)
+{
+    double row = seconds / d->n_rows;
+    if (d->only_decode) {
+        cost_learn(&costs->draft, d->n_rows, seconds);
+    } else if (d->n_rows >= PREFILL_LEAST) {
+        costs->feed = costs->feed > 0 ? 0.75 * costs->feed + 0.25 * row : row;
+    }
+}
+
 /* Runs the rows that are there, and picks after those that are the last of their lanes. */
-static graft_status run_pass(struct draft_model *d, struct cost_curve *costs, graft_error *error)
+static graft_status run_pass(struct draft_model *d, struct draft_costs *costs, graft_error *error)
 {
     double begin = time_seconds();
     graft_status status = model_forward(d->model, d->rows, d->n_rows, d->workspace, error);
@@ -242,8 +258,8 @@ static graft_status run_pass(struct draft_model *d, struct cost_curve *costs, gr
         } else {
             pool_run_alone(pick_work, d);
         }
-        if (costs != NULL && d->only_decode) {
-            cost_learn(costs, d->n_rows, time_seconds() - begin);
+        if (costs != NULL) {
+            learn_costs(d, costs, time_seconds() - begin);
         }
     }
     d->n_rows = 0;
@@ -252,7 +268,7 @@ static graft_status run_pass(struct draft_model *d, struct cost_curve *costs, gr
 }
 
 /* Puts what a lane lacks into passes, and runs those that are full. */
-static graft_status feed(struct draft_model *d, struct task *task, struct cost_curve *costs,
+static graft_status feed(struct draft_model *d, struct task *task, struct draft_costs *costs,
                          graft_error *error)
 {
     const struct draft_lane *lane = task->request->lane;
@@ -316,7 +332,7 @@ static void begin_task(struct draft_model *d, struct task *task, struct draft_re
 }
 
 graft_status draft_model_propose(struct draft_model *d, struct draft_request *requests, int n,
-                                 struct cost_curve *costs, graft_error *error)
+                                 struct draft_costs *costs, graft_error *error)
 {
     if (n < 0 || n > d->n_lanes) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "%d requests for drafts of %d lanes", n,
