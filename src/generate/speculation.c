@@ -264,7 +264,7 @@ graft_status speculation_guess(struct speculation *sp, struct guess *guesses, in
     }
     graft_status status = GRAFT_OK;
     if (asked > 0) {
-        status = draft_model_propose(sp->model, sp->requests, asked, &sp->costs.draft, error);
+        status = draft_model_propose(sp->model, sp->requests, asked, &sp->costs, error);
         if (status != GRAFT_OK && error != NULL) {
             tell(sp, "the draft model failed", error);
         }
