@@ -16,6 +16,7 @@
 #define GRAFT_ENGINE_H
 
 #include <graft/adapter.h>
+#include <graft/draft.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -42,6 +43,8 @@ typedef struct graft_engine_options {
     /* Blocks of an answer stand in for the same tokens in a later prompt. Faster in conversations and not exact: a token's
      * arithmetic is that of decoding then, where a fresh prompt has that of prefill. Default false. */
     bool share_decoded;
+    /* Speculative decoding of its streams; NULL (default): none. Copied; the draft model must outlive the engine. */
+    const graft_draft_options *draft;
 } graft_engine_options;
 GRAFT_API void graft_engine_options_init(graft_engine_options *options, size_t struct_size);
 static inline graft_engine_options graft_engine_options_default(void)
@@ -78,7 +81,8 @@ typedef struct graft_request {
     size_t n_stop_ids;
     bool ignore_eos;
     bool show_special;
-    int priority; /* higher goes first, also in place of what runs; default 0 */
+    bool no_draft; /* no guesses for this one, where the engine makes them; default false */
+    int priority;  /* higher goes first, also in place of what runs; default 0 */
     uint64_t
         owner; /* streams of equal priority take turns by owner, in proportion to rows; default 0 */
     double timeout; /* seconds from now until the answer must be over; 0 (default): none */
@@ -130,9 +134,10 @@ GRAFT_API graft_status graft_stream_set_mix(graft_stream *stream, graft_mix *mix
 typedef struct graft_stream_info {
     size_t prompt_tokens; /* of it, those whose blocks were there already: */
     size_t cached_tokens;
-    size_t tokens;      /* of the answer so far */
-    size_t passes;      /* that it had rows in */
-    size_t pauses;      /* times that its blocks were taken for others and computed again */
+    size_t tokens;            /* of the answer so far */
+    size_t passes;            /* that it had rows in */
+    size_t drafted, accepted; /* guesses, and how many were right */
+    size_t pauses;            /* times that its blocks were taken for others and computed again */
     double waited;      /* seconds until its first row was computed; so far, if it still waits */
     double first_token; /* seconds from submission to the first token; 0: not there yet */
 } graft_stream_info;
@@ -148,6 +153,7 @@ typedef struct graft_engine_info {
     uint64_t prefix_hits, prefix_evictions;          /* blocks, so far */
     uint64_t submitted, finished, cancelled, failed; /* streams, so far */
     uint64_t passes, rows, tokens, pauses;           /* so far */
+    uint64_t drafted, accepted;                      /* so far */
 } graft_engine_info;
 GRAFT_API graft_status graft_engine_describe(graft_engine *engine, graft_engine_info *out,
                                              graft_error *error);

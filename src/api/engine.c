@@ -17,8 +17,18 @@ graft_status graft_engine_open(const graft_model *model, const graft_engine_opti
     REQUIRE(out);
     CHECK_RUNTIME(model->runtime);
     graft_engine_options o = engine_options_default();
+    graft_draft_options draft;
+    const struct model *draft_model = NULL;
     graft_status status = options_read(&o, sizeof o, options, error);
-    return status == GRAFT_OK ? engine_open(model->model, &o, model, out, error) : status;
+    if (status == GRAFT_OK && o.draft != NULL) {
+        status = draft_options_read(o.draft, &draft, error);
+        o.draft = &draft;
+    }
+    if (status == GRAFT_OK) {
+        status = draft_model_of(model->model, o.draft, &draft_model, error);
+    }
+    return status == GRAFT_OK ? engine_open(model->model, draft_model, &o, model, out, error)
+                              : status;
 }
 
 void graft_engine_close(graft_engine **engine)

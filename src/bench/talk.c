@@ -12,7 +12,7 @@ graft_status talk_engine(const struct bench *b, size_t n_ctx, int n_streams,
     o.keep_prefixes = false;
     o.cache_k = b->options->cache_k;
     o.cache_v = b->options->cache_v;
-    return engine_open(b->model, &o, NULL, out, error);
+    return engine_open(b->model, NULL, &o, NULL, out, error);
 }
 
 graft_status talk_submit(struct graft_engine *e, const struct talk *talk, struct graft_stream **out,

@@ -233,7 +233,14 @@ static void open_engine(void)
     o.ring = 2 + (int)below(30);
     o.n_ctx = WORDS;
     o.keep_prefixes = below(5) > 0;
-    MUST(engine_make(model->model, &o, &engine, error));
+    graft_draft_options d = graft_draft_options_default();
+    d.store = below(2) ? "" : NULL;
+    d.fixed = below(2);
+    d.k = 1 + (int)below(4);
+    d.model = below(2) ? model : NULL; /* it drafts for itself, but for adapters */
+    o.draft = below(3) ? &d : NULL;
+    MUST(engine_make(model->model, o.draft != NULL && d.model != NULL ? model->model : NULL, &o,
+                     &engine, error));
 }
 
 /* Few texts, so that beginnings are shared; longer than a block or two. */
@@ -492,7 +499,7 @@ static void wrong_adapter_prefix_reuse(void **state)
     struct blend blends[] = {only(0), only(1), {.n = 0}, only(0)};
     blends[3].weight[0] = 0.5f;
     graft_engine_options o = engine_options_default();
-    MUST(engine_make(model->model, &o, &engine, error));
+    MUST(engine_make(model->model, NULL, &o, &engine, error));
     for (int round = 0; round < 2; round++)
         for (size_t i = 0; i < ARRAY_LEN(blends); i++) {
             graft_mix *mix = mix_alone(&blends[i]);
@@ -510,7 +517,7 @@ static void same_name_reload(void **state)
     char folder[512];
     struct oracle_model base, a;
     graft_engine_options o = engine_options_default();
-    MUST(engine_make(model->model, &o, &engine, error));
+    MUST(engine_make(model->model, NULL, &o, &engine, error));
     snprintf(folder, sizeof folder, "%s/reloaded", test_dir);
     oracle_model_make(&base, oracle_config("llama"), 1);
     for (int i = 0; i < 2; i++) {
@@ -538,7 +545,7 @@ static void unload_during_generation(void **state)
     graft_adapter *adapter = NULL;
     graft_adapter_id id;
     int version = 0;
-    MUST(engine_make(model->model, &o, &engine, error));
+    MUST(engine_make(model->model, NULL, &o, &engine, error));
     publish(0);
     MUST(graft_registry_acquire(registry, "skill-0", &adapter, NULL, &id, error));
     assert_int_equal(sscanf(id.version, "1.0.%d", &version), 1);
@@ -567,7 +574,7 @@ static void more_adapters_than_fit(void **state)
     (void)state;
     graft_engine_options o = engine_options_default();
     graft_registry_info info;
-    MUST(engine_make(model->model, &o, &engine, error));
+    MUST(engine_make(model->model, NULL, &o, &engine, error));
     for (int i = 0; i < LIVE; i++) {
         graft_adapter *adapter = NULL;
         graft_adapter_id id;

@@ -81,9 +81,11 @@ static graft_status open_scratch(struct graft_engine *e, graft_error *error)
     e->max_rows = o->batch_rows > o->max_streams ? o->batch_rows : o->max_streams;
     e->running = mem_calloc(e->mem, (size_t)o->max_streams, sizeof(*e->running));
     e->parts = mem_calloc(e->mem, (size_t)o->max_streams, sizeof(*e->parts));
+    e->guesses = mem_calloc(e->mem, (size_t)o->max_streams, sizeof(*e->guesses));
     e->rows = mem_calloc(e->mem, (size_t)e->max_rows, sizeof(*e->rows));
     e->samplers = mem_calloc(e->mem, (size_t)n_workers, sizeof(*e->samplers));
-    if (e->running == NULL || e->parts == NULL || e->rows == NULL || e->samplers == NULL) {
+    if (e->running == NULL || e->parts == NULL || e->guesses == NULL || e->rows == NULL ||
+        e->samplers == NULL) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory for an engine");
     }
     graft_status status = workspace_open(e->model, e->max_rows, &e->workspace, error);
@@ -94,8 +96,9 @@ static graft_status open_scratch(struct graft_engine *e, graft_error *error)
     return status;
 }
 
-graft_status engine_make(const struct model *model, const graft_engine_options *options,
-                         struct graft_engine **out, graft_error *error)
+graft_status engine_make(const struct model *model, const struct model *draft,
+                         const graft_engine_options *options, struct graft_engine **out,
+                         graft_error *error)
 {
     struct mem *mem = &model->runtime->mem;
     graft_status status = check_options(model, options, error);
@@ -123,6 +126,10 @@ graft_status engine_make(const struct model *model, const graft_engine_options *
     if (status == GRAFT_OK) {
         status = open_scratch(e, error);
     }
+    if (status == GRAFT_OK && options->draft != NULL) {
+        status = speculation_open(model, draft, options->draft, &e->speculation, error);
+    }
+    e->options.draft = NULL; /* the caller's, no longer needed */
     if (status != GRAFT_OK) {
         engine_close(&e);
         return status;
@@ -177,11 +184,12 @@ static void *run(void *context)
     }
 }
 
-graft_status engine_open(const struct model *model, const graft_engine_options *options,
-                         const void *owner, struct graft_engine **out, graft_error *error)
+graft_status engine_open(const struct model *model, const struct model *draft,
+                         const graft_engine_options *options, const void *owner,
+                         struct graft_engine **out, graft_error *error)
 {
     struct graft_engine *e = NULL;
-    graft_status status = engine_make(model, options, &e, error);
+    graft_status status = engine_make(model, draft, options, &e, error);
     if (status != GRAFT_OK) {
         return status;
     }
@@ -225,6 +233,7 @@ void engine_close(struct graft_engine **engine)
         pthread_join(e->thread, NULL);
     }
     end_all(e);
+    speculation_close(&e->speculation);
     prefixes_close(&e->prefixes);
     kv_pool_close(&e->pool);
     workspace_close(&e->workspace);
@@ -235,6 +244,7 @@ void engine_close(struct graft_engine **engine)
     mem_free(e->mem, e->waiting);
     mem_free(e->mem, e->running);
     mem_free(e->mem, e->parts);
+    mem_free(e->mem, e->guesses);
     mem_free(e->mem, e->rows);
     mem_free(e->mem, e->turns);
     pthread_cond_destroy(&e->wake);
@@ -396,6 +406,7 @@ graft_status engine_submit(struct graft_engine *e, const graft_request *request,
     atomic_init(&s->cancelled, false);
     s->callback = request->callback;
     s->user = request->user;
+    s->wants_drafts = !request->no_draft;
     s->priority = request->priority;
     s->owner = request->owner;
     s->max_tokens = request->max_tokens;

@@ -11,9 +11,11 @@
 
 graft_engine_options engine_options_default(void);
 
-/* `options` must be whole. The model must outlive the engine. `owner` is what engine_owner gives back. */
-graft_status engine_open(const struct model *model, const graft_engine_options *options,
-                         const void *owner, struct graft_engine **out, graft_error *error);
+/* `options` must be whole, its draft too; `draft` is the model of that, or NULL. The models must outlive the engine. `owner` is what
+ * engine_owner gives back. */
+graft_status engine_open(const struct model *model, const struct model *draft,
+                         const graft_engine_options *options, const void *owner,
+                         struct graft_engine **out, graft_error *error);
 const void *engine_owner(const struct graft_engine *e);
 void engine_close(struct graft_engine **engine);
 const struct model *engine_model(const struct graft_engine *e);

@@ -10,6 +10,7 @@
 #include "generate/engine/engine.h"
 #include "generate/engine/prefix.h"
 #include "generate/engine/ring.h"
+#include "generate/speculation.h"
 #include "generate/timeline.h"
 
 enum stream_state { STREAM_WAITING, STREAM_RUNNING, STREAM_OVER };
@@ -41,8 +42,10 @@ struct graft_stream {
     uint64_t number; /* by arrival */
     struct timeline line;
     struct prefix_chain chain;
-    size_t end;    /* tokens at which max_tokens are reached */
-    bool reserved; /* its blocks are those of the step in hand */
+    bool wants_drafts;
+    struct drafter *drafter; /* NULL: nothing is guessed for it */
+    size_t end;              /* tokens at which max_tokens are reached */
+    bool reserved;           /* its blocks are those of the step in hand */
     graft_status picked;
     graft_error pick_error;
 };
@@ -52,7 +55,8 @@ struct part {
     struct graft_stream *stream;
     bool prompt;  /* it has more than one token to compute */
     double turn;  /* rows that its owner had */
-    int first, n; /* rows */
+    int first, n; /* rows, */
+    int guesses;  /* of which so many are guesses */
 };
 
 /* Rows that were computed for an owner, for turns. */
@@ -95,7 +99,9 @@ struct graft_engine {
     int n_samplers;
     atomic_int next_pick;
     struct prefixes prefixes;
-    struct turn *turns; /* [n_turns], room for turn_capacity */
+    struct speculation *speculation; /* NULL: nothing is guessed */
+    struct guess *guesses;           /* [max_streams] */
+    struct turn *turns;              /* [n_turns], room for turn_capacity */
     size_t n_turns, turn_capacity;
     uint64_t numbers;
 };
@@ -104,8 +110,9 @@ struct graft_engine {
 
 /* The engine without its thread: whoever has it calls engine_step. For engine_open, and for tests that choose each
  * interleaving themselves. */
-graft_status engine_make(const struct model *model, const graft_engine_options *options,
-                         struct graft_engine **out, graft_error *error);
+graft_status engine_make(const struct model *model, const struct model *draft,
+                         const graft_engine_options *options, struct graft_engine **out,
+                         graft_error *error);
 /* Wakes the worker. */
 void engine_signal(struct graft_engine *e);
 void stream_release(struct graft_stream *s);

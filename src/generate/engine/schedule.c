@@ -193,6 +193,10 @@ static void admit(struct graft_engine *e, size_t i)
         /* A lack of memory leaves fewer blocks: nothing is lost by it. */
         (void)prefix_attach(&s->chain, &e->kind, &e->prefixes, &s->line, &cached, NULL);
     }
+    if (e->speculation != NULL && s->wants_drafts && s->drafter == NULL) {
+        /* Without memory for it there are no guesses, and nothing else is missing. */
+        (void)speculation_join(e->speculation, &s->line, &s->drafter, NULL);
+    }
     pthread_mutex_lock(&e->lock);
     if (!s->admitted) {
         s->admitted = true;

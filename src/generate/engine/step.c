@@ -13,6 +13,10 @@ void stream_over(struct graft_stream *s, graft_finish finish, const graft_token 
     struct graft_engine *e = s->engine;
     static const graft_token EMPTY = {.id = -1, .text = ""};
     s->state = STREAM_OVER;
+    if (s->drafter != NULL) {
+        drafter_follow(s->drafter, s->line.tokens, s->line.n_tokens); /* for the store */
+        drafter_close(&s->drafter);
+    }
     kv_seq_trim(s->line.seq, 0); /* who reads the end finds blocks and adapters given back */
     timeline_forget_spans(&s->line);
     mix_release(&s->line.mix);
@@ -146,6 +150,9 @@ static void take_wish(struct graft_stream *s, struct mix *wish, graft_kv_policy 
         } else if (s->chain.named * KV_BLOCK > same) {
             s->chain.broken = true; /* its last token is computed again, as another row */
         }
+        if (s->drafter != NULL) {
+            speculation_follow_mix(s->engine->speculation, t, s->drafter);
+        }
     }
 }
 
@@ -221,6 +228,44 @@ static void take_notes(struct graft_engine *e)
     schedule_sweep(e);
 }
 
+/* ---- guesses ---- */
+
+/* More rows for streams that have something to guess. In steps with prompts there are none: those fill the arithmetic already,
+ * and say nothing about what guesses cost. */
+static void guess(struct graft_engine *e)
+{
+    graft_error failure = {0};
+    int rows = 0, n = 0;
+    for (int i = 0; i < e->n_parts; i++) {
+        if (e->parts[i].prompt) {
+            return;
+        }
+        rows += e->parts[i].n;
+        n += e->parts[i].stream->drafter != NULL;
+    }
+    if (n == 0) {
+        return;
+    }
+    int most = (e->max_rows - rows) / n, at = 0;
+    for (int i = 0; i < e->n_parts; i++) {
+        struct graft_stream *s = e->parts[i].stream;
+        if (s->drafter != NULL) {
+            e->guesses[at++] = (struct guess){&s->line, s->drafter, most};
+        }
+    }
+    (void)speculation_guess(e->speculation, e->guesses, n, rows, e->n_parts, &failure);
+    for (int i = 0; i < e->n_parts; i++) {
+        struct part *part = &e->parts[i];
+        struct timeline *t = &part->stream->line;
+        int64_t length = kv_seq_length(t->seq) + part->n + t->n_draft;
+        if (t->n_draft > 0 && kv_seq_reserve(t->seq, length, NULL) != GRAFT_OK) {
+            t->n_draft = 0; /* blocks are for what is certain */
+        }
+        part->guesses = t->n_draft;
+        part->n += t->n_draft;
+    }
+}
+
 /* ---- the pass ---- */
 
 static void pick_work(void *context, int worker, int n_workers)
@@ -247,6 +292,17 @@ static void pick_all(struct graft_engine *e)
     }
 }
 
+static bool only_answers(const struct graft_engine *e)
+{
+    for (int i = 0; i < e->n_parts; i++) {
+        if (e->parts[i].prompt ||
+            e->parts[i].stream->line.answer_begin == e->parts[i].stream->line.n_tokens) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static graft_status run_pass(struct graft_engine *e, graft_error *error)
 {
     int n = 0;
@@ -256,9 +312,13 @@ static graft_status run_pass(struct graft_engine *e, graft_error *error)
         part->n = timeline_plan(&part->stream->line, e->rows + n, part->n);
         n += part->n;
     }
+    double begun = time_seconds();
     graft_status status = model_forward(e->model, e->rows, n, e->workspace, error);
     if (status == GRAFT_OK) {
         pick_all(e);
+    }
+    if (status == GRAFT_OK && e->speculation != NULL && only_answers(e)) {
+        speculation_learn(e->speculation, n, time_seconds() - begun);
     }
     return status;
 }
@@ -273,7 +333,14 @@ static void settle(struct graft_engine *e)
         if (e->options.keep_prefixes) {
             prefix_keep_new(&s->chain, &e->kind, &e->prefixes, &s->line);
         }
+        if (s->drafter != NULL) {
+            speculation_verified(e->speculation, &s->line, s->drafter);
+        }
         pthread_mutex_lock(&e->lock);
+        s->info.drafted += (size_t)s->line.planned_drafts;
+        s->info.accepted += (size_t)(s->line.planned_end ? s->line.accepted : 0);
+        e->info.drafted += (uint64_t)s->line.planned_drafts;
+        e->info.accepted += (uint64_t)(s->line.planned_end ? s->line.accepted : 0);
         s->info.waited = s->info.passes == 0 ? now - s->submitted : s->info.waited;
         s->info.passes++;
         e->info.rows += (uint64_t)e->parts[i].n;
@@ -296,6 +363,8 @@ static void run_alone(struct graft_engine *e)
     for (int i = 0; i < n; i++) {
         graft_error failure = {0};
         struct part part = e->parts[i];
+        part.stream->line.n_draft = 0; /* it may have been their fault */
+        part.n -= part.guesses;
         e->parts[0] = part;
         e->n_parts = 1;
         if (run_pass(e, &failure) == GRAFT_OK) {
@@ -328,6 +397,7 @@ bool engine_step(struct graft_engine *e)
     schedule_sweep(e);
     schedule_admit(e);
     schedule_choose(e);
+    guess(e);
     if (e->n_parts > 0) {
         if (run_pass(e, &failure) == GRAFT_OK) {
             settle(e);
