@@ -23,7 +23,7 @@ static const struct {
     {"adapters", bench_adapters, true}, {"swap", bench_swap, true},
     {"presets", bench_presets, true},   {"train", bench_train, true},
     {"vectors", bench_vectors, false},  {"stream", bench_stream, true},
-    {"batch", bench_batch, true},
+    {"batch", bench_batch, true},       {"isolation", bench_isolation, true},
 };
 
 const char *bench_shapes(void)
@@ -181,7 +181,7 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
     if (i == ARRAY_LEN(BENCHES))
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "no bench \"%s\"; known are limits, decode, prefill, attention, linear, "
-                         "load, adapters, swap, presets, train, vectors, stream, batch",
+                         "load, adapters, swap, presets, train, vectors, stream, batch, isolation",
                          options->bench);
     open_scalar(&b);
     graft_status status = GRAFT_OK;

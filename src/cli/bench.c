@@ -48,7 +48,7 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     bool model = bench != NULL && strcmp(bench, "model") == 0;
     if (bench == NULL) {
         argp_error(state, "which one? limits, decode, prefill, attention, linear, load, adapters, "
-                          "swap, presets, train, vectors, stream, batch, or model");
+                          "swap, presets, train, vectors, stream, batch, isolation, or model");
     }
     if (a->common.model != NULL && a->shape_given) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
