@@ -27,6 +27,7 @@ struct random_model {
     bool nan_token;         /* the embedding of token RM_NAN is NaN */
     bool unnamed;           /* classifier: no id2label */
     int extra_eos;          /* another end token; 0: none */
+    uint64_t seed;          /* other weights */
     const char *generation; /* generation_config.json, or NULL */
 };
 
@@ -113,7 +114,7 @@ static inline void rm_write_weights(const char *dir, const struct random_model *
     for (size_t i = 0; i < t.n; i++) {
         int64_t columns = t.decl[i].n_dims == 2 ? t.decl[i].shape[1] : 1;
         struct rng rng;
-        rng_init(&rng, 42, i);
+        rng_init(&rng, 42 + m->seed, i);
         for (int64_t k = 0; k < t.decl[i].shape[0] * columns; k++) {
             float x = (2 * (float)rng_uniform(&rng) - 1) * t.amplitude[i];
             x = t.amplitude[i] == 0 ? 1 : x * rm_scale(t.names[i], k / columns);
