@@ -163,6 +163,10 @@ _graft() {
         mapfile -t COMPREPLY < <(compgen -W "weighted average sequential most-recent interpolate" -- "$cur")
         return
         ;;
+    --adapter-type)
+        mapfile -t COMPREPLY < <(compgen -W "bf16 int8 q4 f16 f32" -- "$cur")
+        return
+        ;;
     --cache-type-k | --cache-type-v)
         mapfile -t COMPREPLY < <(compgen -W "f16 f32 q8" -- "$cur")
         return

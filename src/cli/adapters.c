@@ -92,7 +92,7 @@ static void add_scaled(struct cli_adapters *a, struct argp_state *state, const c
     }
 }
 
-static const char *parse_type(struct argp_state *state, const char *arg)
+const char *cli_parse_held_type(struct argp_state *state, const char *arg)
 {
     static const char *const types[] = {"bf16", "int8", "q8_0", "q4", "q4_0", "f16", "f32"};
     size_t i = 0;
@@ -174,7 +174,7 @@ static error_t parse_members(int key, char *arg, struct argp_state *state)
         add_scaled(a, state, arg);
         return 0;
     case KEY_TYPE:
-        a->type = parse_type(state, arg);
+        a->type = cli_parse_held_type(state, arg);
         return 0;
     case KEY_SCALE:
         a->scale = cli_parse_scale(state, arg);

@@ -34,6 +34,7 @@ int verb_merge(int argc, char **argv);
 int verb_fuse(int argc, char **argv);
 int verb_train(int argc, char **argv);
 int verb_router(int argc, char **argv);
+int verb_batch(int argc, char **argv);
 int verb_data(int argc, char **argv);
 int verb_eval(int argc, char **argv);
 int verb_bench(int argc, char **argv);
@@ -127,12 +128,15 @@ int64_t cli_parse_int(struct argp_state *state, const char *option, const char *
                       int64_t max);
 double cli_parse_number(struct argp_state *state, const char *option, const char *arg, double min,
                         double max);
+size_t cli_parse_bytes(struct argp_state *state, const char *option, const char *arg); /* 64M */
 double cli_parse_scale(struct argp_state *state, const char *arg); /* of --adapter-scale; never 0 */
 const char *cli_parse_name(struct argp_state *state, const char *option, const char *arg);
 graft_kv_type cli_parse_kv_type(struct argp_state *state, const char *option, const char *arg);
 /* Of an adapter's files: --format, --type. */
 graft_adapter_format cli_parse_adapter_format(struct argp_state *state, const char *arg);
 const char *cli_parse_adapter_type(struct argp_state *state, const char *arg);
+/* --adapter-type: of factors in memory. */
+const char *cli_parse_held_type(struct argp_state *state, const char *arg);
 /* What was typed; NULL: GGUF when OUT ends so, else PEFT. */
 graft_adapter_format cli_adapter_format(const graft_adapter_format *typed, const char *out);
 
@@ -157,7 +161,9 @@ struct cli_session {
 };
 int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
 int cli_open_model(const struct cli_common *common, struct cli_session *out);
-/* The session with the sampling of the model overlaid by what was typed. */
+/* The sampling of the model overlaid by what was typed; without a seed there is a new one each time. */
+graft_sampling cli_sampling_of(const graft_model *model, const struct cli_sampling *sampling);
+/* The session with that sampling. */
 int cli_open_session(struct cli_session *s, struct cli_sampling *sampling);
 void cli_close(struct cli_session *s);
 /* What -m means: a path as it is, "tiny" and the like in the folder of shipped models, NULL the default

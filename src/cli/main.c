@@ -18,6 +18,7 @@ struct verb {
 static const struct verb verbs[] = {
     {"run", "answer one prompt", verb_run},
     {"chat", "talk with a model, turn by turn", verb_chat},
+    {"batch", "answer a file of requests, many at once", verb_batch},
     {"classify", "score texts with a classifier", verb_classify},
     {"perplexity", "how well a model predicts a text", verb_perplexity},
     {"logits", "raw scores of the next token", verb_logits},

@@ -149,20 +149,25 @@ static uint64_t fresh_seed(void)
     return seed;
 }
 
+graft_sampling cli_sampling_of(const graft_model *model, const struct cli_sampling *sampling)
+{
+    graft_sampling p = graft_sampling_for(model);
+    overlay(&p.temperature, sampling->temperature);
+    overlay(&p.top_p, sampling->top_p);
+    overlay(&p.min_p, sampling->min_p);
+    overlay(&p.repetition_penalty, sampling->repeat);
+    overlay(&p.presence_penalty, sampling->presence);
+    overlay(&p.frequency_penalty, sampling->frequency);
+    p.top_k = sampling->top_k >= 0 ? (int)sampling->top_k : p.top_k;
+    p.penalty_window = sampling->window >= 0 ? (int)sampling->window : p.penalty_window;
+    p.seed = sampling->seed_given ? sampling->seed : fresh_seed();
+    return p;
+}
+
 int cli_open_session(struct cli_session *s, struct cli_sampling *sampling)
 {
-    graft_sampling *p = &sampling->session.sampling;
-    *p = graft_sampling_for(s->model);
-    overlay(&p->temperature, sampling->temperature);
-    overlay(&p->top_p, sampling->top_p);
-    overlay(&p->min_p, sampling->min_p);
-    overlay(&p->repetition_penalty, sampling->repeat);
-    overlay(&p->presence_penalty, sampling->presence);
-    overlay(&p->frequency_penalty, sampling->frequency);
-    p->top_k = sampling->top_k >= 0 ? (int)sampling->top_k : p->top_k;
-    p->penalty_window = sampling->window >= 0 ? (int)sampling->window : p->penalty_window;
-    p->seed = sampling->seed_given ? sampling->seed : fresh_seed();
-    sampling->seed = p->seed;
+    sampling->session.sampling = cli_sampling_of(s->model, sampling);
+    sampling->seed = sampling->session.sampling.seed;
     graft_error error = {0};
     if (graft_session_open(s->model, &sampling->session, &s->session, &error) != GRAFT_OK) {
         return cli_fail(&error);

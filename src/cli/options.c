@@ -32,6 +32,22 @@ double cli_parse_number(struct argp_state *state, const char *option, const char
     return value;
 }
 
+size_t cli_parse_bytes(struct argp_state *state, const char *option, const char *arg)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double value = strtod(arg, &end);
+    const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
+    double bytes = unit != NULL ? value * pow(1024, (double)(unit - units + 1)) : value;
+    bool whole = end != arg && end[unit != NULL] == '\0';
+    if (!whole || !(bytes >= 0 && bytes < 1e18)) {
+        argp_error(state,
+                   "%s: \"%s\" is no size: a number of bytes, or with K, M, G or T behind it",
+                   option, arg);
+    }
+    return (size_t)bytes;
+}
+
 /* 0 stands for "not given" in all that follows. */
 double cli_parse_scale(struct argp_state *state, const char *arg)
 {

@@ -1,8 +1,8 @@
 #!/bin/sh
-# test_examples_adapters.sh SOURCE MODELS GRAFT HOT_SWAP MIX: the examples on adapters, with adapters on the model that ships
+# test_examples_adapters.sh SOURCE MODELS GRAFT HOT_SWAP MIX MERGE BATCH: the examples on adapters, with adapters on the model that ships
 # that have an effect (MODELS makes them): what they show is so.
 set -u
-source=$1 models=$2 graft=$3 swap=$4 mix=$5 merge=$6
+source=$1 models=$2 graft=$3 swap=$4 mix=$5 merge=$6 batch=$7
 tiny=$source/models/tiny
 if [ ! -f "$tiny/model.safetensors" ]; then
     echo "skipped: no $tiny"
@@ -64,7 +64,20 @@ grep -q '^ties, rank 32, [0-9.]* % discarded: ' "$folder/out" || fail "06: no ti
 "$graft" adapter verify -m "$tiny" "$folder/merged/ties-0" >"$folder/log" 2>&1 || fail "06: $(cat "$folder/log")"
 "$merge" "$tiny" "$ships/coder" "$ships/security" "$folder/merged" >/dev/null 2>&1 && fail "06 writes over a folder"
 
-for example in "$swap" "$mix" "$merge"; do
+# ---- batches
+"$batch" "$tiny" "$one" "$two" >"$folder/out" 2>"$folder/err" || fail "08: status $?: $(cat "$folder/err")"
+grep -q "^Each answer is that of a session alone" "$folder/out" || fail "08: a batch says something else than sessions"
+[ "$(grep -c '^> ' "$folder/out")" -eq 4 ] || fail "08 does not ask four questions"
+for what in base a b '0.5 a + 0.5 b'; do
+    [ -n "$(line "$what")" ] || fail "08: $what says nothing"
+done
+[ "$(line a)" != "$(line base)" ] || fail "08: an adapter has no effect"
+passes=$(sed -n 's/^\[\([0-9]*\) tokens in \([0-9]*\) passes\]$/\1 \2/p' "$folder/err")
+[ $((2 * ${passes#* })) -lt "${passes% *}" ] || fail "08: no batch: tokens and passes are $passes"
+"$batch" "$tiny" "$one" "$folder/nothing" >/dev/null 2>"$folder/err" && fail "08: status 0 without an adapter"
+grep -q "$folder/nothing" "$folder/err" || fail "08 does not name what it cannot open"
+
+for example in "$swap" "$mix" "$merge" "$batch"; do
     "$example" >/dev/null 2>"$folder/err"
     [ $? -eq 2 ] || fail "$example alone is wrong use"
     grep -q "^usage: .* MODEL ADAPTER ADAPTER" "$folder/err" || fail "$example does not say what it wants"

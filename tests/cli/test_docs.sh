@@ -10,7 +10,7 @@ if [ ! -f "$tiny/model.safetensors" ]; then
     finish
     exit
 fi
-verbs='run chat classify perplexity logits tokenize detokenize inspect quantize merge fuse eval version'
+verbs='run chat batch classify perplexity logits tokenize detokenize inspect quantize merge fuse eval version'
 GRAFT_HOME=$scratch/home
 export GRAFT_HOME
 
@@ -79,6 +79,7 @@ prepare() {
     printf '{"prompt":"What is %s + 2?","completion":"We add. #### %s","quality":0.9}\n' 1 3 3 5 4 6 >ratings.jsonl
     printf '{"input":[1,0.5,%s],"target":[0.5,1,0]}\n' 0 1 2 3 4 5 >vectors.jsonl
     printf '{"text":"The cat sat on the mat."}\n' >other.jsonl
+    printf '{"custom_id":"%s","body":{"prompt":"Once upon a time","max_tokens":4}}\n' 1 2 3 >requests.jsonl
     printf '{"prompt":"Write code, %s.","adapter":"coder"}\n{"prompt":"Hello %s!","adapter":"base"}\n' 1 2 3 4 5 6 7 8 9 0 >prompts.jsonl
     cp prompts.jsonl held-out-prompts.jsonl
     cp "$scratch/my-router" my-router
@@ -184,6 +185,11 @@ if command -v bash >/dev/null 2>&1; then
 --temperature"
     offered graft run --cache-type-k q
     check "completion of cache types" out_is q8
+    offered graft batch --max
+    check "completion of options of batch" out_is "--max-streams
+--max-tokens"
+    offered graft batch --adapter-type i
+    check "completion of types of adapters" out_is int8
     offered graft quantize --format h
     check "completion of formats" out_is hf
     offered graft adapter con
@@ -234,6 +240,13 @@ for key in files loss template max_seq_length records formats examples tokens le
     truncated tokens_cut divided reopened longest histogram tasks domains digest usable issues preview output; do
     check "data check --json has $key" out_has "[{,]\"$key\":"
     check "docs/training-data.md has $key" grep -q "\b$key\b" "$SOURCE/docs/training-data.md"
+done
+printf '{"custom_id":"1","body":{"prompt":"Hello","max_tokens":2}}\n' >"$scratch/requests.jsonl"
+run batch -i "$scratch/requests.jsonl" -o "$scratch/results.jsonl" --json
+keys batch "output requests done failed remaining answered interrupted prompt_tokens cached_tokens tokens seconds adapters_opened adapter_bytes"
+# shellcheck disable=SC2013 # words are what is wanted
+for field in $(sed -n 's/^    {"\([a-z_]*\)", \(CHAT\|COMPLETION\|BOTH\), .*/\1/p' "$SOURCE/src/cli/batch_request.c"); do
+    check "docs/engine.md has $field" grep -q "\b$field\b" "$SOURCE/docs/engine.md"
 done
 run eval "$scratch/train.jsonl" --regex cat --max-tokens 2 --json
 keys eval "model pattern max_tokens interrupted files results"

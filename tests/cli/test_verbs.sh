@@ -7,7 +7,7 @@ tiny=$SOURCE/models/tiny
 stories=$shared/models/stories260K
 
 # ---- every verb explains itself, with an example, and the manual and the completion agree
-for verb in run chat classify perplexity logits tokenize detokenize inspect quantize fuse eval bench version; do
+for verb in run chat batch classify perplexity logits tokenize detokenize inspect quantize fuse eval bench version; do
     run "$verb" --help
     check "$verb --help succeeds" status_is 0
     check "$verb --help has an example" out_has "graft $verb"

@@ -1,0 +1,171 @@
+/* batch.h: what the parts of `graft batch` share.
+ *
+ * A file of requests becomes a file of results, whatever happens in between: lines are read one by one, results appended
+ * whole, and starting again goes on with what has no result yet. What a line asks for is batch_request.c's, which lines there are
+ * and which have results batch_index.c's, the file of results batch_output.c's, adapters in use batch_adapters.c's;
+ * batch.c joins them to an engine. Private to the command line.
+ */
+#ifndef GRAFT_CLI_BATCH_H
+#define GRAFT_CLI_BATCH_H
+
+#include "cli.h"
+
+/* ---- a file, line by line (batch_lines.c) --------------------------------------------------- */
+
+enum { BATCH_REQUEST_BYTES = 16 << 20, BATCH_RESULT_BYTES = 256 << 20, BATCH_CHUNK = 1 << 16 };
+struct batch_lines {
+    int file;
+    const char *path;
+    struct buf text;       /* of the line in hand, without its end */
+    char *chunk;           /* [BATCH_CHUNK] */
+    size_t at, end;        /* what is left of it */
+    size_t number;         /* of the line in hand, from 1 */
+    uint64_t begin, after; /* bytes of the file before it, and with it */
+    bool too_long;         /* it has more bytes than the limit, and is passed over */
+    bool whole;            /* it ended with a newline */
+};
+/* `file` is borrowed, and read from its beginning. */
+graft_status batch_lines_open(struct batch_lines *l, int file, const char *path, size_t limit,
+                              graft_error *error);
+/* GRAFT_END behind the last one. */
+graft_status batch_lines_next(struct batch_lines *l, graft_error *error);
+bool batch_line_is_blank(const struct batch_lines *l);
+void batch_lines_close(struct batch_lines *l);
+
+/* ---- which requests there are (batch_index.c) ------------------------------------------------ */
+
+enum batch_state { BATCH_BLANK, BATCH_OPEN, BATCH_DONE, BATCH_FAILED };
+enum { BATCH_KEY = 15 };
+/* What is kept of a line: 16 bytes, so that millions of lines fit. */
+struct batch_entry {
+    uint8_t key[BATCH_KEY]; /* of a SHA-256 of its custom_id; zero: it has none */
+    uint8_t state;
+};
+struct batch_index {
+    struct batch_entry *lines; /* [n], room for capacity */
+    size_t n, capacity;
+    uint32_t *table; /* [n_table], line + 1 by key; 0: empty */
+    size_t n_table;
+    size_t open, done, failed; /* lines in each state */
+};
+/* Reads all lines of a file of requests. */
+graft_status batch_index_read(struct batch_index *index, int file, const char *path,
+                              graft_error *error);
+void batch_index_close(struct batch_index *index);
+/* The first line with this key; SIZE_MAX: none. */
+size_t batch_index_find(const struct batch_index *index, const uint8_t key[BATCH_KEY]);
+void batch_index_set(struct batch_index *index, size_t line, enum batch_state state);
+/* The key of the object's custom_id; zero: it has none that can be used. */
+void batch_key_of(const json_t *object, uint8_t key[BATCH_KEY]);
+bool batch_key_is_none(const uint8_t key[BATCH_KEY]);
+
+/* ---- what a line asks for (batch_request.c) -------------------------------------------------- */
+
+/* What requests begin with that say nothing else. */
+struct batch_defaults {
+    const graft_model *model;
+    graft_runtime *runtime;
+    graft_model_info info;
+    const char *typed;     /* the model's name as it was typed; NULL: none */
+    graft_request request; /* sampling, stops, ends, most tokens */
+    bool seed_given;       /* else each request has a seed of its own, made of its custom_id */
+    const char *system_prompt;
+    bool adds_bos;
+};
+
+enum { BATCH_STOPS = 64, BATCH_MEMBERS = 64 };
+struct batch_member {
+    char *name; /* address without a weight, path or query */
+    float weight;
+};
+struct batch_request {
+    json_t *json;            /* the line, from which texts are borrowed; NULL: it is no JSON */
+    const json_t *custom_id; /* NULL: none */
+    const char *model;       /* as the request says it; NULL: nothing */
+    bool chat, logprobs;
+    graft_request request; /* points into this very record */
+    graft_token_id *ids;
+    const char *stops[BATCH_STOPS];
+    struct batch_member members[BATCH_MEMBERS]; /* [n_members]; 0: the base */
+    size_t n_members;
+};
+/* Reads a line. What it asks for and graft does not do is refused by name. *out is to be closed in any case, and stays where
+ * it is. */
+graft_status batch_request_read(const struct batch_defaults *defaults, const char *line,
+                                size_t size, struct batch_request *out, graft_error *error);
+void batch_request_close(struct batch_request *request);
+
+/* ---- adapters in use (batch_adapters.c) ------------------------------------------------------ */
+
+struct batch_adapter {
+    char *label; /* NAME@VERSION, the name of one that ships, or a path */
+    graft_adapter *handle;
+    size_t bytes;
+    int users; /* requests */
+};
+struct batch_adapters {
+    graft_runtime *runtime;
+    graft_model *model;
+    struct cli_adapters how; /* type, strict_base */
+    size_t budget;
+    graft_registry *registry; /* NULL until the first name is asked for */
+    struct batch_adapter **open;
+    size_t n_open, capacity;
+    size_t n_mixes;              /* taken and not given back */
+    size_t bytes, most, largest; /* in use now, at most so far; of one adapter */
+    uint64_t opened;
+};
+struct batch_mix {
+    graft_mix *mix; /* NULL: the base */
+    struct batch_adapter *members[BATCH_MEMBERS];
+    float weights[BATCH_MEMBERS];
+    size_t n;
+};
+/* The mix that a request asks for. GRAFT_BUSY: there is no room for its adapters beside those in use; when some of these
+ * were given back it is time to ask again. */
+graft_status batch_adapters_take(struct batch_adapters *a, const struct batch_request *request,
+                                 struct batch_mix *out, graft_error *error);
+void batch_adapters_give(struct batch_adapters *a, struct batch_mix *mix);
+void batch_adapters_close(struct batch_adapters *a);
+
+/* ---- results (batch_result.c) ---------------------------------------------------------------- */
+
+/* A token of an answer, for logprobs. */
+struct batch_token {
+    size_t begin, end; /* of its text, in the answer */
+    float logprob;
+};
+struct batch_answer {
+    struct buf text;
+    struct buf tokens; /* struct batch_token each, where logprobs are wanted */
+    graft_finish finish;
+    graft_stream_info info;
+};
+/* One object, OpenAI's of a batch's results. NULL: no memory. */
+json_t *batch_result(const struct batch_defaults *defaults, size_t line,
+                     const struct batch_request *request, const struct batch_mix *mix,
+                     const struct batch_answer *answer);
+json_t *batch_failure(size_t line, const struct batch_request *request, const char *code,
+                      const char *message);
+/* OpenAI's word for what went wrong. */
+const char *batch_code(graft_status status);
+extern const char
+    BATCH_ID[]; /* what the id of a result begins with, before the number of the line */
+
+/* ---- the file of results (batch_output.c) ---------------------------------------------------- */
+
+struct batch_output {
+    int file;
+    const char *path;
+    double synced;
+};
+enum batch_again { BATCH_GO_ON, BATCH_RETRY, BATCH_OVERWRITE };
+/* Opens it, alone; marks in the index what has a result; drops a last line that was not written to its end, and with RETRY what
+ * failed. STATE: it has results of other requests, or something else; or somebody else writes it. */
+graft_status batch_output_open(struct batch_output *o, const char *path, struct batch_index *index,
+                               enum batch_again again, graft_error *error);
+/* Appends one line; takes `result` over, NULL: there was no memory for it. */
+graft_status batch_output_add(struct batch_output *o, json_t *result, graft_error *error);
+graft_status batch_output_close(struct batch_output *o, graft_error *error);
+
+#endif
