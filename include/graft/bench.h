@@ -22,7 +22,8 @@ enum { GRAFT_BENCH_LIST_MAX = 16 };
  * are. */
 typedef struct graft_bench_options {
     size_t struct_size;
-    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap", "presets", "train" or "vectors". */
+    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap", "presets", "train", "vectors", "stream",
+     * "batch", "isolation" or "speculative". */
     const char *bench;
     const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
@@ -31,7 +32,7 @@ typedef struct graft_bench_options {
     /* Samples of each case, at most 256; 0 (default): what some seconds for each case hold, 3 at least. */
     int samples;
     /* decode: tokens in a sample, default 4. prefill, linear, attention and train: rows of the prompt, or tokens of an
-     * example, at most 4096, default 512. 0: the default. */
+     * example, at most 4096, default 512. stream, batch, isolation and speculative: tokens of an answer. 0: the default. */
     int tokens;
     /* decode and attention: tokens before those that are timed; n 0 (default): 128 and 4096. */
     int contexts[GRAFT_BENCH_LIST_MAX];
@@ -49,6 +50,8 @@ typedef struct graft_bench_options {
     const char *adapter_type;
     bool dora;
     const char *pack; /* as in graft_model_options */
+    const char
+        *draft; /* speculative: a smaller model of the same vocabulary; NULL (default): none */
 } graft_bench_options;
 GRAFT_API void graft_bench_options_init(graft_bench_options *options, size_t struct_size);
 static inline graft_bench_options graft_bench_options_default(void)

@@ -17,13 +17,21 @@ static const struct {
     graft_status (*run)(struct bench *b, graft_error *error);
     bool needs_model;
 } BENCHES[] = {
-    {"limits", bench_limits, false},    {"decode", bench_decode, true},
-    {"prefill", bench_prefill, true},   {"attention", bench_attention, true},
-    {"linear", bench_linear, true},     {"load", bench_load, true},
-    {"adapters", bench_adapters, true}, {"swap", bench_swap, true},
-    {"presets", bench_presets, true},   {"train", bench_train, true},
-    {"vectors", bench_vectors, false},  {"stream", bench_stream, true},
-    {"batch", bench_batch, true},       {"isolation", bench_isolation, true},
+    {"limits", bench_limits, false},
+    {"decode", bench_decode, true},
+    {"prefill", bench_prefill, true},
+    {"attention", bench_attention, true},
+    {"linear", bench_linear, true},
+    {"load", bench_load, true},
+    {"adapters", bench_adapters, true},
+    {"swap", bench_swap, true},
+    {"presets", bench_presets, true},
+    {"train", bench_train, true},
+    {"vectors", bench_vectors, false},
+    {"stream", bench_stream, true},
+    {"batch", bench_batch, true},
+    {"isolation", bench_isolation, true},
+    {"speculative", bench_speculative, true},
 };
 
 const char *bench_shapes(void)
@@ -179,10 +187,11 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
     while (i < ARRAY_LEN(BENCHES) && strcmp(BENCHES[i].name, options->bench) != 0)
         i++;
     if (i == ARRAY_LEN(BENCHES))
-        return error_set(error, GRAFT_INVALID_ARGUMENT,
-                         "no bench \"%s\"; known are limits, decode, prefill, attention, linear, "
-                         "load, adapters, swap, presets, train, vectors, stream, batch, isolation",
-                         options->bench);
+        return error_set(
+            error, GRAFT_INVALID_ARGUMENT,
+            "no bench \"%s\"; known are limits, decode, prefill, attention, linear, "
+            "load, adapters, swap, presets, train, vectors, stream, batch, isolation, speculative",
+            options->bench);
     open_scalar(&b);
     graft_status status = GRAFT_OK;
     if (BENCHES[i].needs_model)

@@ -268,5 +268,6 @@ graft_status bench_vectors(struct bench *b, graft_error *error);
 graft_status bench_stream(struct bench *b, graft_error *error);
 graft_status bench_batch(struct bench *b, graft_error *error);
 graft_status bench_isolation(struct bench *b, graft_error *error);
+graft_status bench_speculative(struct bench *b, graft_error *error);
 
 #endif

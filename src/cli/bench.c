@@ -18,12 +18,13 @@ enum {
     KEY_RANK,
     KEY_FACTORS,
     KEY_DORA,
+    KEY_DRAFT,
 };
 
 struct bench_args {
     struct cli_common common;
     graft_bench_options options;
-    const char *out;
+    const char *out, *draft;
     bool shape_given;
 };
 
@@ -47,8 +48,10 @@ static void check_args(const struct bench_args *a, struct argp_state *state)
     const char *bench = a->options.bench;
     bool model = bench != NULL && strcmp(bench, "model") == 0;
     if (bench == NULL) {
-        argp_error(state, "which one? limits, decode, prefill, attention, linear, load, adapters, "
-                          "swap, presets, train, vectors, stream, batch, isolation, or model");
+        argp_error(
+            state,
+            "which one? limits, decode, prefill, attention, linear, load, adapters, "
+            "swap, presets, train, vectors, stream, batch, isolation, speculative, or model");
     }
     if (a->common.model != NULL && a->shape_given) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
@@ -77,6 +80,9 @@ static error_t parse_bench(int key, char *arg, struct argp_state *state)
         return 0;
     case 'n':
         o->tokens = (int)cli_parse_int(state, "-n", arg, 1, 4096);
+        return 0;
+    case KEY_DRAFT:
+        a->draft = cli_parse_name(state, "--model-draft", arg);
         return 0;
     case KEY_SHAPE:
         o->shape = arg;
@@ -134,6 +140,8 @@ static const struct argp_option bench_options[] = {
     {"tokens", 'n', "N", 0,
      "decode: tokens in a sample, default 4; stream, batch: of an answer; else: rows of the "
      "prompt, default 512",
+     1},
+    {"model-draft", KEY_DRAFT, "MODEL", 0, "speculative: a smaller model of the same vocabulary",
      1},
     {"context", KEY_CONTEXT, "N,...", 0, "decode, attention: tokens before; default 128,4096", 1},
     {"rows", KEY_ROWS, "N,...", 0, "decode, linear: sequences stepped together, 1 to 64; default 1",
@@ -296,7 +304,13 @@ static int run_bench(graft_runtime *runtime, struct report *p, graft_error *erro
     if (a->common.model != NULL && path == NULL) {
         return CLI_FAILED;
     }
+    char *draft = a->draft != NULL ? cli_model_path(a->draft) : NULL;
+    if (a->draft != NULL && draft == NULL) {
+        mem_free(NULL, path);
+        return CLI_FAILED;
+    }
     o.model = path;
+    o.draft = draft;
     o.pack = a->common.pack;
     int status = CLI_FAILED;
     if (a->out != NULL) {
@@ -304,6 +318,7 @@ static int run_bench(graft_runtime *runtime, struct report *p, graft_error *erro
     } else if (graft_bench_run(runtime, &o, on_result, p, error) == GRAFT_OK) {
         status = CLI_OK;
     }
+    mem_free(NULL, draft);
     mem_free(NULL, path);
     return status;
 }
