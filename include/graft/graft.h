@@ -5,6 +5,7 @@
 #include <graft/adapter.h>
 #include <graft/adapter_files.h>
 #include <graft/bench.h>
+#include <graft/constraint.h>
 #include <graft/data.h>
 #include <graft/draft.h>
 #include <graft/engine.h>

@@ -24,8 +24,9 @@ struct graft_model {
     struct graft_tokenizer tokenizer; /* the model's own, borrowed */
     char (*labels)[24];               /* [n_labels] made-up names, or NULL */
     uint64_t n_params, weight_bytes;
-    pthread_mutex_t lock; /* of: */
-    struct mix *mix;      /* of new sessions, NULL: none */
+    pthread_mutex_t lock;          /* of: */
+    struct mix *mix;               /* of new sessions, NULL: none */
+    struct vocabulary *vocabulary; /* for constraints, made for the first of them; NULL: not yet */
 };
 
 struct dataset;

@@ -1,6 +1,7 @@
 /* model.c: the public functions on models: check, call inward, describe. */
 #include "adapter/fuse/fuse.h"
 #include "api/api_internal.h"
+#include "generate/constraint/constraint.h"
 
 void graft_model_options_init(graft_model_options *options, size_t struct_size)
 {
@@ -104,6 +105,7 @@ void graft_model_close(graft_model **model)
     *model = NULL;
     struct mem *mem = &m->runtime->mem;
     mix_release(&m->mix);
+    vocabulary_release(&m->vocabulary);
     model_close(&m->model);
     pthread_mutex_destroy(&m->lock);
     mem_free(mem, m->labels);

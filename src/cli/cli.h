@@ -100,6 +100,7 @@ extern const struct argp cli_output_argp, cli_output_folder_argp;
 /* A directory, or what is written like one. */
 bool cli_means_directory(const char *path);
 
+struct cli_session; /* below */
 /* Options of the verbs that run a session. Values not given keep the model's defaults. */
 struct cli_sampling {
     double temperature, top_p, min_p, repeat, presence, frequency; /* NaN: not given */
@@ -115,8 +116,16 @@ struct cli_sampling {
         const char *store; /* a folder, or NULL */
         int k, max;        /* 0: not given */
     } draft;
+    struct cli_constraint {
+        const char *grammar, *grammar_file, *schema; /* one of them, or none */
+    } constraint;
 };
 extern const struct argp cli_sampling_argp;
+/* What answers are held to. A child of cli_sampling_argp. Input: struct cli_constraint. */
+extern const struct argp cli_constraint_argp;
+bool cli_is_constrained(const struct cli_constraint *c);
+/* Holds the session to what was typed, within max_tokens if they are above 0; nothing was: does nothing. On failure says why. */
+int cli_set_constraint(struct cli_session *s, const struct cli_constraint *c, int64_t max_tokens);
 void cli_sampling_init(struct cli_sampling *s);
 /* Context and cache options alone. Input: graft_session_options. */
 extern const struct argp cli_context_argp;

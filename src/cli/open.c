@@ -172,7 +172,9 @@ int cli_open_session(struct cli_session *s, struct cli_sampling *sampling)
     if (graft_session_open(s->model, &sampling->session, &s->session, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
-    return cli_set_draft(s, &sampling->draft);
+    int status = cli_set_draft(s, &sampling->draft);
+    return status == CLI_OK ? cli_set_constraint(s, &sampling->constraint, sampling->max_tokens)
+                            : status;
 }
 
 void cli_close(struct cli_session *s)

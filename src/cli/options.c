@@ -301,6 +301,7 @@ static error_t parse_sampling(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &s->session;
         state->child_inputs[1] = &s->draft;
+        state->child_inputs[2] = &s->constraint;
         return 0;
     case 'n':
         s->max_tokens = cli_parse_int(state, "--predict", arg, -1, INT32_MAX);
@@ -362,7 +363,9 @@ static const struct argp_option sampling_options[] = {
     {"repeat-last-n", KEY_WINDOW, "N", 0, "How far back penalties look; 0: all", 4},
     {0},
 };
-static const struct argp_child sampling_children[] = {
-    {&cli_context_argp, 0, NULL, 0}, {&cli_draft_argp, 0, NULL, 0}, {0}};
+static const struct argp_child sampling_children[] = {{&cli_context_argp, 0, NULL, 0},
+                                                      {&cli_draft_argp, 0, NULL, 0},
+                                                      {&cli_constraint_argp, 0, NULL, 0},
+                                                      {0}};
 const struct argp cli_sampling_argp = {
     .options = sampling_options, .parser = parse_sampling, .children = sampling_children};

@@ -71,6 +71,7 @@ static const struct argp run_argp = {
            "  graft run -m DIR -a ./my-coder=0.7 -a coder@1.1.0=0.3 -p \"Write a test.\"\n"
            "  graft run -a auto -p \"Write a function to store a report.\"\n"
            "  graft run -m DIR --model-draft SMALLER -v -p \"Once upon a time\"\n"
+           "  graft run -p \"Who is Tom?\" --grammar 'root ::= \"A \" (\"cat\" | \"boy\")'\n"
            "  graft run --raw -m DIR -p \"Once upon a time\" --json\n"};
 
 /* The ids that the prompt becomes: the rendered chat, or the raw text with BOS where the model's own
@@ -163,6 +164,11 @@ static int run_on(struct cli_session *s, struct run_args *a, const char *text, s
     if (status == CLI_OK) {
         status = generate_answer(s, a->sampling.max_tokens, a->common.json, &answer);
         status = print_result(s, a, &answer, status);
+    }
+    if (status == CLI_OK && cli_is_constrained(&a->sampling.constraint) &&
+        (answer.finish == GRAFT_FINISH_LENGTH || answer.finish == GRAFT_FINISH_STOP)) {
+        status = cli_fail_text("the answer was cut off: it is only the beginning of what its "
+                               "grammar or schema asks for");
     }
     if (status == CLI_OK && answer.finish == GRAFT_FINISH_CANCELLED) {
         status = cli_fail_text("interrupted");

@@ -79,6 +79,12 @@ graft_status session_set_sampling(struct graft_session *s, const graft_sampling 
 graft_status session_set_draft(struct graft_session *s, const struct model *draft,
                                const graft_draft_options *options, graft_error *error);
 void session_draft_info(const struct graft_session *s, graft_draft_info *out);
+/* As timeline_hold: what answers are held to, NULL: nothing. */
+struct grammar;
+struct vocabulary;
+graft_status session_set_constraint(struct graft_session *s, struct grammar *g,
+                                    struct vocabulary *v, graft_error *error);
+void session_set_answer_limit(struct graft_session *s, size_t max_tokens);
 /* Makes the room that steps under a mix need (NULL: none), so that the mix may be set, and they allocate nothing. */
 graft_status session_reserve(struct graft_session *s, const struct mix *mix, graft_error *error);
 /* The mix of the rows to come, NULL: the base model. The session takes a reference of its own and gives

@@ -308,6 +308,19 @@ void session_resume(struct graft_session *s)
     timeline_resume(&s->line);
 }
 
+graft_status session_set_constraint(struct graft_session *s, struct grammar *g,
+                                    struct vocabulary *v, graft_error *error)
+{
+    graft_status status = generates(s, error);
+    return status == GRAFT_OK ? timeline_hold(&s->line, g, v, error) : status;
+}
+
+void session_set_answer_limit(struct graft_session *s, size_t max_tokens)
+{
+    timeline_rewind(&s->line);
+    s->line.answer_most = max_tokens;
+}
+
 graft_status session_trim(struct graft_session *s, size_t n, graft_error *error)
 {
     if (n > s->line.n_tokens) {

@@ -80,6 +80,7 @@ void timeline_close(struct timeline *t)
     if (t->mem != NULL) {
         kv_seq_close(&t->seq);
         text_close(&t->text);
+        matcher_close(&t->matcher);
         mem_free(t->mem, t->tokens);
         mem_free(t->mem, t->roles);
         mem_free(t->mem, t->stop_ids);
@@ -139,10 +140,16 @@ void timeline_append(struct timeline *t, const graft_token_id *ids, size_t n)
     t->answer_begin = t->n_tokens;
 }
 
-void timeline_resume(struct timeline *t)
+static void forget_end(struct timeline *t)
 {
     t->finish = GRAFT_FINISH_NONE;
     t->answering = false;
+}
+
+void timeline_resume(struct timeline *t)
+{
+    forget_end(t);
+    t->answer_begin = t->n_tokens;
 }
 
 void timeline_trim(struct timeline *t, size_t n)
@@ -156,7 +163,55 @@ void timeline_trim(struct timeline *t, size_t n)
         t->spans[t->n_spans - 1].end = n;
     }
     timeline_rewind(t);
+    forget_end(t);
+}
+
+/* ---- what answers are held to ---- */
+
+graft_status timeline_hold(struct timeline *t, struct grammar *g, struct vocabulary *v,
+                           graft_error *error)
+{
+    const struct config *config = &t->model->config;
+    const struct matcher_options options = {
+        .vocabulary = v, .ends = config->eos, .n_ends = config->n_eos};
+    struct matcher *matcher = NULL;
+    if (g != NULL) {
+        graft_status status = matcher_open(t->mem, g, &options, &matcher, error);
+        if (status != GRAFT_OK) {
+            return status;
+        }
+    }
+    timeline_rewind(t); /* picks in hand are of the old one */
     timeline_resume(t);
+    matcher_close(&t->matcher);
+    t->matcher = matcher;
+    t->held_from = t->held_to = t->n_tokens;
+    return GRAFT_OK;
+}
+
+/* Brings the matcher to the token at `end` of the answer; what it has seen of another answer, or of tokens that are gone,
+ * it forgets. false: the answer is not one that it allows. */
+static bool hold_to(struct timeline *t, size_t end)
+{
+    if (t->held_from != t->answer_begin || t->held_to > end) {
+        matcher_reset(t->matcher);
+        t->held_from = t->held_to = t->answer_begin;
+    }
+    while (t->held_to < end && matcher_accept(t->matcher, t->tokens[t->held_to])) {
+        t->held_to++;
+    }
+    return t->held_to == end;
+}
+
+/* Guesses that cannot be picks are not worth a row. */
+static void cut_guesses(struct timeline *t)
+{
+    if (t->matcher != NULL && t->n_draft > 0) {
+        int allowed = hold_to(t, t->n_tokens)
+                          ? matcher_allowed(t->matcher, t->tokens + t->n_tokens, t->n_draft)
+                          : 0;
+        t->n_draft = allowed < t->n_draft ? allowed : t->n_draft;
+    }
 }
 
 /* ---- passes ---- */
@@ -183,6 +238,7 @@ int timeline_plan(struct timeline *t, struct row *rows, int most)
     if ((size_t)kv_seq_length(t->seq) >= t->n_tokens) {
         kv_seq_trim(t->seq, (int64_t)t->n_tokens - 1);
     }
+    cut_guesses(t);
     size_t first = (size_t)kv_seq_length(t->seq), left = t->n_tokens - first;
     t->planned_end = left <= (size_t)most;
     t->planned_tokens = t->planned_end ? (int)left : most;
@@ -227,18 +283,38 @@ static bool is_stop_token(const struct timeline *t, graft_token_id id)
     return false;
 }
 
+/* An answer that is held to a grammar ends where that ends. */
+static bool is_eos(const struct timeline *t, graft_token_id id)
+{
+    return (!t->ignore_eos || t->matcher != NULL) && is_end_token(t, id);
+}
+
 static bool ends_answer(const struct timeline *t, graft_token_id id)
 {
-    return (!t->ignore_eos && is_end_token(t, id)) || is_stop_token(t, id);
+    return is_eos(t, id) || is_stop_token(t, id);
 }
 
 /* The pick that follows the timeline and the picks in hand, which are in the array behind it. */
 static graft_status pick_next(struct timeline *t, const float *logits, struct sampler *sampler,
                               graft_error *error)
 {
-    graft_status status =
-        sampler_pick(sampler, &t->sampling, logits, NULL, t->tokens,
-                     t->n_tokens + (size_t)t->n_ahead, &t->ahead[t->n_ahead], error);
+    size_t at = t->n_tokens + (size_t)t->n_ahead;
+    const uint32_t *mask = NULL;
+    graft_status status = GRAFT_OK;
+    if (t->matcher != NULL && !hold_to(t, at)) {
+        return error_set(error, GRAFT_STATE,
+                         "the answer so far is none that the constraint allows");
+    }
+    if (t->matcher != NULL) {
+        size_t most = t->answer_most, end = t->n_ctx;
+        end = most > 0 && most < end - t->answer_begin ? t->answer_begin + most : end;
+        matcher_fit(t->matcher, end > at ? end - at : 1);
+        status = matcher_mask(t->matcher, &mask, error);
+    }
+    if (status == GRAFT_OK) {
+        status = sampler_pick(sampler, &t->sampling, logits, mask, t->tokens, at,
+                              &t->ahead[t->n_ahead], error);
+    }
     t->n_ahead += status == GRAFT_OK;
     return status;
 }
@@ -307,14 +383,14 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
         text_begin(&t->text, t->tokens, t->n_tokens);
         t->answering = true;
     }
-    bool is_eos = !t->ignore_eos && is_end_token(t, pick->id);
+    bool ends = is_eos(t, pick->id);
     bool is_stop = is_stop_token(t, pick->id);
     graft_token record = {.id = pick->id,
                           .text = "",
                           .logprob = pick->logprob,
                           .probability = pick->probability,
-                          .is_eos = is_eos};
-    if (!(is_eos || is_stop) || t->text.show_special) {
+                          .is_eos = ends};
+    if (!(ends || is_stop) || t->text.show_special) {
         graft_status status = text_push(&t->text, pick->id, &record.text, &record.text_size, error);
         if (status != GRAFT_OK) {
             return status;
@@ -324,7 +400,7 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
     t->roles[t->n_tokens++] = ROLE_DECODE;
     t->n_ahead--;
     memmove(t->ahead, t->ahead + 1, (size_t)t->n_ahead * sizeof *t->ahead);
-    t->finish = is_eos                       ? GRAFT_FINISH_EOS
+    t->finish = ends                         ? GRAFT_FINISH_EOS
                 : is_stop || t->text.stopped ? GRAFT_FINISH_STOP
                                              : GRAFT_FINISH_NONE;
     if (timeline_is_over(t)) {

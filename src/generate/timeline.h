@@ -8,6 +8,7 @@
 #ifndef GRAFT_TIMELINE_H
 #define GRAFT_TIMELINE_H
 
+#include "generate/constraint/constraint.h"
 #include "generate/draft/draft.h"
 #include "generate/generate.h"
 #include "generate/text.h"
@@ -30,7 +31,8 @@ struct timeline {
     graft_token_id *tokens; /* [n_ctx] */
     uint8_t *roles;         /* [n_ctx]: enum role of each token */
     size_t n_tokens, n_ctx;
-    size_t answer_begin; /* the answer is what was picked since the last prompt */
+    size_t
+        answer_begin; /* the answer is what was picked since the last prompt, or since an answer ended */
     graft_finish finish;
     bool answering;  /* the text has begun */
     struct mix *mix; /* a reference, or NULL */
@@ -52,6 +54,10 @@ struct timeline {
     /* Picks that are verified and not yet part of the timeline: ahead[0..n_ahead), the next one first. */
     struct pick ahead[DRAFT_MOST + 1];
     int n_ahead;
+    /* What answers are held to; NULL: nothing. tokens[held_from..held_to) went through it. */
+    struct matcher *matcher;
+    size_t held_from, held_to;
+    size_t answer_most; /* tokens within which such an answer is to end; 0: those of the context */
 };
 
 /* Opens `t` (any contents) for at most n_ctx tokens, with its sequence in `pool`. Of the options: sampling, stops,
@@ -67,8 +73,12 @@ graft_status timeline_check_ids(const struct timeline *t, const graft_token_id *
 void timeline_append(struct timeline *t, const graft_token_id *ids, size_t n);
 /* Forgets tokens from n on, n at most n_tokens, and that the answer ended. */
 void timeline_trim(struct timeline *t, size_t n);
-/* An answer that ended may go on. */
+/* Ends an answer: another one may follow. */
 void timeline_resume(struct timeline *t);
+/* Holds answers, from the next token on, to a grammar in the words of the model's vocabulary; NULL: to nothing. Whatever
+ * answer was going on is over. End tokens end such an answer even with ignore_eos. */
+graft_status timeline_hold(struct timeline *t, struct grammar *g, struct vocabulary *v,
+                           graft_error *error);
 /* Gives up picks and guesses that are not part of the timeline. */
 void timeline_rewind(struct timeline *t);
 /* No token can follow: an end token, a stop, or a full context. */

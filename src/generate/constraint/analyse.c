@@ -3,7 +3,8 @@
  * Refuses rules that begin with themselves, since following calls would not end, and a root that no text satisfies. `need` of
  * a state is the least nesting that the way to the end of its rule takes: the matcher enters a state only where that is left, so that
  * no path runs into a wall. It is found as shortest paths are (Knuth's generalisation of Dijkstra's: a call needs
- * the larger of what the rule and what follows it need), in time linear in the edges.
+ * the larger of what the rule and what follows it need), in time linear in the edges. `left` is the least
+ * bytes to that end, found likewise, by which answers are brought to an end in time.
  */
 #include "constraint_internal.h"
 
@@ -126,6 +127,82 @@ static graft_status find_needs(struct grammar *g, const struct uses *u, graft_er
     }
     mem_free(g->mem, t.heads);
     mem_free(g->mem, t.list);
+    return GRAFT_OK;
+}
+
+/* ---- how far it is to an end ---- */
+
+/* States by the bytes that are left, the least first: a binary heap. */
+struct heap {
+    struct far {
+        uint32_t left, state;
+    } * list;
+    size_t n;
+};
+
+static void heap_push(struct heap *h, uint32_t left, uint32_t state)
+{
+    size_t at = h->n++;
+    for (; at > 0 && h->list[(at - 1) / 2].left > left; at = (at - 1) / 2) {
+        h->list[at] = h->list[(at - 1) / 2];
+    }
+    h->list[at] = (struct far){left, state};
+}
+
+static struct far heap_pop(struct heap *h)
+{
+    struct far first = h->list[0], last = h->list[--h->n];
+    size_t at = 0;
+    for (size_t child = 1; child < h->n; child = 2 * at + 1) {
+        child += child + 1 < h->n && h->list[child + 1].left < h->list[child].left;
+        if (h->list[child].left >= last.left) {
+            break;
+        }
+        h->list[at] = h->list[child];
+        at = child;
+    }
+    h->list[at] = last;
+    return first;
+}
+
+/* `state` is settled: how far its users are, as far as that is known now. */
+static void tell_distance(const struct grammar *g, const struct uses *u, struct heap *h,
+                          uint32_t state)
+{
+    for (uint32_t k = u->from[state]; k < u->from[state + 1]; k++) {
+        const struct edge *e = &g->edges[u->edges[k]];
+        uint32_t owner = u->owner[u->edges[k]], left = g->left[e->target];
+        uint32_t inner = e->kind == EDGE_CALL ? g->left[g->rules[e->rule]] : e->kind == EDGE_BYTES;
+        if (g->left[owner] == UINT32_MAX && left != UINT32_MAX && inner != UINT32_MAX) {
+            heap_push(h, left + inner < LEFT_MAX ? left + inner : LEFT_MAX, owner);
+        }
+    }
+}
+
+static graft_status find_distances(struct grammar *g, const struct uses *u, graft_error *error)
+{
+    struct heap h = {NULL, 0};
+    h.list = mem_calloc(g->mem, (size_t)g->n_states + 2 * (size_t)g->n_edges, sizeof *h.list);
+    if (h.list == NULL) {
+        return error_set(error, GRAFT_NO_MEMORY, "no memory for a grammar");
+    }
+    for (uint32_t s = 0; s < g->n_states; s++) {
+        g->left[s] = UINT32_MAX;
+        if (g->ends[s]) {
+            heap_push(&h, 0, s);
+        }
+    }
+    while (h.n > 0) {
+        struct far next = heap_pop(&h);
+        if (g->left[next.state] == UINT32_MAX) {
+            g->left[next.state] = next.left;
+            tell_distance(g, u, &h, next.state);
+        }
+    }
+    for (uint32_t s = 0; s < g->n_states; s++) { /* without end: the matcher does not go there */
+        g->left[s] = g->left[s] < LEFT_MAX ? g->left[s] : LEFT_MAX;
+    }
+    mem_free(g->mem, h.list);
     return GRAFT_OK;
 }
 
@@ -286,6 +363,9 @@ graft_status grammar_analyse(struct grammar *g, const struct rule *rules, graft_
     }
     if (status == GRAFT_OK) {
         status = find_needs(g, &uses, error);
+    }
+    if (status == GRAFT_OK) {
+        status = find_distances(g, &uses, error);
     }
     if (status == GRAFT_OK && g->need[g->rules[g->root]] == NEED_NEVER) {
         status = error_set(error, GRAFT_FORMAT,

@@ -255,7 +255,8 @@ static graft_status allocate(struct compiler *c, struct grammar *g)
     g->edges = mem_calloc(g->mem, c->n_edges + 1, sizeof *g->edges);
     g->edges_from = mem_calloc(g->mem, (size_t)g->n_states + 2, sizeof *g->edges_from);
     g->need = mem_calloc(g->mem, g->n_states, sizeof *g->need);
-    return g->edges != NULL && g->edges_from != NULL && g->need != NULL
+    g->left = mem_calloc(g->mem, g->n_states, sizeof *g->left);
+    return g->edges != NULL && g->edges_from != NULL && g->need != NULL && g->left != NULL
                ? GRAFT_OK
                : error_set(c->b->error, GRAFT_NO_MEMORY, "no memory for a grammar");
 }
@@ -357,6 +358,7 @@ void grammar_release(struct grammar **grammar)
         mem_free(g->mem, g->edges_from);
         mem_free(g->mem, g->ends);
         mem_free(g->mem, g->need);
+        mem_free(g->mem, g->left);
         mem_free(g->mem, g->rules);
         mem_free(g->mem, g);
     }

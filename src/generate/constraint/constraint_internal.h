@@ -12,16 +12,17 @@
 #include <pthread.h>
 
 enum {
-    TEXT_MAX = 1 << 20,     /* bytes of a grammar or schema */
-    RULES_MAX = 1 << 16,    /* those that repetitions make included */
-    EXPRS_MAX = 1 << 20,    /* and items of lists, and ranges of characters */
-    STATES_MAX = 1 << 18,   /* of the automaton */
-    EDGES_MAX = 1 << 20,    /* likewise */
-    REPEAT_MAX = 1 << 16,   /* what a repetition may ask for */
-    PARSE_DEPTH = 64,       /* of brackets in a text */
-    GBNF_NESTING = 1000,    /* calls that are open in a text that a GBNF grammar matches */
-    SCHEMA_NESTING = 32,    /* arrays and objects that are open in a text of a recursive schema */
-    NEED_NEVER = UINT16_MAX /* no end can be reached */
+    TEXT_MAX = 1 << 20,      /* bytes of a grammar or schema */
+    RULES_MAX = 1 << 16,     /* those that repetitions make included */
+    EXPRS_MAX = 1 << 20,     /* and items of lists, and ranges of characters */
+    STATES_MAX = 1 << 18,    /* of the automaton */
+    EDGES_MAX = 1 << 20,     /* likewise */
+    REPEAT_MAX = 1 << 16,    /* what a repetition may ask for */
+    PARSE_DEPTH = 64,        /* of brackets in a text */
+    GBNF_NESTING = 1000,     /* calls that are open in a text that a GBNF grammar matches */
+    SCHEMA_NESTING = 32,     /* arrays and objects that are open in a text of a recursive schema */
+    NEED_NEVER = UINT16_MAX, /* no end can be reached */
+    LEFT_MAX = 1 << 28       /* bytes that are counted; more are as many */
 };
 
 /* ---- expressions (builder.c) ---- */
@@ -113,6 +114,7 @@ struct grammar {
     uint32_t *edges_from; /* [n_states + 1] */
     uint8_t *ends;        /* [n_states] 1: the end of its rule, with no edges */
     uint16_t *need;  /* [n_states] nesting that reaching the end of the rule takes; NEED_NEVER */
+    uint32_t *left;  /* [n_states] least bytes to the end of the rule, LEFT_MAX at most */
     uint32_t *rules; /* [n_rules] first states */
     uint32_t n_states, n_edges, n_rules;
     uint32_t root;         /* the rule */
@@ -179,6 +181,7 @@ struct stack_node {
     uint32_t back; /* the state to return to */
     uint32_t parent;
     uint32_t nesting;
+    uint32_t left; /* least bytes from there to the end of the text */
 };
 enum { MACHINE_DEAD = 0, MACHINE_FULL = -1 };
 struct machine_state {
@@ -186,7 +189,9 @@ struct machine_state {
     bool complete;               /* the text may end here */
     bool plain_known;            /* what machine_plain says, once it was asked: */
     int32_t plain;
-    int32_t mask; /* slot of the matcher's cache; -1: none */
+    int32_t mask;  /* slot of the matcher's cache; -1: none */
+    uint32_t left; /* least bytes to the end of the text */
+    uint32_t most; /* with a mask: the largest `left` behind a word that it allows */
 };
 struct machine {
     struct mem *mem;

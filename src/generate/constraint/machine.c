@@ -49,7 +49,7 @@ graft_status machine_open(struct machine *m, struct mem *mem, const struct gramm
     }
     m->n_states = m->n_stacks = 1;
     m->states[0] = (struct machine_state){.mask = -1};
-    m->stacks[0] = (struct stack_node){0, 0, 0};
+    m->stacks[0] = (struct stack_node){0, 0, 0, 0};
     memset(m->next, 0, (size_t)g->n_classes * sizeof *m->next); /* the dead stay dead */
     return GRAFT_OK;
 }
@@ -67,6 +67,11 @@ void machine_close(struct machine *m)
     mem_free(m->mem, m->stack_table);
     mem_free(m->mem, m->moved);
     *m = (struct machine){0};
+}
+
+static uint32_t sum_left(uint32_t a, uint32_t b)
+{
+    return a + b < LEFT_MAX ? a + b : LEFT_MAX;
 }
 
 static uint32_t mix(uint32_t a, uint32_t b)
@@ -101,7 +106,8 @@ static uint32_t stack_push(struct machine *m, uint32_t back, uint32_t parent, ui
             m->full = true;
             return 0;
         }
-        m->stacks[m->n_stacks] = (struct stack_node){back, parent, nesting};
+        m->stacks[m->n_stacks] = (struct stack_node){
+            back, parent, nesting, sum_left(m->grammar->left[back], m->stacks[parent].left)};
         m->stack_table[slot] = m->n_stacks++;
     }
     return m->stack_table[slot];
@@ -187,12 +193,38 @@ static void close_set(struct machine *m)
     }
 }
 
-static int compare_configs(const void *a, const void *b)
+static bool is_before(struct config a, struct config b)
 {
-    const struct config *x = a, *y = b;
-    return x->state != y->state   ? (x->state < y->state ? -1 : 1)
-           : x->stack != y->stack ? (x->stack < y->stack ? -1 : 1)
-                                  : 0;
+    return a.state != b.state ? a.state < b.state : a.stack < b.stack;
+}
+
+/* The element at `at` goes down to where it belongs in the heap of n. */
+static void sift(struct config *list, uint32_t at, uint32_t n)
+{
+    struct config moving = list[at];
+    for (uint32_t child = 2 * at + 1; child < n; child = 2 * at + 1) {
+        child += child + 1 < n && is_before(list[child], list[child + 1]);
+        if (!is_before(moving, list[child])) {
+            break;
+        }
+        list[at] = list[child];
+        at = child;
+    }
+    list[at] = moving;
+}
+
+/* By heap: qsort may allocate. */
+static void sort_configs(struct config *list, uint32_t n)
+{
+    for (uint32_t at = n / 2; at-- > 0;) {
+        sift(list, at, n);
+    }
+    for (uint32_t left = n; left > 1;) {
+        struct config last = list[--left];
+        list[left] = list[0];
+        list[0] = last;
+        sift(list, 0, left);
+    }
 }
 
 /* The state of the set that was found. */
@@ -204,9 +236,7 @@ static int32_t intern(struct machine *m)
     if (m->n_found == 0 && !m->complete) {
         return MACHINE_DEAD;
     }
-    if (m->n_found > 1) {
-        qsort(m->found, m->n_found, sizeof *m->found, compare_configs);
-    }
+    sort_configs(m->found, m->n_found);
     uint32_t hash = m->complete;
     for (uint32_t i = 0; i < m->n_found; i++) {
         hash = mix(hash, mix(m->found[i].state, m->found[i].stack));
@@ -226,8 +256,17 @@ static int32_t intern(struct machine *m)
     m->state_table[slot] = m->n_states;
     memcpy(m->pool + m->n_pool, m->found, m->n_found * sizeof *m->found);
     memset(m->next + m->n_states * classes, 0xFF, classes * sizeof *m->next);
-    m->states[m->n_states] = (struct machine_state){
-        .configs = m->n_pool, .n_configs = m->n_found, .complete = m->complete, .mask = -1};
+    struct machine_state *made = &m->states[m->n_states];
+    *made = (struct machine_state){.configs = m->n_pool,
+                                   .n_configs = m->n_found,
+                                   .complete = m->complete,
+                                   .mask = -1,
+                                   .left = m->complete ? 0 : LEFT_MAX};
+    for (uint32_t i = 0; i < m->n_found; i++) {
+        struct config c = m->found[i];
+        uint32_t left = sum_left(m->grammar->left[c.state], m->stacks[c.stack].left);
+        made->left = left < made->left ? left : made->left;
+    }
     m->n_pool += m->n_found;
     return (int32_t)m->n_states++;
 }

@@ -9,6 +9,9 @@
 
 enum { CACHE_BYTES = 8 << 20, SLOTS_LEAST = 16, SLOTS_MOST = 1024 };
 
+/* Tokens beside the least bytes to the end of a text: the end token, and some for names that have to be new ones. */
+enum { FIT_MARGIN = 8 };
+
 struct matcher {
     struct mem *mem;
     struct grammar *grammar;
@@ -16,6 +19,7 @@ struct matcher {
     struct machine machine;
     struct keys keys; /* of a grammar with unique_keys */
     int32_t state;
+    size_t room;          /* tokens that may still come */
     int32_t *path;        /* [deepest + 1] states of a walk */
     uint32_t *masks;      /* [n_slots, mask_words] */
     int32_t *owners;      /* [n_slots] the state of each; 0: none */
@@ -73,6 +77,7 @@ graft_status matcher_open(struct mem *mem, struct grammar *g, const struct match
         return error_set(error, GRAFT_NO_MEMORY, "no memory to match a grammar");
     }
     m->mem = mem;
+    m->room = SIZE_MAX;
     m->grammar = grammar_acquire(g);
     m->vocabulary = vocabulary_acquire(options->vocabulary);
     graft_status status = machine_open(&m->machine, mem, g, error);
@@ -140,11 +145,13 @@ void matcher_reset(struct matcher *m)
 
 /* ---- masks ---- */
 
-/* Sets the bits of the words that can follow `state`; false: the machine is full. */
-static bool walk(struct matcher *m, const struct word_tree *tree, int32_t state, uint32_t *mask)
+/* Sets the bits of the words that can follow `state` and leave at most `most` bytes to come, *far becoming what one of them
+ * leaves if that is more. false: the machine is full. */
+static bool walk(struct matcher *m, const struct word_tree *tree, uint32_t most, uint32_t *far,
+                 uint32_t *mask)
 {
     const struct word_node *nodes = tree->nodes;
-    m->path[0] = state;
+    m->path[0] = m->state;
     for (uint32_t i = 0; i < tree->n_nodes;) {
         const struct word_node *n = &nodes[i];
         int32_t to = machine_step(&m->machine, m->path[n->depth - 1], n->byte);
@@ -156,20 +163,26 @@ static bool walk(struct matcher *m, const struct word_tree *tree, int32_t state,
             continue;
         }
         m->path[n->depth] = to;
+        i++;
+        uint32_t left = m->machine.states[to].left;
+        if (n->words == n[1].words || left > most) {
+            continue;
+        }
+        *far = left > *far ? left : *far;
         for (uint32_t k = n->words; k < n[1].words; k++) {
             uint32_t id = (uint32_t)tree->ids[k];
             mask[id / 32] |= 1U << (id % 32);
         }
-        i++;
     }
     return true;
 }
 
-/* How many plain characters may follow, whichever they are, before none may; -1: it depends on which, MACHINE_FULL - 1: the
- * machine is full. */
+/* How many plain characters may follow, whichever they are, before none may; *far is the most bytes that are to come behind any
+ * of them. RUN_MIXED: it depends on which they are. */
 enum { RUN_MIXED = -1, RUN_FULL = -2 };
-static int plain_run(struct matcher *m, int32_t state)
+static int plain_run(struct matcher *m, uint32_t *far)
 {
+    int32_t state = m->state;
     for (int n = 0; n < PLAIN_MAX; n++) {
         int32_t to = machine_plain(&m->machine, state);
         if (to == MACHINE_FULL || to == PLAIN_MIXED) {
@@ -178,6 +191,8 @@ static int plain_run(struct matcher *m, int32_t state)
         if (to == MACHINE_DEAD) {
             return n;
         }
+        uint32_t left = m->machine.states[to].left;
+        *far = left > *far ? left : *far;
         if (to == state) {
             break;
         }
@@ -186,32 +201,34 @@ static int plain_run(struct matcher *m, int32_t state)
     return PLAIN_MAX;
 }
 
-static bool fill_mask(struct matcher *m, uint32_t *mask)
+static void put_ends(const struct matcher *m, uint32_t *mask)
+{
+    bool complete = m->machine.states[m->state].complete;
+    for (int i = 0; i < m->n_ends; i++) { /* ends of the model may be words of the tokenizer */
+        uint32_t bit = 1U << (m->ends[i] % 32), *word = &mask[m->ends[i] / 32];
+        *word = complete ? *word | bit : *word & ~bit;
+    }
+}
+
+static bool fill_mask(struct matcher *m, uint32_t *mask, uint32_t *far)
 {
     const struct vocabulary *v = m->vocabulary;
-    int run = plain_run(m, m->state);
+    int run = plain_run(m, far);
     if (run == RUN_FULL) {
         return false;
     }
     if (run == RUN_MIXED) {
         memset(mask, 0, v->mask_words * sizeof *mask);
-        if (!walk(m, &v->plain, m->state, mask)) {
+        if (!walk(m, &v->plain, LEFT_MAX, far, mask)) {
             return false;
         }
     } else {
         memcpy(mask, v->plain_masks + (size_t)run * v->mask_words, v->mask_words * sizeof *mask);
     }
-    for (int i = 0; i < m->n_ends; i++) { /* ends of the model may be words of the tokenizer */
-        mask[m->ends[i] / 32] &= ~(1U << (m->ends[i] % 32));
-    }
-    if (!walk(m, &v->other, m->state, mask)) {
+    if (!walk(m, &v->other, LEFT_MAX, far, mask)) {
         return false;
     }
-    bool complete = m->machine.states[m->state].complete;
-    for (int i = 0; i < m->n_ends; i++) {
-        uint32_t bit = 1U << (m->ends[i] % 32), *word = &mask[m->ends[i] / 32];
-        *word = complete ? *word | bit : *word & ~bit;
-    }
+    put_ends(m, mask);
     return true;
 }
 
@@ -227,9 +244,11 @@ static uint32_t *cached_mask(struct matcher *m)
             m->machine.states[m->owners[slot]].mask = -1;
             m->owners[slot] = 0;
         }
-        if (!fill_mask(m, m->masks + (size_t)slot * words)) {
+        uint32_t far = 0;
+        if (!fill_mask(m, m->masks + (size_t)slot * words, &far)) {
             return NULL;
         }
+        m->machine.states[m->state].most = far;
         m->owners[slot] = m->state;
         m->machine.states[m->state].mask = slot;
     }
@@ -243,12 +262,43 @@ static const char *word_bytes(const struct matcher *m, graft_token_id id, size_t
     return v->bytes + v->offsets[id];
 }
 
+static bool is_empty(const struct matcher *m, const uint32_t *mask)
+{
+    uint32_t any = 0;
+    for (size_t i = 0; i < m->vocabulary->mask_words; i++) {
+        any |= mask[i];
+    }
+    return any == 0;
+}
+
+/* The mask for the room that there is: all of it, where every word leaves enough; else those that do. Where none does, it is
+ * too late, and all are allowed again. NULL: the machine is full. */
+static const uint32_t *fitting_mask(struct matcher *m)
+{
+    const struct vocabulary *v = m->vocabulary;
+    const uint32_t *mask = cached_mask(m);
+    size_t most = m->room > FIT_MARGIN ? m->room - FIT_MARGIN : 0;
+    uint32_t far = 0;
+    if (mask == NULL || m->room == SIZE_MAX || m->machine.states[m->state].most <= most) {
+        return mask;
+    }
+    memset(m->filtered, 0, v->mask_words * sizeof *mask);
+    if (!walk(m, &v->plain, (uint32_t)most, &far, m->filtered) ||
+        !walk(m, &v->other, (uint32_t)most, &far, m->filtered)) {
+        return NULL;
+    }
+    put_ends(m, m->filtered);
+    return is_empty(m, m->filtered) ? mask : m->filtered;
+}
+
 /* What is left of a mask without words that would give an object a name twice. Only what has a quote can. */
 static const uint32_t *filter_names(struct matcher *m, const uint32_t *mask)
 {
     const struct vocabulary *v = m->vocabulary;
     const struct key_place place = m->keys.at;
-    memcpy(m->filtered, mask, v->mask_words * sizeof *mask);
+    if (mask != m->filtered) {
+        memcpy(m->filtered, mask, v->mask_words * sizeof *mask);
+    }
     for (size_t i = 0; i < v->n_quoted; i++) {
         uint32_t id = (uint32_t)v->quoted[i], bit = 1U << (id % 32);
         size_t size;
@@ -265,10 +315,10 @@ static const uint32_t *filter_names(struct matcher *m, const uint32_t *mask)
 
 graft_status matcher_mask(struct matcher *m, const uint32_t **out, graft_error *error)
 {
-    const uint32_t *mask = cached_mask(m);
+    const uint32_t *mask = fitting_mask(m);
     if (mask == NULL) {
         flush(m);
-        mask = m->state != MACHINE_DEAD ? cached_mask(m) : NULL;
+        mask = m->state != MACHINE_DEAD ? fitting_mask(m) : NULL;
     }
     if (mask == NULL) {
         return error_set(error, GRAFT_LIMIT, "the grammar is too ambiguous here");
@@ -276,11 +326,7 @@ graft_status matcher_mask(struct matcher *m, const uint32_t **out, graft_error *
     if (m->grammar->unique_keys) {
         mask = filter_names(m, mask);
     }
-    uint32_t any = 0;
-    for (size_t i = 0; i < m->vocabulary->mask_words; i++) {
-        any |= mask[i];
-    }
-    if (any == 0) {
+    if (is_empty(m, mask)) {
         return error_set(error, GRAFT_UNSUPPORTED,
                          matcher_is_complete(m)
                              ? "the text is complete and the model has no end token to say so"
@@ -288,6 +334,11 @@ graft_status matcher_mask(struct matcher *m, const uint32_t **out, graft_error *
     }
     *out = mask;
     return GRAFT_OK;
+}
+
+void matcher_fit(struct matcher *m, size_t tokens)
+{
+    m->room = tokens;
 }
 
 /* ---- steps ---- */

@@ -237,6 +237,11 @@ static bool first_use(struct schema *s, int32_t *slot, const char *name)
     return *slot >= 0;
 }
 
+expr_id schema_colon(struct schema *s)
+{
+    return EXPR_SEQ_OF(s->b, expr_text(s->b, ":"), expr_repeat(s->b, expr_text(s->b, " "), 0, 1));
+}
+
 expr_id schema_space(struct schema *s)
 {
     if (first_use(s, &s->space, "space")) {
@@ -265,7 +270,7 @@ static expr_id constant_members(struct schema *s, const json_t *value, int depth
         if (object) {
             const char *key = json_object_iter_key(at);
             expr_add(b, list, schema_text(s, key, strlen(key)));
-            expr_add(b, list, EXPR_SEQ_OF(b, expr_text(b, ":"), schema_space(s)));
+            expr_add(b, list, schema_colon(s));
         }
         expr_add(b, list,
                  schema_constant(s, object ? json_object_iter_value(at) : json_array_get(value, i),
@@ -310,7 +315,7 @@ static expr_id any_members(struct schema *s, bool object, int depth)
     if (object) {
         b->unique_keys = true;
         expr_add(b, member, schema_free_name(s));
-        expr_add(b, member, EXPR_SEQ_OF(b, expr_text(b, ":"), schema_space(s)));
+        expr_add(b, member, schema_colon(s));
     }
     expr_add(b, member, schema_any(s, KIND_ANY, depth + 1));
     int32_t rule = rule_add(b, "member", 6);

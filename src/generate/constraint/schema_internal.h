@@ -65,6 +65,7 @@ int schema_kinds(struct schema *s, const json_t *schema);
 /* Kinds that are generated: without a `type` those that the other keywords speak of. */
 int schema_generated_kinds(struct schema *s, const json_t *schema);
 expr_id schema_space(struct schema *s); /* what may stand between tokens of JSON */
+expr_id schema_colon(struct schema *s);
 /* One constant value. */
 expr_id schema_constant(struct schema *s, const json_t *value, int depth);
 /* JSON of any kind, ANY_DEPTH - `depth` deep at most. */

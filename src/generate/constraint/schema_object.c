@@ -203,8 +203,7 @@ static expr_id name_and_value(struct schema *s, expr_id name, int32_t value, int
     struct builder *b = s->b;
     expr_id first =
         count > 0 ? EXPR_SEQ_OF(b, expr_text(b, ","), schema_space(s)) : expr_text(b, "");
-    return EXPR_SEQ_OF(b, first, name, expr_text(b, ":"), schema_space(s),
-                       expr_call(b, value, true));
+    return EXPR_SEQ_OF(b, first, name, schema_colon(s), expr_call(b, value, true));
 }
 
 static void define_members(struct schema *s, struct members *m, const int32_t *values, size_t i,
