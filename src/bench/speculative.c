@@ -1,6 +1,6 @@
 /* speculative.c: what guesses gain, and what they cost where there is nothing to gain.
  *
- * Three kinds of text: one that repeats itself (a prompt that is the same sentence over and over), questions as people
+ * Three kinds of text: one that repeats itself (a prompt that is the same words over and over), questions as people
  * ask them, and tokens at random, where no guess can be right for long. Each is continued plainly and with guesses from the
  * text itself, and by a draft model where one is given, in alternation. A session says the same in all ways, or
  * there is no figure. Costs are learned as in use: samples come after a first round.
@@ -11,7 +11,7 @@
 enum { TEXTS = 3, WAYS = 3, QUESTIONS = 6, TOKENS = 96, PROMPT_MAX = 256 };
 static const char *const TEXT_NAMES[TEXTS] = {"repetition", "questions", "random tokens"};
 static const char *const WAY_NAMES[WAYS] = {"plain", "ngram", "ngram and draft model"};
-static const char REPEATED[] = "The cat sat on the mat, and the dog sat on the cat. ";
+static const char REPEATED[] = " red blue";
 static const char *const ASKED[QUESTIONS] = {
     "Tell me a story about Lena and a lost key.",
     "Write a Python function that returns the smallest price.",
@@ -66,7 +66,7 @@ static graft_status make_prompts(struct bench *b, struct speculative *s, graft_e
     if (b->model->tokenizer == NULL)
         return error_set(error, GRAFT_UNSUPPORTED, "the model has no tokenizer to make texts with");
     s->n_prompts[0] = 1;
-    for (int i = 0; i < 8 && status == GRAFT_OK; i++)
+    for (int i = 0; i < 16 && status == GRAFT_OK; i++)
         status = put_text(b, &s->prompts[0][0], REPEATED, error);
     for (; s->n_prompts[1] < QUESTIONS && status == GRAFT_OK; s->n_prompts[1]++)
         status = put_text(b, &s->prompts[1][s->n_prompts[1]], ASKED[s->n_prompts[1]], error);

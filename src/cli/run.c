@@ -70,7 +70,7 @@ static const struct argp run_argp = {
            "  graft run -m model.gguf --temp 0 -n 100 -f question.txt\n"
            "  graft run -m DIR -a ./my-coder=0.7 -a coder@1.1.0=0.3 -p \"Write a test.\"\n"
            "  graft run -a auto -p \"Write a function to store a report.\"\n"
-           "  graft run -m DIR --model-draft SMALLER -v -p \"Once upon a time\"\n"
+           "  graft run --model-draft tiny-draft -v -p \"Once upon a time\"\n"
            "  graft run -p \"Who is Tom?\" --grammar 'root ::= \"A \" (\"cat\" | \"boy\")'\n"
            "  graft run --raw -m DIR -p \"Once upon a time\" --json\n"};
 
