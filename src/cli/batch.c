@@ -49,6 +49,9 @@ static void check_together(const struct batch_args *a, struct argp_state *state)
     if (a->output == NULL) {
         argp_error(state, "where to? give -o FILE");
     }
+    if (cli_is_constrained(&a->sampling.constraint)) {
+        argp_error(state, "answers of a batch cannot be held to a grammar or a schema");
+    }
     if (a->sampling.max_tokens == 0) {
         argp_error(state, "--predict: an answer has at least one token");
     }
