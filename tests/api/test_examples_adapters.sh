@@ -2,7 +2,7 @@
 # test_examples_adapters.sh SOURCE MODELS GRAFT HOT_SWAP MIX MERGE BATCH: the examples on adapters, with adapters on the model that ships
 # that have an effect (MODELS makes them): what they show is so.
 set -u
-source=$1 models=$2 graft=$3 swap=$4 mix=$5 merge=$6 batch=$7
+source=$1 models=$2 graft=$3 swap=$4 mix=$5 merge=$6 batch=$7 guess=$8
 tiny=$source/models/tiny
 if [ ! -f "$tiny/model.safetensors" ]; then
     echo "skipped: no $tiny"
@@ -76,6 +76,14 @@ passes=$(sed -n 's/^\[\([0-9]*\) tokens in \([0-9]*\) passes\]$/\1 \2/p' "$folde
 [ $((2 * ${passes#* })) -lt "${passes% *}" ] || fail "08: no batch: tokens and passes are $passes"
 "$batch" "$tiny" "$one" "$folder/nothing" >/dev/null 2>"$folder/err" && fail "08: status 0 without an adapter"
 grep -q "$folder/nothing" "$folder/err" || fail "08 does not name what it cannot open"
+
+# ---- guesses
+"$guess" "$tiny" "$source/models/tiny-draft" >"$folder/out" 2>"$folder/err" || fail "09: status $?: $(cat "$folder/err")"
+grep -q "^with guesses: the same tokens in .* tokens a pass, the draft model right in " "$folder/out" || fail "09: $(cat "$folder/out")"
+"$guess" "$tiny" "$folder/nothing" >/dev/null 2>"$folder/err" && fail "09: status 0 without a draft model"
+grep -q "$folder/nothing" "$folder/err" || fail "09 does not name what it cannot open"
+"$guess" >/dev/null 2>"$folder/err"
+[ $? -eq 2 ] || fail "09 alone is wrong use"
 
 for example in "$swap" "$mix" "$merge" "$batch"; do
     "$example" >/dev/null 2>"$folder/err"
