@@ -17,6 +17,7 @@
 #include <graft/router.h>
 #include <graft/runtime.h>
 #include <graft/session.h>
+#include <graft/session_state.h>
 #include <graft/train.h>
 #include <graft/train_config.h>
 #include <graft/types.h>

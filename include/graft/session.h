@@ -169,6 +169,8 @@ GRAFT_API graft_status graft_session_set_sampling(graft_session *session,
                                                   const graft_sampling *sampling,
                                                   graft_error *error);
 
+GRAFT_API graft_sampling graft_session_sampling(const graft_session *session); /* in force */
+
 /* The n (1 to n_vocab) best tokens by the model's own distribution, best first, for --logprobs views: ids
  * and logprobs are arrays of n, the caller's. After next, and in the callback of generate: the
  * distribution that this token was picked from. After prompt: that of the token to come. GRAFT_STATE

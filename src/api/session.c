@@ -167,6 +167,11 @@ graft_status graft_session_set_sampling(graft_session *session, const graft_samp
     return status == GRAFT_OK ? session_set_sampling(session, sampling, error) : status;
 }
 
+graft_sampling graft_session_sampling(const graft_session *session)
+{
+    return session != NULL ? session_sampling(session) : sampling_default();
+}
+
 graft_status graft_session_top(const graft_session *session, size_t n, graft_token_id *ids,
                                float *logprobs, graft_error *error)
 {

@@ -1,4 +1,4 @@
-/* session_state.c: the public functions that make a session out of another one. */
+/* session_state.c: the public functions that make a session out of another one, or out of a file. */
 #include "api/api_internal.h"
 
 graft_status graft_session_fork(const graft_session *session, graft_session **out,
@@ -8,4 +8,69 @@ graft_status graft_session_fork(const graft_session *session, graft_session **ou
     REQUIRE(out);
     CHECK_RUNTIME(session_model(session)->runtime);
     return session_fork(session, out, error);
+}
+
+graft_status graft_session_set_note(graft_session *session, const void *note, size_t size,
+                                    graft_error *error)
+{
+    REQUIRE(session);
+    CHECK_RUNTIME(session_model(session)->runtime);
+    if (size > 0) {
+        REQUIRE(note);
+    }
+    return session_set_note(session, note, size, error);
+}
+
+const void *graft_session_note(const graft_session *session, size_t *size)
+{
+    size_t n = 0;
+    const void *note = session != NULL ? session_note(session, &n) : NULL;
+    if (size != NULL) {
+        *size = n;
+    }
+    return note;
+}
+
+graft_status graft_session_save(const graft_session *session, const char *path, graft_error *error)
+{
+    REQUIRE(session);
+    REQUIRE(path);
+    CHECK_RUNTIME(session_model(session)->runtime);
+    return session_save(session, path, error);
+}
+
+void graft_restore_options_init(graft_restore_options *options, size_t struct_size)
+{
+    graft_restore_options defaults = {.prefill_chunk = 256};
+    options_give(options, struct_size, &defaults, sizeof defaults);
+}
+
+graft_status graft_session_restore(const graft_model *model, const char *path,
+                                   const graft_restore_options *options, graft_session **out,
+                                   graft_error *error)
+{
+    REQUIRE(model);
+    REQUIRE(path);
+    REQUIRE(out);
+    CHECK_RUNTIME(model->runtime);
+    graft_restore_options o = graft_restore_options_default();
+    graft_status status = options_read(&o, sizeof o, options, error);
+    if (status != GRAFT_OK) {
+        return status;
+    }
+    if (o.mix != NULL && o.base) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "both a mix and the base model are given");
+    }
+    int n;
+    if (o.mix != NULL && adapter_model(mix_parts(mix_of(o.mix), &n)[0].adapter) != model->model) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "the mix is of another model");
+    }
+    struct mix *own = o.mix == NULL && !o.base ? model_default_mix(model) : NULL;
+    const struct restore_options inner = {.mix = own != NULL ? own : mix_of(o.mix),
+                                          .n_ctx = o.n_ctx,
+                                          .prefill_chunk = o.prefill_chunk,
+                                          .replay = o.replay};
+    status = session_restore(model->model, path, &inner, out, error);
+    mix_release(&own);
+    return status;
 }

@@ -131,6 +131,17 @@ void file_map_close(struct file_map *map); /* a zeroed map is allowed */
 graft_status file_read(struct mem *mem, const char *path, size_t limit, char **out, size_t *size,
                        graft_error *error);
 
+/* A regular file read from its beginning on, in pieces. `path` is borrowed. */
+struct file_reader {
+    const char *path;
+    int fd;
+    size_t size; /* of the file when it was opened */
+};
+graft_status file_reader_open(struct file_reader *r, const char *path, graft_error *error);
+/* All of `size` bytes, or IO: also when the file is shorter by now. */
+graft_status file_reader_read(struct file_reader *r, void *out, size_t size, graft_error *error);
+void file_reader_close(struct file_reader *r); /* one that failed to open is allowed */
+
 /* Writes PATH.tmp-XXXX, then fsync, rename, fsync of the folder. Until commit nothing is visible;
  * abort (or a failed commit) removes the temporary file. Where PATH is a symbolic link, what it points to
  * is replaced. */

@@ -1,4 +1,4 @@
-/* file_map.c: reading files: mapped, copied, or small ones whole.
+/* file_map.c: reading files: mapped, copied, in pieces, or small ones whole.
  *
  * A map stands for a file that nobody changes while it is open (a base model); if somebody cuts it
  * short, touching what is gone raises SIGBUS, which is why files that may change are copied.
@@ -110,6 +110,32 @@ void file_map_close(struct file_map *map)
         mem_free(map->mem, (void *)(uintptr_t)map->data);
     mem_free(map->mem, map->path);
     *map = (struct file_map){0};
+}
+
+graft_status file_reader_open(struct file_reader *r, const char *path, graft_error *error)
+{
+    *r = (struct file_reader){.path = path, .fd = -1};
+    graft_status status = open_regular(path, &r->fd, &r->size, error);
+    return status;
+}
+
+graft_status file_reader_read(struct file_reader *r, void *out, size_t size, graft_error *error)
+{
+    ssize_t got = read_full(r->fd, out, size);
+    if (got < 0)
+        return error_set_errno(error, errno, "read", r->path);
+    if ((size_t)got == size)
+        return GRAFT_OK;
+    error_set(error, GRAFT_IO, "the file ends %zu bytes too soon", size - (size_t)got);
+    error_at_file(error, r->path);
+    return GRAFT_IO;
+}
+
+void file_reader_close(struct file_reader *r)
+{
+    if (r->fd >= 0)
+        close(r->fd);
+    r->fd = -1;
 }
 
 /* Files of /proc have no size, so the end is found by reading. */

@@ -98,6 +98,11 @@ graft_status session_set_sampling(struct graft_session *s, const graft_sampling 
     return status;
 }
 
+graft_sampling session_sampling(const struct graft_session *s)
+{
+    return s->line.sampling;
+}
+
 graft_status session_top(const struct graft_session *s, size_t n, graft_token_id *ids,
                          float *logprobs, graft_error *error)
 {

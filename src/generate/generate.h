@@ -98,6 +98,20 @@ graft_status session_top(const struct graft_session *s, size_t n, graft_token_id
 
 graft_status session_fork(const struct graft_session *from, struct graft_session **out,
                           graft_error *error);
+graft_status session_set_note(struct graft_session *s, const void *note, size_t size,
+                              graft_error *error);
+const void *session_note(const struct graft_session *s, size_t *size);
+graft_status session_save(const struct graft_session *s, const char *path, graft_error *error);
+struct restore_options {
+    struct mix *mix; /* NULL: the base model */
+    int n_ctx;       /* 0: as saved */
+    int prefill_chunk;
+    bool replay;
+};
+graft_status session_restore(const struct model *model, const char *path,
+                             const struct restore_options *options, struct graft_session **out,
+                             graft_error *error);
+graft_sampling session_sampling(const struct graft_session *s);
 
 /* ---- evaluation --------------------------------------------------------------------------- */
 

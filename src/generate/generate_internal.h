@@ -7,6 +7,8 @@
 #include "generate/speculation.h"
 #include "generate/timeline.h"
 
+enum { CHUNK_MAX = 65536, CONTEXT_MAX = 1 << 28 }; /* rows of a pass, tokens */
+
 /* A timeline with a cache and a workspace of its own. logits_row ≥ 0: the workspace still holds the logits that
  * followed tokens[0..logits_after). While there are picks in hand the first of them was made from row ahead_row. */
 struct graft_session {
@@ -26,6 +28,8 @@ struct graft_session {
     struct speculation *speculation; /* NULL: nothing is guessed */
     struct drafter *drafter;
     uint64_t passes, guessed_tokens; /* since guesses are allowed */
+    uint8_t *note;                   /* [n_note] the caller's own, or NULL */
+    size_t n_note;
 };
 
 /* session_open with its blocks in the pool of `from` (NULL: in one of its own), whose cache types and context the options
@@ -41,5 +45,10 @@ void session_guess(struct graft_session *s);
 /* After that pass and its picks: where guesses are allowed. */
 void session_verified(struct graft_session *s, double seconds);
 void session_close_draft(struct graft_session *s);
+
+/* ---- state.c ---- */
+
+/* What a session was opened with; `stops` has room for all of its stop texts, which are borrowed like the rest. */
+graft_session_options session_settings(const struct graft_session *s, const char *stops[STOPS_MAX]);
 
 #endif

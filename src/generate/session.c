@@ -5,7 +5,7 @@
  */
 #include "generate/generate_internal.h"
 
-enum { CHUNK_MAX = 65536, DEFAULT_CONTEXT = 4096, CONTEXT_MAX = 1 << 28 };
+enum { DEFAULT_CONTEXT = 4096 };
 
 /* ---- open and close ---- */
 
@@ -120,6 +120,7 @@ void session_close(struct graft_session **session)
         kv_pool_close(&s->pool);
         sampler_close(&s->sampler);
         mem_free(s->mem, s->rows);
+        mem_free(s->mem, s->note);
         mem_free(s->mem, s);
     }
     *session = NULL;

@@ -138,6 +138,10 @@ graft_status model_refuse_output(const struct model *model, const char *out, gra
 /* What "auto" makes of a tensor of a model that is not packed: the bytes of its packed rows; 0: it stays as it
  * is. */
 size_t model_packed_bytes(const struct model *model, const struct tensor_info *tensor);
+/* SHA-256 of what a pass computes with, as far as can be said quickly: all norms and biases, the angles of positions, the
+ * types of the weights and one row of each. Equal for a model however it was opened (packed, mapped, on whatever tier), another
+ * one for every other file, fine-tuned, quantised or fused. NO_MEMORY. */
+graft_status model_digest(const struct model *model, uint8_t out[32], graft_error *error);
 /* Weights of all kinds; a head that is the embedding counts once. */
 uint64_t model_parameters(const struct model *model);
 
@@ -209,6 +213,15 @@ bool kv_block_is_lone(const struct kv_pool *pool, const struct kv_block *block);
 /* Appends a whole block of the same pool to a sequence whose length is a multiple of KV_BLOCK and which has no
  * room reserved beyond it: it is KV_BLOCK longer then, and one more holder. NO_MEMORY. */
 graft_status kv_seq_append(struct kv_seq *seq, struct kv_block *block, graft_error *error);
+
+/* ---- keys and values as bytes (kv_copy.c) ----
+ * What n positions hold: for each layer and KV head the keys of all n, then the values. */
+size_t kv_seq_position_bytes(const struct kv_seq *seq);
+/* Of the first n positions (at most KV_BLOCK, all below the length) of block `index`. */
+void kv_seq_read(const struct kv_seq *seq, int64_t index, int n, uint8_t *out);
+/* Appends n positions (1 to KV_BLOCK) to a sequence whose length is a multiple of KV_BLOCK. Errors of kv_seq_reserve. Any bytes
+ * are keys and values: what they say is for who wrote them to know. */
+graft_status kv_seq_write(struct kv_seq *seq, int n, const uint8_t *bytes, graft_error *error);
 
 /* ---- low-rank deltas ---------------------------------------------------------------------- */
 

@@ -83,7 +83,11 @@ static void compare(struct graft_runtime *rt, const char *name, const char *pack
     struct model *packed = open_packed(rt, name, pack, map);
     const size_t n = N_ROWS * (size_t)model_n_logits(plain);
     float *want = mem_alloc(NULL, n * sizeof *want), *got = mem_alloc(NULL, n * sizeof *got);
+    uint8_t digests[2][32];
     assert_null(plain->packed);
+    assert_int_equal(model_digest(plain, digests[0], NULL), GRAFT_OK);
+    assert_int_equal(model_digest(packed, digests[1], NULL), GRAFT_OK);
+    assert_memory_equal(digests[0], digests[1], sizeof digests[0]); /* it is the same model */
     for (int role = 0; role < ROLE_COUNT; role++) {
         logits_of(plain, (enum role)role, want);
         logits_of(packed, (enum role)role, got);
