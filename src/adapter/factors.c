@@ -385,6 +385,7 @@ graft_status build_factors(struct adapter *adapter, graft_error *error)
     size_t bytes = lay_out(adapter), workers = (size_t)pool_threads(pool);
     struct job job = {.adapter = adapter, .scratch_floats = scratch_floats(adapter)};
     adapter->memory = mem_alloc(adapter->mem, bytes);
+    pages_want_large(adapter->memory, adapter->memory ? bytes : 0);
     job.scratch = mem_calloc(adapter->mem, workers * job.scratch_floats, sizeof(float));
     graft_status status =
         adapter->memory && job.scratch

@@ -40,4 +40,49 @@ ALWAYS_INLINE void want_more(struct wanted *next, size_t parts)
     next->p = end;
 }
 
+/* n places of it, `step` bytes apart. Their number is known when compiled: a loop that ends now here, now there, is
+ * guessed wrong once in a while, which costs a product more than lines that are asked for twice. */
+ALWAYS_INLINE void want_evenly(struct wanted *next, int n)
+{
+    TIMES(i, n) prefetch(next->p + (size_t)i * next->step);
+    next->p += (size_t)n * next->step;
+}
+
+/* What is asked for beside that, for what comes after the product (struct ahead): so many places for each 32 values. */
+enum { AHEAD_PLACES = 3 };
+
+struct asking {
+    const struct ahead_piece *piece;
+    size_t at, left; /* bytes: in the piece; of all */
+};
+
+static inline struct asking asking_of(const struct matrix *w)
+{
+    struct asking a = {.piece = w->ahead ? w->ahead->pieces : NULL};
+    for (int i = 0; w->ahead && i < w->ahead->n; i++)
+        a.left += a.piece[i].bytes;
+    return a;
+}
+
+/* The share of one of `steps` steps, which asks in so many places: some of one piece, and a little more than its part
+ * since pieces end within. When there is nothing left, `idle` again and again. */
+static inline struct wanted asking_share(struct asking *a, int64_t steps, int64_t places,
+                                         const void *idle)
+{
+    if (!a->left)
+        return (struct wanted){idle, 0};
+    const uint8_t *p = (const uint8_t *)a->piece->data + a->at;
+    size_t share = a->left / (size_t)steps * 5 / 4 + 64, most = (size_t)places * 64;
+    size_t n = a->piece->bytes - a->at;
+    share = share < most ? share : most;
+    n = n < share ? n : share;
+    a->left -= n;
+    a->at += n;
+    if (a->at == a->piece->bytes) {
+        a->piece++;
+        a->at = 0;
+    }
+    return (struct wanted){p, (n + (size_t)places - 1) / (size_t)places};
+}
+
 #endif

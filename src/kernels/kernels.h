@@ -35,6 +35,17 @@ enum role { ROLE_DECODE, ROLE_PREFILL, ROLE_COUNT };
  * (split.h). The values are the same, and so are the bits of every product. */
 enum matrix_layout { LAYOUT_FILE, LAYOUT_SPLIT };
 
+/* Memory that will be read soon after a product. Products of many decode rows are bound by arithmetic, so they
+ * ask memory for it meanwhile, evenly over their outputs. */
+struct ahead_piece {
+    const void *data;
+    size_t bytes;
+};
+struct ahead {
+    const struct ahead_piece *pieces;
+    int n;
+};
+
 /* A weight matrix [n_out, n_in]. */
 struct matrix {
     graft_type type; /* F32 F16 BF16 Q* MLX4 MLX8 */
@@ -42,10 +53,11 @@ struct matrix {
     int64_t n_out, n_in;
     const void *data; /* rows of row_bytes */
     size_t row_bytes;
-    const void *scales;    /* MLX only: [n_out, n_in / group] of scale_type */
-    const void *biases;    /* MLX only: same shape */
-    graft_type scale_type; /* F32 F16 BF16 */
-    int group;             /* MLX only: 32, 64 or 128 */
+    const void *scales;        /* MLX only: [n_out, n_in / group] of scale_type */
+    const void *biases;        /* MLX only: same shape */
+    graft_type scale_type;     /* F32 F16 BF16 */
+    int group;                 /* MLX only: 32, 64 or 128 */
+    const struct ahead *ahead; /* for one linear_decode, which may look at it; else NULL */
 };
 
 /* How a row of activations is held for a product. */

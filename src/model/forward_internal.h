@@ -186,7 +186,19 @@ void group_run(struct pass *pass, const struct linear_group *group);
 void seam_begin(struct pass *pass);
 /* First of all in a share, where rows are few: asks memory for what the worker is likely to take. */
 void seam_ask(const struct pass *pass, int worker, int n_workers);
-/* At the start of a share: computes items of A x until none is left. */
+/* What a worker asks memory for while it multiplies outputs begin..end of a linear for decode rows: their B, and before
+ * seam_down the A of the items that it is likely to take. */
+enum { AHEAD_PIECES = 128 };
+struct seam_ahead {
+    struct ahead_piece pieces[AHEAD_PIECES]; /* what is beyond these is not asked for */
+    struct ahead ahead;                      /* of them */
+};
+void seam_list_ahead(const struct pass *pass, int linear, int64_t begin, int64_t end,
+                     struct seam_ahead *out);
+void seam_list_items(const struct pass *pass, int worker, int n_workers, struct seam_ahead *out);
+/* Of so many outputs, how many at once, so that their B, asked for during the product, is at hand after it. */
+int64_t seam_span(const struct pass *pass, int64_t n);
+/* At the start of a share, or after its first outputs: computes items of A x until none is left. */
 void seam_down(struct pass *pass, const struct linear_input *in, void *scratch);
 /* y[:, begin..end) of a linear ⊙= 1 + Σ w (gain − 1), on W x alone. */
 void seam_gain(const struct pass *pass, int linear, int64_t begin, int64_t end);

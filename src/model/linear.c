@@ -33,13 +33,17 @@ size_t linear_scratch_bytes(int64_t n_in)
 
 /* y[:, o_begin..o_end) = W x for the rows of both roles. */
 static void multiply(const struct kernels *k, const struct linear *linear,
-                     const struct linear_input *in, int64_t o_begin, int64_t o_end, void *scratch)
+                     const struct linear_input *in, int64_t o_begin, int64_t o_end,
+                     const struct ahead *ahead, void *scratch)
 {
     const struct matrix *w = linear->weight;
     if (in->n_decode) {
         enum act_format format = act_format_for(w->type, ROLE_DECODE);
         const void *x = format == ACT_F32 ? (const void *)in->x : in->act[format];
-        k->linear_decode[w->type](w, x, in->n_decode, o_begin, o_end, linear->y, w->n_out, scratch);
+        struct matrix asking = *w;
+        asking.ahead = ahead;
+        k->linear_decode[w->type](&asking, x, in->n_decode, o_begin, o_end, linear->y, w->n_out,
+                                  scratch);
     }
     if (in->n_rows > in->n_decode)
         k->linear_prefill(k, w, in->x + in->n_decode * in->n_in, in->n_rows - in->n_decode, o_begin,
@@ -125,35 +129,54 @@ static void finish_outputs(struct pass *p, int64_t begin, int64_t end)
     }
 }
 
+/* What a worker does of a group. */
+struct share {
+    const struct linear_input *in;
+    int worker, n_workers;
+    bool ahead; /* memory is asked for factors during products */
+    bool down;  /* items of A x are to be taken yet */
+    void *scratch;
+};
+
 /* Outputs begin..end of linear i, with all that is added to W x. */
-static void make_outputs(struct pass *p, int i, const struct linear_input *in, int64_t begin,
-                         int64_t end, void *scratch)
+static void make_outputs(struct pass *p, int i, struct share *share, int64_t begin, int64_t end)
 {
     const struct linear *l = &p->group->linears[i];
-    multiply(p->kernels, l, in, begin, end, scratch);
+    struct seam_ahead list;
+    list.ahead = (struct ahead){list.pieces, 0};
+    if (share->ahead && share->down)
+        seam_list_items(p, share->worker, share->n_workers, &list);
+    if (share->ahead)
+        seam_list_ahead(p, i, begin, end, &list);
+    multiply(p->kernels, l, share->in, begin, end, list.ahead.n ? &list.ahead : NULL,
+             share->scratch);
+    if (share->down)
+        seam_down(p, share->in, share->scratch);
+    share->down = false;
     if (p->n_delta_items || p->whole_heads)
         seam_gain(p, i, begin, end);
     if (l->bias)
-        for (int row = 0; row < in->n_rows; row++)
+        for (int row = 0; row < share->in->n_rows; row++)
             p->kernels->add(l->y + row * l->weight->n_out + begin, l->bias + begin, end - begin);
     if (p->n_delta_items || p->whole_heads)
-        seam_up(p, i, begin, end, scratch);
+        seam_up(p, i, begin, end, share->scratch);
 }
 
 /* The worker's share of n linears as wide as each other, in spans that stay in its cache from the product
  * to the last thing that follows. */
-static void make_share(struct pass *p, int first, int n, const struct linear_input *in, int worker,
-                       int n_workers)
+static void make_share(struct pass *p, int first, int n, struct share *share)
 {
     const struct linear_group *g = p->group;
-    void *scratch = p->ws->workers[worker].scratch;
-    int64_t begin, end, span = SPAN_BYTES / 4 / in->n_rows / OUTPUT_SPAN * OUTPUT_SPAN;
-    pool_split(g->linears[first].weight->n_out, OUTPUT_GRAIN, worker, n_workers, &begin, &end);
+    int64_t begin, end, span = SPAN_BYTES / 4 / share->in->n_rows / OUTPUT_SPAN * OUTPUT_SPAN;
+    pool_split(g->linears[first].weight->n_out, OUTPUT_GRAIN, share->worker, share->n_workers,
+               &begin, &end);
     span = span < OUTPUT_SPAN ? OUTPUT_SPAN : span;
+    if (share->ahead)
+        span = seam_span(p, span);
     for (int64_t o = begin; o < end; o += span) {
         int64_t stop = o + span < end ? o + span : end;
         for (int i = first; i < first + n; i++)
-            make_outputs(p, i, in, o, stop, scratch);
+            make_outputs(p, i, share, o, stop);
         if (g->then_silu || g->then_add || g->then_check)
             finish_outputs(p, o, stop);
     }
@@ -171,10 +194,21 @@ static void group_work(void *context, int worker, int n_workers)
         in = group_input(p, w->few_x, w->few_act);
         prepare_rows(p, &in, w->few_x, 0, g->rows->n);
     }
-    seam_down(p, &in, w->scratch);
+    struct share share = {.in = &in,
+                          .worker = worker,
+                          .n_workers = n_workers,
+                          .ahead = p->n_delta_items && in.n_decode > FEW_ROWS,
+                          .down = p->n_delta_items > 0,
+                          .scratch = w->scratch};
     int together = g->then_silu ? g->n_linears : 1;
+    if (!share.ahead) {
+        seam_down(p, &in, w->scratch);
+        share.down = false;
+    }
     for (int i = 0; i < g->n_linears; i += together)
-        make_share(p, i, together, &in, worker, n_workers);
+        make_share(p, i, together, &share);
+    if (share.down) /* more workers than outputs */
+        seam_down(p, &in, w->scratch);
 }
 
 void group_run(struct pass *p, const struct linear_group *group)

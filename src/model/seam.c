@@ -111,6 +111,9 @@ void seam_begin(struct pass *p)
  * lines would be a third of it. */
 enum { AHEAD_A = 8192, AHEAD_B = 2048 };
 
+/* What a worker keeps of the factors of B between a product and what is added to it. */
+enum { SPAN_FACTORS = 512 << 10 };
+
 static void ask_for(const struct matrix *factor, int64_t row, int64_t n_rows, size_t most)
 {
     const char *at = (const char *)factor->data + (size_t)row * factor->row_bytes;
@@ -148,6 +151,69 @@ void seam_ask(const struct pass *p, int worker, int n_workers)
                 ask_for(b, begin / LOWRANK_TILE * rank, rank, AHEAD_B);
         }
     }
+}
+
+static void list_piece(const struct matrix *factor, int64_t row, int64_t n_rows,
+                       struct seam_ahead *out)
+{
+    if (out->ahead.n < AHEAD_PIECES)
+        out->pieces[out->ahead.n++] =
+            (struct ahead_piece){(const char *)factor->data + (size_t)row * factor->row_bytes,
+                                 (size_t)n_rows * factor->row_bytes};
+}
+
+/* The ranks of the stack of a segment from `rank` on that one item has. */
+static void list_ranks(const struct pass *p, const struct segment *s, int64_t rank,
+                       struct seam_ahead *out)
+{
+    for (int j = s->jobs; j < s->jobs_end; j++) {
+        const struct matrix *a = &p->ws->jobs[j].lowrank->a;
+        int64_t first = rank - p->ws->jobs[j].first_rank, last = first + s->item_ranks;
+        first = first > 0 ? first : 0;
+        last = last < a->n_out ? last : a->n_out;
+        if (first < last)
+            list_piece(a, first, last - first, out);
+    }
+}
+
+void seam_list_items(const struct pass *p, int worker, int n_workers, struct seam_ahead *out)
+{
+    const struct linear_rows *rows = p->group->rows;
+    for (int i = 0; i < rows->n_segments; i++) {
+        const struct segment *s = &rows->segments[i];
+        for (int64_t item = s->first_item; item < s->items_end && s->role == ROLE_DECODE; item++)
+            if (item % n_workers == worker)
+                list_ranks(p, s, (item - s->first_item) * s->item_ranks, out);
+    }
+}
+
+void seam_list_ahead(const struct pass *p, int linear, int64_t begin, int64_t end,
+                     struct seam_ahead *out)
+{
+    const struct linear_rows *rows = p->group->rows;
+    const int64_t first = begin / LOWRANK_TILE, tiles = pieces(end, LOWRANK_TILE) - first;
+    for (int i = 0; i < rows->n_segments; i++) {
+        const struct segment *s = &rows->segments[i];
+        for (int j = s->jobs; j < s->jobs_end && s->role == ROLE_DECODE; j++) {
+            const struct lowrank *l = p->ws->jobs[j].lowrank;
+            if (p->ws->jobs[j].linear == linear)
+                list_piece(&l->b, first * l->a.n_out, tiles * l->a.n_out, out);
+        }
+    }
+}
+
+int64_t seam_span(const struct pass *p, int64_t n)
+{
+    const struct linear_rows *rows = p->group->rows;
+    size_t tile_bytes = 1; /* of LOWRANK_TILE outputs of each linear */
+    for (int i = 0; i < rows->n_segments; i++)
+        for (int j = rows->segments[i].jobs; j < rows->segments[i].jobs_end; j++) {
+            const struct lowrank *l = p->ws->jobs[j].lowrank;
+            tile_bytes += (size_t)l->a.n_out * l->b.row_bytes;
+        }
+    int64_t most = (int64_t)(SPAN_FACTORS / tile_bytes) * LOWRANK_TILE;
+    most = most > LOWRANK_TILE ? most : LOWRANK_TILE;
+    return n < most ? n : most;
 }
 
 /* ---- A x ---------------------------------------------------------------------------------- */
@@ -196,7 +262,11 @@ static void gain_rows(const struct pass *p, const struct segment *s, int linear,
 {
     const struct linear *l = &p->group->linears[linear];
     float factor[GAIN_SPAN];
-    bool any = false;
+    bool any = p->whole_heads && modules_have_head(s);
+    for (int j = s->jobs; j < s->jobs_end && !any; j++)
+        any = p->ws->jobs[j].linear == linear && p->ws->jobs[j].lowrank->gain;
+    if (!any)
+        return;
     for (int64_t i = 0; i < n; i++)
         factor[i] = 1;
     for (int j = s->jobs; j < s->jobs_end; j++) {
@@ -204,15 +274,13 @@ static void gain_rows(const struct pass *p, const struct segment *s, int linear,
         if (job->linear != linear || !job->lowrank->gain)
             continue;
         p->kernels->gain_add(factor, job->lowrank->gain + begin, job->weight, n);
-        any = true;
     }
     if (p->whole_heads && modules_have_head(s)) {
         float weight = modules_head_weight(s);
         for (int64_t i = 0; i < n; i++)
             factor[i] -= weight;
-        any = true;
     }
-    for (int64_t row = s->begin; row < s->end && any; row++)
+    for (int64_t row = s->begin; row < s->end; row++)
         p->kernels->mul(l->y + row * l->weight->n_out + begin, factor, n);
 }
 

@@ -74,9 +74,11 @@ ALWAYS_INLINE void open_row(graft_type type, const struct matrix *w, int64_t o, 
 
 typedef void open_rows(const struct matrix *w, int64_t o, int rows, struct opened_block *out);
 typedef void wide_outputs(const struct opened_block *w, const struct lanes16 *x, int64_t n_block,
-                          int n_tok, int rows, struct wanted next, float *y, int64_t y_stride);
+                          int n_tok, int rows, struct wanted next, struct wanted more, float *y,
+                          int64_t y_stride);
 typedef void narrow_outputs(const struct opened_block *w, const struct lanes8 *x, int64_t n_block,
-                            int n_tok, int rows, struct wanted next, float *y, int64_t y_stride);
+                            int n_tok, int rows, struct wanted next, struct wanted more, float *y,
+                            int64_t y_stride);
 
 #define OPEN_ROWS(TYPE, name)                                                                      \
     static void open_##name(const struct matrix *w, int64_t o, int rows, struct opened_block *out) \
@@ -120,18 +122,21 @@ void avx512_decode_k_lanes(const struct matrix *w, const struct act_q8k *x, int 
         lay_out16(w->type, x + 16 * i * n_block, n_tok - 16 * i, n_block, wide + i * n_block);
     if (n_tok > 16 * n_wide)
         lay_out8(w->type, x + 16 * n_wide * n_block, n_tok - 16 * n_wide, n_block, narrow);
+    struct asking asking = asking_of(w);
     for (int64_t o = o_begin; o < o_end; o += LANE_OUTPUTS) {
         int rows = (int)(o_end - o < LANE_OUTPUTS ? o_end - o : LANE_OUTPUTS);
+        const struct wanted more = asking_share(&asking, blocks_of(o_end - o, LANE_OUTPUTS),
+                                                n_block * 8 * AHEAD_PLACES, wide);
         struct wanted next = {(const uint8_t *)w->data + (size_t)(o + LANE_OUTPUTS) * w->row_bytes,
                               w->row_bytes * LANE_OUTPUTS / (size_t)n_block};
         f.open(w, o, rows, opened);
         for (int i = 0; i < n_wide; i++) {
-            f.wide(opened, wide + i * n_block, n_block, n_tok - 16 * i, rows, next,
+            f.wide(opened, wide + i * n_block, n_block, n_tok - 16 * i, rows, next, more,
                    y + 16 * i * y_stride + o, y_stride);
             next.step = 0;
         }
         if (n_tok > 16 * n_wide)
-            f.narrow(opened, narrow, n_block, n_tok - 16 * n_wide, rows, next,
+            f.narrow(opened, narrow, n_block, n_tok - 16 * n_wide, rows, next, more,
                      y + 16 * n_wide * y_stride + o, y_stride);
     }
 }

@@ -53,11 +53,12 @@ ALWAYS_INLINE void L(add_four)(const uint8_t *q, size_t row, LI x, LI dot[LANE_O
 /* dot[r] = Σ scale · code · q of a block, for codes that are not multiplied by their scales yet, of
  * which there is one for so many values. */
 ALWAYS_INLINE void L(dots_scaled)(const struct opened_block *w, const ROWS *x, int values,
-                                  struct wanted *next, LI dot[LANE_OUTPUTS])
+                                  struct wanted *next, struct wanted *more, LI dot[LANE_OUTPUTS])
 {
     TIMES(r, LANE_OUTPUTS) dot[r] = LV_ZERO();
     for (int s = 0; s < 256 / values; s++) {
         want_more(next, (size_t)(256 / values));
+        want_evenly(more, AHEAD_PLACES);
         const uint8_t *q = one_pointer(w->q[0] + s * values);
         const int32_t *scale = one_pointer(&w->scales[0][s]);
         LI part[LANE_OUTPUTS];
@@ -74,11 +75,12 @@ ALWAYS_INLINE void L(dots_scaled)(const struct opened_block *w, const ROWS *x, i
 
 /* The same for codes that are. */
 ALWAYS_INLINE void L(dots_plain)(const struct opened_block *w, const ROWS *x, struct wanted *next,
-                                 LI dot[LANE_OUTPUTS])
+                                 struct wanted *more, LI dot[LANE_OUTPUTS])
 {
     TIMES(r, LANE_OUTPUTS) dot[r] = LV_ZERO();
     for (int s = 0; s < 8; s++) {
         want_more(next, 8);
+        want_evenly(more, AHEAD_PLACES);
         const uint8_t *q = one_pointer(w->q[0] + s * 32);
         TIMES(i, 8) L(add_four)(q + 4 * i, sizeof w->q[0], LV_LOAD(x->q[8 * s + i]), dot);
     }
@@ -103,14 +105,15 @@ ALWAYS_INLINE void L(lows)(const struct opened_block *w, const ROWS *x, int pair
 
 /* sum[r] += a block of W's row r times that of the lanes */
 ALWAYS_INLINE void L(add_block)(enum block_kind kind, int shift, const struct opened_block *w,
-                                const ROWS *x, struct wanted *next, LF sum[LANE_OUTPUTS])
+                                const ROWS *x, struct wanted *next, struct wanted *more,
+                                LF sum[LANE_OUTPUTS])
 {
     LI dot[LANE_OUTPUTS], low[LANE_OUTPUTS];
     LF scale = LV(loadu_ps)(x->scale);
     if (kind == BLOCK_READY)
-        L(dots_plain)(w, x, next, dot);
+        L(dots_plain)(w, x, next, more, dot);
     else
-        L(dots_scaled)(w, x, kind == BLOCK_PER_32 ? 32 : 16, next, dot);
+        L(dots_scaled)(w, x, kind == BLOCK_PER_32 ? 32 : 16, next, more, dot);
     L(lows)(w, x, kind == BLOCK_PER_32 ? 4 : 8, low);
     TIMES(r, LANE_OUTPUTS)
     {
@@ -126,13 +129,13 @@ ALWAYS_INLINE void L(add_block)(enum block_kind kind, int shift, const struct op
 /* y[t, r] of `rows` opened rows of W and LANES rows of activations, of which n_tok exist. */
 ALWAYS_INLINE void L(outputs)(enum block_kind kind, int shift, const struct opened_block *w,
                               const ROWS *x, int64_t n_block, int n_tok, int rows,
-                              struct wanted next, float *y, int64_t y_stride)
+                              struct wanted next, struct wanted more, float *y, int64_t y_stride)
 {
     float out[LANE_OUTPUTS][LANES];
     LF sum[LANE_OUTPUTS];
     TIMES(r, LANE_OUTPUTS) sum[r] = LV(setzero_ps)();
     for (int64_t b = 0; b < n_block; b++) {
-        L(add_block)(kind, shift, w + b, x + b, &next, sum);
+        L(add_block)(kind, shift, w + b, x + b, &next, &more, sum);
     }
     TIMES(r, LANE_OUTPUTS) LV(storeu_ps)(out[r], sum[r]);
     for (int t = 0; t < n_tok && t < LANES; t += 8)
@@ -141,9 +144,10 @@ ALWAYS_INLINE void L(outputs)(enum block_kind kind, int shift, const struct open
 
 #define OUTPUTS(name, kind, shift)                                                                 \
     static void L(name)(const struct opened_block *w, const ROWS *x, int64_t n_block, int n_tok,   \
-                        int rows, struct wanted next, float *y, int64_t y_stride)                  \
+                        int rows, struct wanted next, struct wanted more, float *y,                \
+                        int64_t y_stride)                                                          \
     {                                                                                              \
-        L(outputs)(kind, shift, w, x, n_block, n_tok, rows, next, y, y_stride);                    \
+        L(outputs)(kind, shift, w, x, n_block, n_tok, rows, next, more, y, y_stride);              \
     }
 OUTPUTS(outputs_q2_k, BLOCK_READY, 0)
 OUTPUTS(outputs_q3_k, BLOCK_PER_16, 2)

@@ -42,6 +42,10 @@ ALWAYS_INLINE void rows_of_codes(enum lanes_kind kind, const struct opened *w,
     }
 }
 
+/* Of the next rows of W, for each block of these: 34 bytes of each at most. */
+enum { NEXT_PLACES = 5 };
+_Static_assert(NEXT_PLACES * 64 >= LANE_OUTPUTS * 34, "each line of them");
+
 #define LANES 16
 #include "avx512_decode_lanes_body.h"
 #undef LANES
@@ -139,13 +143,16 @@ void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_t
         lay_out16(w->type, x + 16 * i * n_block, n_tok - 16 * i, n_block, wide + i * n_block);
     if (n_tok > 16 * n_wide)
         lay_out8(w->type, x + 16 * n_wide * n_block, n_tok - 16 * n_wide, n_block, narrow);
+    struct asking asking = asking_of(w);
     for (int64_t o = o_begin; o < o_end; o += LANE_OUTPUTS) {
         const int rows = (int)(o_end - o < LANE_OUTPUTS ? o_end - o : LANE_OUTPUTS);
         const uint8_t *row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
         const struct in_place place = {row, w->row_bytes};
         enum lanes_kind kind = has_minimum(w->type) ? LANES_MINS : LANES_PLAIN;
+        const struct wanted more =
+            asking_share(&asking, blocks_of(o_end - o, LANE_OUTPUTS), n_block * AHEAD_PLACES, wide);
         struct wanted next = {row + LANE_OUTPUTS * w->row_bytes,
-                              w->row_bytes * LANE_OUTPUTS / (size_t)n_block};
+                              w->row_bytes * LANE_OUTPUTS / (size_t)(n_block * NEXT_PLACES) + 1};
         if (split && rows == LANE_OUTPUTS) {
             kind = LANES_SPLIT;
             open_in_place(w, o, opened);
@@ -154,11 +161,11 @@ void avx512_decode_lanes(const struct matrix *w, const struct act_q8 *x, int n_t
         }
         for (int i = 0; i < n_wide; i++) {
             outputs_of16(kind, opened, place, wide + i * n_block, n_block, n_tok - 16 * i, rows,
-                         next, y + 16 * i * y_stride + o, y_stride);
+                         next, more, y + 16 * i * y_stride + o, y_stride);
             next.step = 0;
         }
         if (n_tok > 16 * n_wide)
-            outputs_of8(kind, opened, place, narrow, n_block, n_tok - 16 * n_wide, rows, next,
+            outputs_of8(kind, opened, place, narrow, n_block, n_tok - 16 * n_wide, rows, next, more,
                         y + 16 * n_wide * y_stride + o, y_stride);
     }
 }

@@ -77,7 +77,7 @@ ALWAYS_INLINE void L(add_block)(bool mins, const struct opened *w,
         LI xi = LV_LOAD(x->q[i]);
         TIMES(r, LANE_OUTPUTS)
         {
-            const uint8_t *four = codes[r] + i / 4 * 64 + i % 4 * 4;
+            const uint8_t *four = codes[r] + 16 * l + i / 4 * 64 + i % 4 * 4;
             dot[r] = LV(dpbusd_epi32)(dot[r], LV(set1_epi32)((int)load_u32(four)), xi);
         }
     }
@@ -98,7 +98,7 @@ ALWAYS_INLINE void L(add_block)(bool mins, const struct opened *w,
 /* y[t, r] of `rows` opened rows of W and LANES rows of activations, of which n_tok exist. */
 ALWAYS_INLINE void L(outputs)(enum lanes_kind kind, const struct opened *w, struct in_place place,
                               const ROWS *x, int64_t n_block, int n_tok, int rows,
-                              struct wanted next, float *y, int64_t y_stride)
+                              struct wanted next, struct wanted more, float *y, int64_t y_stride)
 {
     float out[4][LANE_OUTPUTS][LANES];
     for (int j = 0; j < 4; j++) { /* chain j has blocks 4 j..4 j + 3 of each step */
@@ -108,11 +108,18 @@ ALWAYS_INLINE void L(outputs)(enum lanes_kind kind, const struct opened *w, stru
             const struct opened *step = w + first / STEP_BLOCKS;
             const uint8_t *codes[LANE_OUTPUTS];
             rows_of_codes(kind, step, place, first, j, codes);
-            for (int l = 0; l < 4 && first + 4 * j + l < n_block; l++) {
-                want_more(&next, 1);
-                L(add_block)(kind == LANES_MINS, step, codes, x + first + 4 * j + l, j, l, sum);
-                TIMES(r, LANE_OUTPUTS) codes[r] += 16;
+            const ROWS *xj = x + first + 4 * j;
+            if (first + 4 * j + 4 <= n_block) {
+                TIMES(l, 4)
+                {
+                    want_evenly(&next, NEXT_PLACES);
+                    want_evenly(&more, AHEAD_PLACES);
+                    L(add_block)(kind == LANES_MINS, step, codes, xj + l, j, l, sum);
+                }
+                continue;
             }
+            for (int l = 0; first + 4 * j + l < n_block; l++)
+                L(add_block)(kind == LANES_MINS, step, codes, xj + l, j, l, sum);
         }
         TIMES(r, LANE_OUTPUTS) LV(storeu_ps)(out[j][r], sum[r]);
     }
@@ -128,10 +135,10 @@ ALWAYS_INLINE void L(outputs)(enum lanes_kind kind, const struct opened *w, stru
 
 #define OUTPUTS(name, kind)                                                                        \
     static void L(name)(const struct opened *w, struct in_place place, const ROWS *x,              \
-                        int64_t n_block, int n_tok, int rows, struct wanted next, float *y,        \
-                        int64_t y_stride)                                                          \
+                        int64_t n_block, int n_tok, int rows, struct wanted next,                  \
+                        struct wanted more, float *y, int64_t y_stride)                            \
     {                                                                                              \
-        L(outputs)(kind, w, place, x, n_block, n_tok, rows, next, y, y_stride);                    \
+        L(outputs)(kind, w, place, x, n_block, n_tok, rows, next, more, y, y_stride);              \
     }
 OUTPUTS(outputs_plain, LANES_PLAIN)
 OUTPUTS(outputs_mins, LANES_MINS)
@@ -139,11 +146,12 @@ OUTPUTS(outputs_split, LANES_SPLIT)
 
 static void L(outputs_of)(enum lanes_kind kind, const struct opened *w, struct in_place place,
                           const ROWS *x, int64_t n_block, int n_tok, int rows, struct wanted next,
-                          float *y, int64_t y_stride)
+                          struct wanted more, float *y, int64_t y_stride)
 {
-    (kind == LANES_SPLIT  ? L(outputs_split)
-     : kind == LANES_MINS ? L(outputs_mins)
-                          : L(outputs_plain))(w, place, x, n_block, n_tok, rows, next, y, y_stride);
+    (kind == LANES_SPLIT ? L(outputs_split)
+     : kind == LANES_MINS
+         ? L(outputs_mins)
+         : L(outputs_plain))(w, place, x, n_block, n_tok, rows, next, more, y, y_stride);
 }
 
 #undef OUTPUTS
