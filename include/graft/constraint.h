@@ -45,7 +45,7 @@ GRAFT_API graft_status graft_session_set_constraint(graft_session *session,
                                                     graft_error *error);
 
 /* Brings answers under a constraint to their end within max_tokens tokens, the end token included; 0 (as at the beginning):
- * within the context. It stops nothing by itself: where the shortest end is farther away, the answer goes on. */
+ * within the context. It stops nothing by itself: where the shortest way to an end is longer, the answer takes it and goes on. */
 GRAFT_API graft_status graft_session_set_answer_limit(graft_session *session, size_t max_tokens,
                                                       graft_error *error);
 

@@ -229,7 +229,7 @@ static void answers_end_in_time(void **state)
     }
     /* There is no room for what has to be written: the answer is cut off, and said to be. */
     graft_session_options o = sampled(1);
-    o.n_ctx = 24;
+    o.n_ctx = 15;
     graft_session *session = begin(&o, person);
     MUST(graft_session_generate(session, 0, NULL, NULL, error));
     assert_int_equal(graft_session_finish(session), GRAFT_FINISH_LENGTH);

@@ -53,7 +53,7 @@ graft_status matcher_open(struct mem *mem, struct grammar *g, const struct match
 void matcher_close(struct matcher **m); /* NULL allowed */
 void matcher_reset(struct matcher *m);  /* to the beginning */
 /* At most `tokens` may still come, an end token included; SIZE_MAX (as at the beginning): any number. What could not be brought
- * to an end within them by single bytes is not begun any more, as long as an end can be reached at all. */
+ * to an end within them by single bytes is not begun any more; where it is too late for that, the shortest way is taken. */
 void matcher_fit(struct matcher *m, size_t tokens);
 /* Bits of the tokens that may come next, [(n_vocab + 31) / 32], bit id % 32 of word id / 32; valid until the next
  * call on the matcher. End tokens only where the text may end. Never all zero: UNSUPPORTED when the vocabulary has no token for

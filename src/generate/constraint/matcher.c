@@ -145,10 +145,24 @@ void matcher_reset(struct matcher *m)
 
 /* ---- masks ---- */
 
-/* Sets the bits of the words that can follow `state` and leave at most `most` bytes to come, *far becoming what one of them
- * leaves if that is more. false: the machine is full. */
-static bool walk(struct matcher *m, const struct word_tree *tree, uint32_t most, uint32_t *far,
-                 uint32_t *mask)
+static void put_ends(const struct matcher *m, uint32_t *mask)
+{
+    bool complete = m->machine.states[m->state].complete;
+    for (int i = 0; i < m->n_ends; i++) { /* ends of the model may be words of the tokenizer */
+        uint32_t bit = 1U << (m->ends[i] % 32), *word = &mask[m->ends[i] / 32];
+        *word = complete ? *word | bit : *word & ~bit;
+    }
+}
+
+/* Bytes that are to come behind words: at most `most`, or they are not wanted; of all that can follow the least and, of those
+ * that are wanted, the most. */
+struct reach {
+    uint32_t most, near, far;
+};
+
+/* Sets the bits of the words of a tree that can follow and are wanted. false: the machine is full. */
+static bool walk_tree(struct matcher *m, const struct word_tree *tree, struct reach *r,
+                      uint32_t *mask)
 {
     const struct word_node *nodes = tree->nodes;
     m->path[0] = m->state;
@@ -164,16 +178,32 @@ static bool walk(struct matcher *m, const struct word_tree *tree, uint32_t most,
         }
         m->path[n->depth] = to;
         i++;
-        uint32_t left = m->machine.states[to].left;
-        if (n->words == n[1].words || left > most) {
+        if (n->words == n[1].words) {
             continue;
         }
-        *far = left > *far ? left : *far;
+        uint32_t left = m->machine.states[to].left;
+        r->near = left < r->near ? left : r->near;
+        if (left > r->most) {
+            continue;
+        }
+        r->far = left > r->far ? left : r->far;
         for (uint32_t k = n->words; k < n[1].words; k++) {
             uint32_t id = (uint32_t)tree->ids[k];
             mask[id / 32] |= 1U << (id % 32);
         }
     }
+    return true;
+}
+
+/* All words that can follow and are wanted, and ends where the text may end. */
+static bool walk(struct matcher *m, struct reach *r, uint32_t *mask)
+{
+    const struct vocabulary *v = m->vocabulary;
+    memset(mask, 0, v->mask_words * sizeof *mask);
+    if (!walk_tree(m, &v->plain, r, mask) || !walk_tree(m, &v->other, r, mask)) {
+        return false;
+    }
+    put_ends(m, mask);
     return true;
 }
 
@@ -201,35 +231,24 @@ static int plain_run(struct matcher *m, uint32_t *far)
     return PLAIN_MAX;
 }
 
-static void put_ends(const struct matcher *m, uint32_t *mask)
-{
-    bool complete = m->machine.states[m->state].complete;
-    for (int i = 0; i < m->n_ends; i++) { /* ends of the model may be words of the tokenizer */
-        uint32_t bit = 1U << (m->ends[i] % 32), *word = &mask[m->ends[i] / 32];
-        *word = complete ? *word | bit : *word & ~bit;
-    }
-}
-
 static bool fill_mask(struct matcher *m, uint32_t *mask, uint32_t *far)
 {
     const struct vocabulary *v = m->vocabulary;
-    int run = plain_run(m, far);
+    struct reach r = {.most = LEFT_MAX, .near = LEFT_MAX};
+    int run = plain_run(m, &r.far);
     if (run == RUN_FULL) {
         return false;
     }
+    bool ok = true;
     if (run == RUN_MIXED) {
-        memset(mask, 0, v->mask_words * sizeof *mask);
-        if (!walk(m, &v->plain, LEFT_MAX, far, mask)) {
-            return false;
-        }
+        ok = walk(m, &r, mask);
     } else {
         memcpy(mask, v->plain_masks + (size_t)run * v->mask_words, v->mask_words * sizeof *mask);
+        ok = walk_tree(m, &v->other, &r, mask);
+        put_ends(m, mask);
     }
-    if (!walk(m, &v->other, LEFT_MAX, far, mask)) {
-        return false;
-    }
-    put_ends(m, mask);
-    return true;
+    *far = r.far;
+    return ok;
 }
 
 /* The mask of the present state, made if it is not there; NULL: the machine is full. */
@@ -271,24 +290,26 @@ static bool is_empty(const struct matcher *m, const uint32_t *mask)
     return any == 0;
 }
 
-/* The mask for the room that there is: all of it, where every word leaves enough; else those that do. Where none does, it is
- * too late, and all are allowed again. NULL: the machine is full. */
+/* The mask for the room that there is: all of it, where every word leaves enough; else those that do. Where none does, words may
+ * still do it that are longer than a byte: those that come nearest to an end are left. NULL: the machine is full. */
 static const uint32_t *fitting_mask(struct matcher *m)
 {
-    const struct vocabulary *v = m->vocabulary;
     const uint32_t *mask = cached_mask(m);
     size_t most = m->room > FIT_MARGIN ? m->room - FIT_MARGIN : 0;
-    uint32_t far = 0;
     if (mask == NULL || m->room == SIZE_MAX || m->machine.states[m->state].most <= most) {
         return mask;
     }
-    memset(m->filtered, 0, v->mask_words * sizeof *mask);
-    if (!walk(m, &v->plain, (uint32_t)most, &far, m->filtered) ||
-        !walk(m, &v->other, (uint32_t)most, &far, m->filtered)) {
+    struct reach r = {.most = (uint32_t)most, .near = LEFT_MAX};
+    if (!walk(m, &r, m->filtered)) {
         return NULL;
     }
-    put_ends(m, m->filtered);
-    return is_empty(m, m->filtered) ? mask : m->filtered;
+    if (is_empty(m, m->filtered)) {
+        r.most = r.near;
+        if (!walk(m, &r, m->filtered)) {
+            return NULL;
+        }
+    }
+    return m->filtered;
 }
 
 /* What is left of a mask without words that would give an object a name twice. Only what has a quote can. */

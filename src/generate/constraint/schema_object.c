@@ -9,7 +9,7 @@
 /* ---- names ---- */
 
 static const struct range name_chars[] = {
-    {0x20, 0x21}, {0x23, 0x5B}, {0x5D, 0x7E}, {0xA0, 0x10FFFF}};
+    {0x20, 0x21}, {0x23, 0x5B}, {0x5D, 0x7E}, {0x80, 0x10FFFF}};
 
 /* The rest of a free name, with its quote. */
 static expr_id name_rest(struct schema *s)
@@ -86,7 +86,7 @@ static expr_id other_name(struct schema *s, const char *const *names, size_t n, 
     out[n_out++] = (struct range){0, 0x1F};
     out[n_out++] = (struct range){'"', '"'};
     out[n_out++] = (struct range){'\\', '\\'};
-    out[n_out++] = (struct range){0x7F, 0x9F};
+    out[n_out++] = (struct range){0x7F, 0x7F};
     expr_add(b, list, EXPR_SEQ_OF(b, expr_class(b, out, n_out, true), name_rest(s)));
     mem_free(b->mem, out);
     return list;
