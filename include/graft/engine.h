@@ -16,6 +16,7 @@
 #define GRAFT_ENGINE_H
 
 #include <graft/adapter.h>
+#include <graft/constraint.h>
 #include <graft/draft.h>
 
 #ifdef __cplusplus
@@ -82,7 +83,9 @@ typedef struct graft_request {
     bool ignore_eos;
     bool show_special;
     bool no_draft; /* no guesses for this one, where the engine makes them; default false */
-    int priority;  /* higher goes first, also in place of what runs; default 0 */
+    /* What the answer is held to, of the engine's model; NULL (default): nothing. It comes to its end within max_tokens. */
+    const graft_constraint *constraint;
+    int priority; /* higher goes first, also in place of what runs; default 0 */
     uint64_t
         owner; /* streams of equal priority take turns by owner, in proportion to rows; default 0 */
     double timeout; /* seconds from now until the answer must be over; 0 (default): none */

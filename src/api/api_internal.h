@@ -98,6 +98,12 @@ graft_status draft_options_read(const graft_draft_options *given, graft_draft_op
 graft_status draft_model_of(const struct model *model, const graft_draft_options *options,
                             const struct model **out, graft_error *error);
 
+/* What a constraint of this model holds answers to, borrowed; NULL: nothing (constraint.c). */
+struct grammar;
+graft_status constraint_of(const graft_constraint *constraint, const struct model *model,
+                           struct grammar **grammar, struct vocabulary **vocabulary,
+                           graft_error *error);
+
 /* A report as text that graft_free releases (adapter_files.c). */
 graft_status report_text(graft_runtime *runtime, const json_t *report, char **json,
                          graft_error *error);

@@ -86,18 +86,28 @@ void graft_constraint_close(graft_constraint **constraint)
     }
 }
 
+graft_status constraint_of(const graft_constraint *constraint, const struct model *model,
+                           struct grammar **grammar, struct vocabulary **vocabulary,
+                           graft_error *error)
+{
+    *grammar = constraint != NULL ? constraint->grammar : NULL;
+    *vocabulary = constraint != NULL ? constraint->vocabulary : NULL;
+    return constraint == NULL || constraint->model->model == model
+               ? GRAFT_OK
+               : error_set(error, GRAFT_INVALID_ARGUMENT, "the constraint is of another model");
+}
+
 graft_status graft_session_set_constraint(graft_session *session,
                                           const graft_constraint *constraint, graft_error *error)
 {
     REQUIRE(session);
     CHECK_RUNTIME(session_model(session)->runtime);
-    if (constraint == NULL) {
-        return session_set_constraint(session, NULL, NULL, error);
-    }
-    if (constraint->model->model != session_model(session)) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "the constraint is of another model");
-    }
-    return session_set_constraint(session, constraint->grammar, constraint->vocabulary, error);
+    struct grammar *grammar;
+    struct vocabulary *vocabulary;
+    graft_status status =
+        constraint_of(constraint, session_model(session), &grammar, &vocabulary, error);
+    return status == GRAFT_OK ? session_set_constraint(session, grammar, vocabulary, error)
+                              : status;
 }
 
 graft_status graft_session_set_answer_limit(graft_session *session, size_t max_tokens,

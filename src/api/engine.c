@@ -112,8 +112,13 @@ graft_status graft_engine_submit(graft_engine *engine, const graft_request *requ
     if (status == GRAFT_OK) {
         status = request_mix(engine, &r, &mix, error);
     }
+    struct submission submission = {.request = &r, .mix = mix};
     if (status == GRAFT_OK) {
-        status = engine_submit(engine, &r, mix, out, error);
+        status = constraint_of(r.constraint, engine_model(engine), &submission.grammar,
+                               &submission.vocabulary, error);
+    }
+    if (status == GRAFT_OK) {
+        status = engine_submit(engine, &submission, out, error);
     }
     mix_release(&mix);
     return status;

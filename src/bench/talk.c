@@ -24,7 +24,7 @@ graft_status talk_submit(struct graft_engine *e, const struct talk *talk, struct
                              .max_tokens = talk->n,
                              .base = talk->mix == NULL,
                              .ignore_eos = true};
-    return engine_submit(e, &r, talk->mix, out, error);
+    return engine_submit(e, &(struct submission){.request = &r, .mix = talk->mix}, out, error);
 }
 
 /* Waits as an event loop does. */

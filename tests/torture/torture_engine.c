@@ -284,7 +284,8 @@ static void begin(struct actor *a)
     note(a, swap);
     note(a, (struct action){.act = SAMPLE, .sampling = r.sampling});
     note(a, (struct action){.act = APPEND, .first = first, .n = r.n_prompt});
-    MUST(engine_submit(engine, &r, mix_of(mix), &a->stream, error));
+    MUST(engine_submit(engine, &(struct submission){&r, mix_of(mix), NULL, NULL}, &a->stream,
+                       error));
     graft_mix_close(&mix);
     seen.streams++;
 }
@@ -314,7 +315,7 @@ static void fork_actor(struct actor *a, const struct actor *from)
     r.max_tokens = 1 + below(50);
     note(a, (struct action){.act = SAMPLE, .at = at, .sampling = r.sampling});
     note(a, (struct action){.act = APPEND, .at = at, .first = first, .n = n});
-    MUST(engine_submit(engine, &r, NULL, &a->stream, error));
+    MUST(engine_submit(engine, &(struct submission){&r, NULL, NULL, NULL}, &a->stream, error));
     seen.forks++;
 }
 
@@ -472,7 +473,8 @@ static struct graft_stream *submit_with(struct actor *a, graft_mix *mix, const s
     note(a, (struct action){.act = SWAP, .blend = *b});
     note(a, (struct action){.act = SAMPLE, .sampling = r.sampling});
     note(a, (struct action){.act = APPEND, .n = n_prompt});
-    MUST(engine_submit(engine, &r, mix_of(mix), &a->stream, error));
+    MUST(engine_submit(engine, &(struct submission){&r, mix_of(mix), NULL, NULL}, &a->stream,
+                       error));
     return a->stream;
 }
 

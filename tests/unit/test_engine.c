@@ -548,6 +548,39 @@ static void higher_priority_takes_the_place_of_lower(void **state)
     graft_engine_close(&engine);
 }
 
+/* Held to a grammar in the batch as alone, beside one that is not. */
+static void an_answer_is_held_to_what_its_request_says(void **state)
+{
+    (void)state;
+    static const char GRAMMAR[] = "root ::= \"[\" [a-f]{3,9} (\",\" [0-9]+){2} \"]\"";
+    graft_constraint *constraint = NULL;
+    graft_engine *engine = open_engine(NULL);
+    struct text_ids t = ids_of(PROMPTS[1]);
+    graft_request r = request_of(&t, 3, N);
+    graft_session_options o = sampled(3);
+    MUST(graft_constraint_from_gbnf(F.model, GRAMMAR, strlen(GRAMMAR), &constraint, error));
+    r.constraint = constraint;
+    graft_stream *held = submit(engine, &r), *free_one = ask(engine, PROMPTS[1], 3, N);
+    o.n_ctx = (int)(t.n + N);
+    graft_session *session = open_session(F.model, &o);
+    struct answer *a = read_all(held), *b = answer_new();
+    MUST(graft_session_set_constraint(session, constraint, error));
+    MUST(graft_session_prompt(session, t.ids, t.n, NULL, NULL, error));
+    MUST(graft_session_generate(session, 0, answer_take, b, error));
+    assert_same_answer(a, b);
+    assert_int_equal(a->text.data[0], '[');
+    assert_int_equal(a->text.data[a->text.size - 1], ']');
+    assert_int_equal(graft_stream_finish(held), GRAFT_FINISH_EOS);
+    assert_says(free_one, PROMPTS[1], 3, N);
+    answer_free(a);
+    answer_free(b);
+    graft_session_close(&session);
+    graft_stream_close(&held);
+    graft_stream_close(&free_one);
+    graft_constraint_close(&constraint);
+    graft_engine_close(&engine);
+}
+
 /* ---- memory ---- */
 
 static void streams_that_come_and_go_leave_nothing(void **state)
@@ -599,6 +632,7 @@ int main(void)
         cmocka_unit_test(a_prompt_that_fills_the_context_ends_at_once),
         cmocka_unit_test(requests_that_make_no_sense_are_refused_by_name),
         cmocka_unit_test(higher_priority_takes_the_place_of_lower),
+        cmocka_unit_test(an_answer_is_held_to_what_its_request_says),
         cmocka_unit_test(streams_that_come_and_go_leave_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

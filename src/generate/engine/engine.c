@@ -318,9 +318,11 @@ static graft_status check_request(const graft_request *r, graft_error *error)
     return GRAFT_OK;
 }
 
-static graft_status open_stream(struct graft_engine *e, const graft_request *r, struct mix *mix,
+static graft_status open_stream(struct graft_engine *e, const struct submission *submission,
                                 struct graft_stream *s, graft_error *error)
 {
+    const graft_request *r = submission->request;
+    struct mix *mix = submission->mix;
     const graft_session_options o = {.sampling = r->sampling,
                                      .stops = r->stops,
                                      .n_stops = r->n_stops,
@@ -341,6 +343,9 @@ static graft_status open_stream(struct graft_engine *e, const graft_request *r, 
     }
     if (status == GRAFT_OK) {
         status = timeline_check_ids(&s->line, r->prompt, r->n_prompt, error);
+    }
+    if (status == GRAFT_OK && submission->grammar != NULL) {
+        status = timeline_hold(&s->line, submission->grammar, submission->vocabulary, error);
     }
     if (status != GRAFT_OK) {
         return status;
@@ -393,9 +398,10 @@ static graft_status hand_over(struct graft_engine *e, struct graft_stream *s, gr
     return status;
 }
 
-graft_status engine_submit(struct graft_engine *e, const graft_request *request, struct mix *mix,
+graft_status engine_submit(struct graft_engine *e, const struct submission *submission,
                            struct graft_stream **out, graft_error *error)
 {
+    const graft_request *request = submission->request;
     struct graft_stream *s = mem_calloc(e->mem, 1, sizeof *s);
     if (s == NULL) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a stream");
@@ -413,7 +419,7 @@ graft_status engine_submit(struct graft_engine *e, const graft_request *request,
     s->prompt_tokens = s->info.prompt_tokens = request->n_prompt;
     s->submitted = time_seconds();
     s->deadline = request->timeout > 0 ? s->submitted + request->timeout : 0;
-    graft_status status = open_stream(e, request, mix, s, error);
+    graft_status status = open_stream(e, submission, s, error);
     if (status == GRAFT_OK) {
         atomic_fetch_add(&s->references, 1);
         status = hand_over(e, s, error);

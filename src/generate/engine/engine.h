@@ -5,6 +5,7 @@
 #ifndef GRAFT_GENERATE_ENGINE_H
 #define GRAFT_GENERATE_ENGINE_H
 
+#include "generate/constraint/constraint.h"
 #include "generate/generate.h"
 
 #include <graft/engine.h>
@@ -20,9 +21,17 @@ const void *engine_owner(const struct graft_engine *e);
 void engine_close(struct graft_engine **engine);
 const struct model *engine_model(const struct graft_engine *e);
 
-/* `request` must be whole, its sampling too; `mix` is that of the answer (NULL: the base model, or with `fork` that of the other
- * stream), of which the stream takes a reference of its own. */
-graft_status engine_submit(struct graft_engine *e, const graft_request *request, struct mix *mix,
+/* What a request means, as inner layers have it. */
+struct submission {
+    const graft_request *request; /* whole, its sampling too */
+    struct mix
+        *mix; /* of the answer; NULL: the base model, or with `fork` that of the other stream */
+    struct grammar
+        *grammar; /* what it is held to, in the words of the model's vocabulary; NULL: nothing */
+    struct vocabulary *vocabulary;
+};
+/* The stream takes references of its own. */
+graft_status engine_submit(struct graft_engine *e, const struct submission *submission,
                            struct graft_stream **out, graft_error *error);
 void engine_describe(struct graft_engine *e, graft_engine_info *out);
 void engine_forget_prefixes(struct graft_engine *e);
