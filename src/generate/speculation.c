@@ -26,7 +26,9 @@ struct speculation {
     struct store_slot slots[STORES_MAX];
     uint64_t turn;
     bool told;                      /* that drafts failed */
-    struct draft_request *requests; /* [capacity] */
+    struct draft_request *requests; /* [capacity], as are: */
+    struct draft_turn *turns;
+    struct adapt_turn *plans;
     int capacity;
 };
 
@@ -185,6 +187,8 @@ void speculation_close(struct speculation **speculation)
         draft_model_close(&sp->model);
         mem_free(sp->mem, sp->folder);
         mem_free(sp->mem, sp->requests);
+        mem_free(sp->mem, sp->turns);
+        mem_free(sp->mem, sp->plans);
         mem_free(sp->mem, sp);
     }
 }
@@ -224,11 +228,16 @@ static bool reserve(struct speculation *sp, int n)
     }
     struct draft_request *requests =
         mem_resize(sp->mem, sp->requests, (size_t)n * sizeof *requests);
-    if (requests != NULL) {
-        sp->requests = requests;
-        sp->capacity = n;
+    sp->requests = requests != NULL ? requests : sp->requests;
+    struct draft_turn *turns = mem_resize(sp->mem, sp->turns, (size_t)n * sizeof *turns);
+    sp->turns = turns != NULL ? turns : sp->turns;
+    struct adapt_turn *plans = mem_resize(sp->mem, sp->plans, (size_t)n * sizeof *plans);
+    sp->plans = plans != NULL ? plans : sp->plans;
+    if (requests == NULL || turns == NULL || plans == NULL) {
+        return false;
     }
-    return requests != NULL;
+    sp->capacity = n;
+    return true;
 }
 
 static void place(struct guess *g)
@@ -242,8 +251,6 @@ static void place(struct guess *g)
 graft_status speculation_guess(struct speculation *sp, struct guess *guesses, int n, int rows,
                                int streams, graft_error *error)
 {
-    struct adapt_step step = {.rows = rows, .tokens = streams};
-    int asked = 0;
     if (!reserve(sp, n)) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory for drafts");
     }
@@ -254,14 +261,19 @@ graft_status speculation_guess(struct speculation *sp, struct guess *guesses, in
         int most = g->most < DRAFT_MOST ? g->most : DRAFT_MOST;
         most = room < (size_t)most ? (int)room : most;
         t->n_draft = 0;
-        if (timeline_pending(t) > 1) {
-            most = 0;
-        }
-        if (drafter_plan(g->drafter, &sp->costs, t->tokens, t->n_tokens, &t->sampling, most, &step,
-                         &sp->requests[asked])) {
-            asked++;
-        }
+        sp->turns[i] = (struct draft_turn){.drafter = g->drafter,
+                                           .tokens = t->tokens,
+                                           .n_tokens = t->n_tokens,
+                                           .sampling = &t->sampling,
+                                           .most = timeline_pending(t) > 1 ? 0 : most};
     }
+    const struct draft_step step = {.turns = sp->turns,
+                                    .plans = sp->plans,
+                                    .requests = sp->requests,
+                                    .n = n,
+                                    .rows = rows,
+                                    .tokens = streams};
+    int asked = drafters_plan(&step, &sp->costs);
     graft_status status = GRAFT_OK;
     if (asked > 0) {
         status = draft_model_propose(sp->model, sp->requests, asked, &sp->costs, error);
@@ -270,7 +282,7 @@ graft_status speculation_guess(struct speculation *sp, struct guess *guesses, in
         }
     }
     for (int i = 0, r = 0; i < n; i++) {
-        if (r < asked && sp->requests[r].tokens == guesses[i].line->tokens) {
+        if (sp->turns[i].asks) {
             drafter_take(guesses[i].drafter, &sp->requests[r++]);
         }
         place(&guesses[i]);

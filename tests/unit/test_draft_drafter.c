@@ -40,13 +40,27 @@ static void open_stream(struct stream *s, const struct drafter_options *options,
     drafter_begin_answer(s->d, s->n);
 }
 
+static bool plan(struct stream *s, struct draft_request *request)
+{
+    struct draft_turn turn = {.drafter = s->d,
+                              .tokens = s->tokens,
+                              .n_tokens = s->n,
+                              .sampling = &s->sampling,
+                              .most = 8};
+    struct adapt_turn scratch;
+    const struct draft_step one = {
+        .turns = &turn, .plans = &scratch, .requests = request, .n = 1, .rows = 1, .tokens = 1};
+    int asked = drafters_plan(&one, &s->costs);
+    assert_int_equal(asked, turn.asks);
+    return turn.asks;
+}
+
 /* One step, as whoever verifies makes it; returns how many tokens were drafted. */
 static int step(struct stream *s)
 {
-    struct adapt_step all = {.rows = 1, .tokens = 1};
     struct draft_request request;
     int drafted, accepted = 0, left = (int)(s->all - s->n);
-    if (drafter_plan(s->d, &s->costs, s->tokens, s->n, &s->sampling, DRAFT_MOST, &all, &request)) {
+    if (plan(s, &request)) {
         graft_error error;
         if (draft_model_propose(s->model, &request, 1, NULL, &error) == GRAFT_OK) {
             cost_learn(&s->costs.draft, 1, 0.01);
@@ -54,7 +68,6 @@ static int step(struct stream *s)
         drafter_take(s->d, &request);
     }
     const graft_token_id *ids = drafter_proposal(s->d, &drafted);
-    assert_true(drafted == 0 || all.rows >= 1 + drafted);
     cost_learn(&s->costs.target, 1 + drafted, 1 + s->row * drafted);
     while (accepted < drafted && accepted < left &&
            ids[accepted] == s->tokens[s->n + (size_t)accepted]) {
@@ -92,7 +105,7 @@ static void a_text_that_repeats_itself_takes_fewer_steps(void **state)
     run(&s);
     const size_t tokens = sizeof REPEATS - 1;
     uint64_t accepted = accepted_from(&s, DRAFT_NGRAM_LONG) + accepted_from(&s, DRAFT_NGRAM_SHORT);
-    assert_int_equal(s.steps + accepted, tokens);
+    assert_in_range(s.steps + accepted, tokens, tokens + 1); /* the last may have no pick */
     assert_true(s.steps < tokens * 2 / 3);
     assert_true(accepted_from(&s, DRAFT_NGRAM_LONG) > 30);
     assert_int_equal(accepted_from(&s, DRAFT_STORE_LONG), 0);
@@ -273,10 +286,9 @@ static void a_model_that_fails_is_asked_ever_more_rarely(void **state)
     const struct drafter_options o = {.n_ctx = N_CTX, .model = f.d, .first = 4, .most = 8};
     open_stream(&s, &o, REPEATS, REPEATS);
     while (s.n < s.all) {
-        struct adapt_step all = {.rows = 1, .tokens = 1};
         struct draft_request request;
         int n;
-        if (drafter_plan(s.d, &s.costs, s.tokens, s.n, &s.sampling, 8, &all, &request)) {
+        if (plan(&s, &request)) {
             MUST(draft_model_propose(f.d, &request, 1, NULL, error));
             assert_int_equal(request.status, GRAFT_LIMIT);
             drafter_take(s.d, &request);

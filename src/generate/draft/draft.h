@@ -104,6 +104,8 @@ struct draft_costs {
     double feed;              /* of the draft model, for each row of a prompt; 0: not measured */
     /* How much of what was drafted first was right, over all streams: where a new one begins. */
     double tried[DRAFT_SOURCES], right[DRAFT_SOURCES];
+    uint32_t steps, look_wait; /* since the last look at what seemed not best, and between them */
+    double debt; /* tokens that drafts have cost; what they gained is not kept for long */
 };
 
 /* ---- a second model ------------------------------------------------------------------------- */
@@ -165,42 +167,42 @@ struct adapt_place {
 struct adapt_source {
     struct adapt_place places[DRAFT_MOST]; /* of the drafts accepted up to there; older ones fade */
     uint32_t wait, since, trials; /* while nothing pays: steps between trials, and since the last */
-    uint32_t age;                 /* steps of the answer */
-    double meanwhile;             /* tokens that the chosen step would have without drafts */
 };
 struct adapt {
     int first, most; /* tokens of a draft before anything is known; at most */
+    uint32_t age;    /* steps of the answer */
     struct adapt_source sources[DRAFT_SOURCES];
-    uint32_t steps;     /* since the last that was planned otherwise than seemed best */
-    uint32_t look_wait; /* between such looks */
-    double debt;        /* tokens that drafts have cost; what they gained is not kept for long */
 };
 /* first in 1..most, most in 0..DRAFT_MOST; most 0: it never drafts. */
 void adapt_init(struct adapt *a, int first, int most);
 /* What was learned stays; an answer begins. */
 void adapt_begin_answer(struct adapt *a);
-
-/* What the step at hand has beside the stream that is asked about. Zero: the stream is alone. */
-struct adapt_step {
-    int rows;      /* of the others, their drafts included */
-    double tokens; /* that the others will gain, as far as one can tell */
-    int lanes;     /* of the others, how many the draft model drafts for */
-    int passes;    /* how many passes that takes */
-    /* Seconds that the draft model needs to catch up with this stream. It shall, once the answer is so long that what it
-     * would have gained so far is worth as much: one that is as long again pays for it. */
-    double catch_up;
-};
-/* How many of up to k_max tokens from `source` to draft: as many as give the most tokens a second, 0 when none pays
- * by more than a little, but for a trial now and then. *speed (may be NULL): tokens a second expected of the step. To be
- * called once for a step and source; adapt_learn follows if anything was drafted. */
-int adapt_choose(struct adapt *a, const struct draft_costs *costs, enum draft_source source,
-                 int k_max, const struct adapt_step *step, double *speed);
 /* Of `drafted` tokens the first `accepted` were right. */
 void adapt_learn(struct adapt *a, struct draft_costs *costs, enum draft_source source, int drafted,
                  int accepted);
-/* Tokens that a draft of k gains, with the one that the model itself adds: 1 to k + 1. */
-double adapt_expect(const struct adapt *a, const struct draft_costs *costs,
-                    enum draft_source source, int k);
+/* tokens[k], k up to `most`: that a draft of k gains, with the one that the model itself adds. */
+void adapt_expect(const struct adapt *a, const struct draft_costs *costs, enum draft_source source,
+                  int most, double *tokens);
+
+/* A stream in a step: what it might draft, and how much it shall. */
+struct adapt_offer {
+    enum draft_source source;
+    int n;                         /* tokens; 0: nothing */
+    double tokens[DRAFT_MOST + 1]; /* scratch */
+};
+struct adapt_turn {
+    struct adapt *adapt;
+    struct adapt_offer lookup, model;
+    /* Seconds that the draft model needs to catch up with this stream. It shall, once the answer is so long that what it
+     * would have gained so far is worth as much: one that is as long again pays for it. */
+    double catch_up;
+    const struct adapt_offer *chosen; /* out: NULL: none */
+    int k;                            /* out: tokens of it */
+};
+/* Decides for all streams of a step at once, which without drafts has so many rows and gains so many tokens: the drafts that
+ * give the most tokens a second, and none where that is not more by more than a little, but for trials now and then. */
+void adapt_plan(struct adapt_turn *turns, int n, struct draft_costs *costs, int rows,
+                double tokens);
 
 /* ---- one stream ----------------------------------------------------------------------------- */
 
@@ -217,8 +219,8 @@ struct draft_counts {
         accepted; /* steps with a proposal; tokens; of them, how many were right */
 };
 
-/* Whatever a stream is drafted by. A step is: drafter_plan; draft_model_propose, for all streams at once, where one asked for
- * it; verification of drafter_proposal; drafter_verified. One thread at a time, that of the draft model. */
+/* Whatever a stream is drafted by. A step is: drafters_plan; draft_model_propose, where some asked for it, and drafter_take for
+ * each of those; verification of drafter_proposal; drafter_verified. One thread at a time, that of the draft model. */
 struct drafter;
 graft_status drafter_open(struct mem *mem, const struct drafter_options *options,
                           struct drafter **out, graft_error *error);
@@ -232,12 +234,25 @@ void drafter_set_store(struct drafter *d, struct ngram_store *store, size_t n);
 /* Takes in the stream so far: also to be called at the end of an answer, for the store. */
 void drafter_follow(struct drafter *d, const graft_token_id *tokens, size_t n);
 
-/* Plans the step at hand for the stream of tokens[0..n), with k_max drafts at most. *step counts all streams of the step, this one
- * with a row and a token; what is drafted for it is added. Without a model to ask the proposal is there on return. True: give
- * *request, which is filled, to draft_model_propose. `tokens` and `sampling` are borrowed until the step ends. */
-bool drafter_plan(struct drafter *d, const struct draft_costs *costs, const graft_token_id *tokens,
-                  size_t n, const graft_sampling *sampling, int k_max, struct adapt_step *step,
-                  struct draft_request *request);
+/* A stream in the step at hand. */
+struct draft_turn {
+    struct drafter *drafter;
+    const graft_token_id *tokens; /* [n_tokens] the stream; borrowed until the step ends, as are: */
+    size_t n_tokens;
+    const graft_sampling *sampling;
+    int most;  /* tokens that it may have drafted */
+    bool asks; /* out: it has a request */
+};
+struct draft_step {
+    struct draft_turn *turns;       /* [n] */
+    struct adapt_turn *plans;       /* [n] scratch */
+    struct draft_request *requests; /* [n] out: to the model, in the order of the turns that ask */
+    int n;
+    int rows;      /* of the step without drafts, those of streams that draft nothing included */
+    double tokens; /* that it gains */
+};
+/* Plans a step. Streams that do not ask the model have their proposals then. Returns how many requests there are. */
+int drafters_plan(const struct draft_step *step, struct draft_costs *costs);
 /* As filled by draft_model_propose; where that failed, with what there is. */
 void drafter_take(struct drafter *d, const struct draft_request *request);
 /* What is proposed for the step at hand: *n may be 0. Valid until the next plan. */

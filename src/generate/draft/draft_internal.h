@@ -1,4 +1,4 @@
-/* draft_internal.h: what the files of this folder share: the table of a store. Not for other folders.
+/* draft_internal.h: what the files of this folder share: costs, and the table of a store. Not for other folders.
  */
 #ifndef GRAFT_DRAFT_INTERNAL_H
 #define GRAFT_DRAFT_INTERNAL_H
@@ -27,5 +27,18 @@ struct ngram_store {
 
 /* Takes in an entry of a file: false when it is there already. */
 bool store_put(struct ngram_store *s, const struct store_entry *entry);
+
+/* How many passes ago one of so many rows was measured; UINT32_MAX: never. */
+uint32_t cost_age(const struct cost_curve *c, int rows);
+/* How many times, up to a few. */
+uint32_t cost_seen(const struct cost_curve *c, int rows);
+/* Nothing was measured of so many rows or more. */
+bool cost_is_guess(const struct cost_curve *c, int rows);
+
+enum {
+    COST_FEW = 4,     /* first times of a point, first drafts of a source: not to be relied on */
+    TRIAL_LEAST = 8,  /* steps between trials of what does not pay, at first, */
+    TRIAL_MOST = 1024 /* and in the end */
+};
 
 #endif

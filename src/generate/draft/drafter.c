@@ -27,13 +27,6 @@ struct drafter {
     struct draft_counts counts[DRAFT_SOURCES];
 };
 
-/* What a source has for the step at hand. */
-struct offer {
-    enum draft_source source;
-    graft_token_id ids[DRAFT_MOST];
-    int n;
-};
-
 graft_status drafter_open(struct mem *mem, const struct drafter_options *options,
                           struct drafter **out, graft_error *error)
 {
@@ -118,63 +111,28 @@ void drafter_follow(struct drafter *d, const graft_token_id *tokens, size_t n)
 
 /* ---- planning ---- */
 
-/* What lookups, and the model, have to offer: best guesses first. Returns how many. */
-static int collect(struct drafter *d, const graft_token_id *tokens, size_t n, int k_max,
-                   struct offer offers[3])
+/* The lookup with more to gain: its tokens are in ids then. */
+static void look_up(struct drafter *d, const struct draft_costs *costs, const struct draft_turn *t,
+                    struct adapt_offer *o)
 {
-    int n_offers = 0, length;
-    struct offer *o = offers;
-    if (d->ngram != NULL && (o->n = ngram_propose(d->ngram, k_max, o->ids, &length)) > 0) {
+    int length, n = 0;
+    if (d->ngram != NULL && (o->n = ngram_propose(d->ngram, t->most, d->ids, &length)) > 0) {
         o->source = length == NGRAM_MAX ? DRAFT_NGRAM_LONG : DRAFT_NGRAM_SHORT;
-        o = &offers[++n_offers];
+        adapt_expect(&d->adapt, costs, o->source, o->n, o->tokens);
     }
-    if (d->store != NULL &&
-        (o->n = ngram_store_propose(d->store, tokens, n, k_max, o->ids, &length)) > 0) {
-        o->source = length == NGRAM_MAX ? DRAFT_STORE_LONG : DRAFT_STORE_SHORT;
-        o = &offers[++n_offers];
+    graft_token_id ids[DRAFT_MOST];
+    if (d->store != NULL) {
+        n = ngram_store_propose(d->store, t->tokens, t->n_tokens, t->most, ids, &length);
     }
-    if (d->lane != NULL) {
-        o->source = DRAFT_MODEL;
-        o->n = k_max;
-        n_offers++;
-    }
-    return n_offers;
-}
-
-/* Without regard to cost: long matches, then the model, then short ones. */
-static const struct offer *surest(const struct offer *offers, int n)
-{
-    static const int RANKS[DRAFT_SOURCES] = {[DRAFT_NGRAM_LONG] = 5,
-                                             [DRAFT_STORE_LONG] = 4,
-                                             [DRAFT_MODEL] = 3,
-                                             [DRAFT_NGRAM_SHORT] = 2,
-                                             [DRAFT_STORE_SHORT] = 1};
-    const struct offer *best = NULL;
-    for (int i = 0; i < n; i++) {
-        if (best == NULL || RANKS[offers[i].source] > RANKS[best->source]) {
-            best = &offers[i];
+    if (n > 0) {
+        struct adapt_offer other = {
+            .source = length == NGRAM_MAX ? DRAFT_STORE_LONG : DRAFT_STORE_SHORT, .n = n};
+        adapt_expect(&d->adapt, costs, other.source, n, other.tokens);
+        if (o->n == 0 || other.tokens[n] > o->tokens[o->n]) {
+            *o = other;
+            memcpy(d->ids, ids, (size_t)n * sizeof *ids);
         }
     }
-    return best;
-}
-
-/* The offer with the most tokens a second, and *k of it; NULL: none pays. */
-static const struct offer *fastest(struct drafter *d, const struct draft_costs *costs,
-                                   const struct offer *offers, int n,
-                                   const struct adapt_step *others, int *k)
-{
-    const struct offer *best = NULL;
-    double most = 0;
-    for (int i = 0; i < n; i++) {
-        double speed;
-        int its = adapt_choose(&d->adapt, costs, offers[i].source, offers[i].n, others, &speed);
-        if (its > 0 && (best == NULL || speed > most)) {
-            best = &offers[i];
-            most = speed;
-            *k = its;
-        }
-    }
-    return best;
 }
 
 /* Seconds until the model knows all tokens but those that a step adds. */
@@ -185,48 +143,65 @@ static double catch_up(const struct drafter *d, const struct draft_costs *costs,
     return seen + DRAFT_MOST + 1 < n ? row * (double)(n - seen) : 0;
 }
 
-bool drafter_plan(struct drafter *d, const struct draft_costs *costs, const graft_token_id *tokens,
-                  size_t n, const graft_sampling *sampling, int k_max, struct adapt_step *step,
-                  struct draft_request *request)
+static void begin_turn(const struct draft_costs *costs, struct draft_turn *t, struct adapt_turn *p)
 {
-    struct offer offers[3];
-    struct adapt_step others = *step;
-    int k = d->first;
-    others.rows--;
-    others.tokens--;
-    others.catch_up = catch_up(d, costs, n);
+    struct drafter *d = t->drafter;
     d->n_ids = 0;
     d->asked = false;
-    drafter_follow(d, tokens, n);
-    k_max = k_max < d->adapt.most ? k_max : d->adapt.most;
-    if (k_max < 1) {
-        return false;
+    drafter_follow(d, t->tokens, t->n_tokens);
+    t->asks = false;
+    t->most = t->most < d->adapt.most ? t->most : d->adapt.most;
+    *p = (struct adapt_turn){.adapt = &d->adapt,
+                             .model = {.source = DRAFT_MODEL},
+                             .catch_up = catch_up(d, costs, t->n_tokens)};
+    if (t->most > 0) {
+        look_up(d, costs, t, &p->lookup);
+        p->model.n = d->lane != NULL ? t->most : 0;
+        adapt_expect(&d->adapt, costs, DRAFT_MODEL, p->model.n, p->model.tokens);
     }
-    int n_offers = collect(d, tokens, n, k_max, offers);
-    const struct offer *o =
-        d->fixed ? surest(offers, n_offers) : fastest(d, costs, offers, n_offers, &others, &k);
-    if (o == NULL) {
-        return false;
+}
+
+/* Without regard to cost: a long match, or else the model, or else a short match. */
+static void choose_fixed(const struct drafter *d, struct adapt_turn *p, int most)
+{
+    bool is_long = p->lookup.source == DRAFT_NGRAM_LONG || p->lookup.source == DRAFT_STORE_LONG;
+    p->model.n = d->lane != NULL && most > 0 ? most : 0;
+    p->chosen = p->lookup.n > 0 && (is_long || p->model.n == 0) ? &p->lookup
+                : p->model.n > 0                                ? &p->model
+                                                                : NULL;
+    p->k = p->chosen == NULL ? 0 : d->first < p->chosen->n ? d->first : p->chosen->n;
+}
+
+int drafters_plan(const struct draft_step *step, struct draft_costs *costs)
+{
+    int asked = 0;
+    for (int i = 0; i < step->n; i++) {
+        begin_turn(costs, &step->turns[i], &step->plans[i]);
     }
-    k = k < o->n ? k : o->n;
-    d->source = o->source;
-    step->rows += k;
-    step->tokens += adapt_expect(&d->adapt, costs, o->source, k) - 1;
-    if (o->source != DRAFT_MODEL) {
-        memcpy(d->ids, o->ids, (size_t)k * sizeof *d->ids);
-        d->n_ids = k;
-        return false;
+    adapt_plan(step->plans, step->n, costs, step->rows, step->tokens);
+    for (int i = 0; i < step->n; i++) {
+        struct draft_turn *t = &step->turns[i];
+        struct adapt_turn *p = &step->plans[i];
+        struct drafter *d = t->drafter;
+        if (d->fixed) {
+            choose_fixed(d, p, t->most);
+        }
+        if (p->k < 1) {
+            continue;
+        }
+        d->source = p->chosen->source;
+        d->asked = t->asks = d->source == DRAFT_MODEL;
+        d->n_ids = t->asks ? 0 : p->k;
+        if (t->asks) {
+            step->requests[asked++] = (struct draft_request){.lane = d->lane,
+                                                             .tokens = t->tokens,
+                                                             .n_tokens = t->n_tokens,
+                                                             .sampling = t->sampling,
+                                                             .k = p->k,
+                                                             .out = d->ids};
+        }
     }
-    d->asked = true;
-    step->lanes++;
-    step->passes = step->passes > k ? step->passes : k;
-    *request = (struct draft_request){.lane = d->lane,
-                                      .tokens = tokens,
-                                      .n_tokens = n,
-                                      .sampling = sampling,
-                                      .k = k,
-                                      .out = d->ids};
-    return true;
+    return asked;
 }
 
 void drafter_take(struct drafter *d, const struct draft_request *request)
