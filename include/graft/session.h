@@ -79,12 +79,12 @@ GRAFT_API graft_status graft_session_open(const graft_model *model,
                                           graft_error *error);
 GRAFT_API void graft_session_close(graft_session **session);
 
-/* A session that is where this one is and goes on by itself: the same tokens, mix, sampling (seed included), stops, cache
- * types and context, in the same place of the same answer, held text included. It says what this one would have said, and
+/* A session that is where this one is and goes on by itself: the same tokens, mix, sampling (seed included), stops,
+ * constraint, cache types and context, in the same place of the same answer, held text included. It says what this one would have said, and
  * nothing that either does reaches the other: each may be on a thread of its own from then on, and be closed in any order.
  * Costs about a tenth of a millisecond, however long the session is: keys and values are shared, and a block of 64
  * positions is copied once one of them writes to it. What the last token evaluated is not taken along:
- * graft_session_top is GRAFT_STATE until the next one. */
+ * graft_session_top is GRAFT_STATE until the next one; nor is how tokens are guessed (graft_session_set_draft). */
 GRAFT_API graft_status graft_session_fork(const graft_session *session, graft_session **out,
                                           graft_error *error);
 

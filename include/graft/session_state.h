@@ -16,8 +16,8 @@ extern "C" {
 
 /* Writes the session to a file that appears whole or not at all; one that is there is replaced. The session goes on. Versions of
  * graft that write another format say so. GRAFT_IO: also when the path is one of the model's own files. GRAFT_STATE: tokens wait
- * to be computed under a mix that was swapped since; take a token first. How tokens are guessed (graft_session_set_draft) is no
- * part of a session's state. */
+ * to be computed under a mix that was swapped since (take a token first), or the session is in the midst of an answer that is
+ * held to a constraint. Constraints, and how tokens are guessed (graft_session_set_draft), are not saved: set them again. */
 GRAFT_API graft_status graft_session_save(const graft_session *session, const char *path,
                                           graft_error *error);
 

@@ -58,9 +58,15 @@ static void describe_mix(const struct mix *mix, char out[STATE_TEXT_MAX])
     }
 }
 
-/* Tokens that wait for rows under a mix that is in force no more: a file has no room for it. */
-static graft_status check_spans(const struct timeline *t, graft_error *error)
+/* What a file has no room for: a grammar, and tokens that wait for rows under a mix that is in force no more. */
+static graft_status check_savable(const struct timeline *t, graft_error *error)
 {
+    bool ended = t->finish == GRAFT_FINISH_EOS || t->finish == GRAFT_FINISH_STOP;
+    if (t->matcher != NULL && t->n_tokens > t->answer_begin && !ended) {
+        return error_set(error, GRAFT_STATE,
+                         "the answer is held to a constraint, which is not saved: save when the "
+                         "answer has ended");
+    }
     if (t->n_spans > 0 && t->spans[t->n_spans - 1].end > (size_t)kv_seq_length(t->seq)) {
         return error_set(error, GRAFT_STATE,
                          "tokens wait to be computed under adapters that were swapped since: save "
@@ -159,7 +165,7 @@ graft_status session_save(const struct graft_session *s, const char *path, graft
     struct buf record;
     size_t n_held = 0;
     buf_init(&record, s->mem, STATE_RECORD_MAX);
-    graft_status status = check_spans(&s->line, error);
+    graft_status status = check_savable(&s->line, error);
     if (status == GRAFT_OK) {
         status = model_refuse_output(s->model, path, error);
     }

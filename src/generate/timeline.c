@@ -540,9 +540,17 @@ graft_status timeline_fork_answer(struct timeline *t, const struct timeline *fro
                                   graft_error *error)
 {
     const struct text_state state = text_state(&from->text);
-    graft_status status = from->answering ? text_resume(&t->text, &state, error) : GRAFT_OK;
+    graft_status status = GRAFT_OK;
+    if (from->matcher != NULL) { /* it runs through the answer when the next pick asks it */
+        status = timeline_hold(t, matcher_grammar(from->matcher), matcher_vocabulary(from->matcher),
+                               error);
+    }
+    if (status == GRAFT_OK && from->answering) {
+        status = text_resume(&t->text, &state, error);
+    }
     if (status == GRAFT_OK) {
         t->answer_begin = from->answer_begin;
+        t->answer_most = from->answer_most;
         t->answering = from->answering;
         t->finish = from->finish;
     }

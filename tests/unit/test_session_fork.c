@@ -173,6 +173,40 @@ static void fork_goes_on_in_the_midst_of_a_stop_text_and_of_a_character(void **s
     assert_true(held > 4);
 }
 
+static void fork_is_held_to_the_same_constraint(void **state)
+{
+    (void)state;
+    static const char RULES[] = "root ::= \"[\" ([a-z]+ \",\")* [a-z] [a-z] \"]\"";
+    graft_session_options o = sampled(7);
+    graft_constraint *constraint = NULL;
+    graft_session *s = prompted(&o);
+    struct answer *whole = answer_new(), *rest = answer_new();
+    MUST(graft_constraint_from_gbnf(F.model, RULES, strlen(RULES), &constraint, error));
+    MUST(graft_session_set_constraint(s, constraint, error));
+    MUST(graft_session_set_answer_limit(s, 40, error));
+    graft_session *begun = fork_of(s);
+    MUST(graft_session_generate(s, 5, answer_take, whole, error));
+    graft_session *fork = fork_of(s);
+    answer_free(whole);
+    whole = answer_new();
+    graft_constraint_close(&constraint);
+    MUST(graft_session_generate(s, 0, answer_take, whole, error));
+    MUST(graft_session_generate(fork, 0, answer_take, rest, error));
+    assert_same_answer(rest, whole);
+    assert_int_equal(graft_session_finish(fork), GRAFT_FINISH_EOS);
+    assert_int_equal(rest->text.data[rest->text.size - 1], ']');
+    answer_free(rest);
+    rest = answer_new();
+    MUST(graft_session_generate(begun, 0, answer_take, rest, error)); /* from the first token on */
+    assert_memory_equal(rest->ids + 5, whole->ids, whole->n * sizeof *whole->ids);
+    assert_int_equal(rest->text.data[0], '[');
+    graft_session_close(&s);
+    graft_session_close(&fork);
+    graft_session_close(&begun);
+    answer_free(whole);
+    answer_free(rest);
+}
+
 static void fork_of_a_finished_answer_is_finished(void **state)
 {
     (void)state;
@@ -400,6 +434,7 @@ int main(void)
         cmocka_unit_test(fork_of_an_empty_session_is_an_empty_session),
         cmocka_unit_test(fork_keeps_the_settings_of_the_session),
         cmocka_unit_test(fork_goes_on_in_the_midst_of_a_stop_text_and_of_a_character),
+        cmocka_unit_test(fork_is_held_to_the_same_constraint),
         cmocka_unit_test(fork_of_a_finished_answer_is_finished),
         cmocka_unit_test(nothing_that_one_does_reaches_the_other),
         cmocka_unit_test(forks_run_on_threads_of_their_own),

@@ -217,6 +217,28 @@ static void a_finished_answer_is_finished(void **state)
     answer_free(whole);
 }
 
+static void an_answer_held_to_a_constraint_is_saved_at_its_end(void **state)
+{
+    (void)state;
+    static const char RULES[] = "root ::= \"[\" [a-z]* \"]\"";
+    graft_session_options o = sampled(7);
+    graft_constraint *constraint = NULL;
+    graft_session *s = prompted(&o, PROMPT);
+    graft_error why;
+    MUST(graft_constraint_from_gbnf(F.model, RULES, strlen(RULES), &constraint, error));
+    MUST(graft_session_set_constraint(s, constraint, error));
+    MUST(graft_session_set_answer_limit(s, 10, error));
+    graft_constraint_close(&constraint);
+    save(s);
+    MUST(graft_session_generate(s, 2, NULL, NULL, error));
+    assert_int_equal(graft_session_save(s, PATH, &why), GRAFT_STATE);
+    assert_non_null(strstr(why.message, "constraint"));
+    MUST(graft_session_generate(s, 0, NULL, NULL, error));
+    assert_int_equal(graft_session_finish(s), GRAFT_FINISH_EOS);
+    save(s);
+    graft_session_close(&s);
+}
+
 static void a_trimmed_session_forgets_on_disk_too(void **state)
 {
     (void)state;
@@ -622,6 +644,7 @@ int main(void)
         cmocka_unit_test(settings_come_back),
         cmocka_unit_test(an_answer_is_gone_on_with_in_the_midst_of_a_stop_text_and_of_a_character),
         cmocka_unit_test(a_finished_answer_is_finished),
+        cmocka_unit_test(an_answer_held_to_a_constraint_is_saved_at_its_end),
         cmocka_unit_test(a_trimmed_session_forgets_on_disk_too),
         cmocka_unit_test(a_note_goes_along),
         cmocka_unit_test(a_restored_session_may_have_another_context),

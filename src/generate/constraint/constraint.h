@@ -52,6 +52,9 @@ graft_status matcher_open(struct mem *mem, struct grammar *g, const struct match
                           struct matcher **out, graft_error *error);
 void matcher_close(struct matcher **m); /* NULL allowed */
 void matcher_reset(struct matcher *m);  /* to the beginning */
+/* What it was opened with, borrowed. */
+struct grammar *matcher_grammar(const struct matcher *m);
+struct vocabulary *matcher_vocabulary(const struct matcher *m);
 /* At most `tokens` may still come, an end token included; SIZE_MAX (as at the beginning): any number. What could not be brought
  * to an end within them by single bytes is not begun any more; where it is too late for that, the shortest way is taken. */
 void matcher_fit(struct matcher *m, size_t tokens);

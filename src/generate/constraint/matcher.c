@@ -104,6 +104,16 @@ graft_status matcher_open(struct mem *mem, struct grammar *g, const struct match
     return GRAFT_OK;
 }
 
+struct grammar *matcher_grammar(const struct matcher *m)
+{
+    return m->grammar;
+}
+
+struct vocabulary *matcher_vocabulary(const struct matcher *m)
+{
+    return m->vocabulary;
+}
+
 void matcher_close(struct matcher **matcher)
 {
     struct matcher *m = *matcher;
