@@ -9,6 +9,8 @@
 #include "generate/engine/engine_internal.h"
 #include "unit/must.h"
 
+#include <sched.h>
+
 static int operations = 10000;
 
 enum { CONTENTS = 5, NAMES = 3, LIVE = 12, ACTIONS = 24, WORDS = 420, MEMBERS = 2, KEPT = 6 };
@@ -603,6 +605,89 @@ static void more_adapters_than_fit(void **state)
     assert_int_equal(info.n_held, 0);
 }
 
+/* A stream that is cancelled says nothing after the step that comes next, wherever it was. */
+static void a_stream_ends_within_a_step_of_its_cancellation(void **state)
+{
+    (void)state;
+    const struct blend b = only(0);
+    graft_engine_options o = engine_options_default();
+    o.batch_rows = 16; /* the prompt takes ten steps */
+    MUST(engine_make(model->model, NULL, &o, &engine, error));
+    for (int steps = 0; steps < 20; steps++) {
+        graft_mix *mix = mix_alone(&b);
+        submit_with(&actors[0], mix, &b, 150, 50);
+        graft_mix_close(&mix);
+        for (int i = 0; i < steps; i++)
+            engine_step(engine);
+        stream_cancel(actors[0].stream);
+        engine_step(engine);
+        assert_true(actors[0].stream->state == STREAM_OVER);
+        assert_int_equal(kv_pool_blocks_used(engine->pool), engine->prefixes.count);
+        hear(&actors[0]);
+        assert_null(actors[0].stream);
+    }
+    engine_close(&engine);
+}
+
+/* kB of memory that is this process's own. */
+static long rss_anon(void)
+{
+    char line[128];
+    long kb = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        sscanf(line, "RssAnon: %ld", &kb);
+    if (f)
+        fclose(f);
+    return kb;
+}
+
+/* Ten thousand streams through the engine's own thread, opened and cancelled, some of them in the midst of an answer. */
+static void streams_that_were_cancelled_leave_no_memory(void **state)
+{
+    (void)state;
+    enum { STREAMS = 10000, WARM = 1000 };
+    graft_engine_options o = engine_options_default();
+    graft_token_id prompt[100];
+    long before = 0;
+    o.kv_bytes =
+        1
+        << 20; /* so that all of it, and all that may run and wait, was there before the first look */
+    o.max_streams = 8;
+    o.max_waiting = 8;
+    MUST(engine_open(model->model, NULL, &o, NULL, &engine, error));
+    for (int i = 0; i < STREAMS; i++) {
+        const graft_request r = {.sampling = sampling_default(),
+                                 .prompt = prompt,
+                                 .n_prompt = 1 + below(100),
+                                 .max_tokens = 60,
+                                 .ignore_eos = true};
+        struct graft_stream *s = NULL;
+        graft_token token;
+        for (size_t k = 0; k < r.n_prompt; k++)
+            prompt[k] = (graft_token_id)below(VOCAB);
+        graft_status status;
+        while ((status = engine_submit(engine, &(struct submission){&r, NULL, NULL, NULL}, &s,
+                                       NULL)) == GRAFT_BUSY)
+            sched_yield();
+        MUST(status);
+        if (i % 8 == 0)
+            MUST(stream_take(s, true, &token, error));
+        stream_close(&s);
+        before = i == WARM ? rss_anon() : before;
+    }
+    long after = rss_anon();
+    graft_engine_info info;
+    engine_describe(engine, &info);
+    print_message("RssAnon after %d streams %ld kB, after %d %ld kB\n", WARM, before, STREAMS,
+                  after);
+    assert_int_equal(info.submitted, STREAMS);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_true(before > 0 && after - before < 1024);
+#endif
+    engine_close(&engine);
+}
+
 /* ---- all ------------------------------------------------------------------------------------------ */
 
 static int setup(void **state)
@@ -659,6 +744,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(same_name_reload),
         cmocka_unit_test(unload_during_generation),
         cmocka_unit_test(more_adapters_than_fit),
+        cmocka_unit_test(a_stream_ends_within_a_step_of_its_cancellation),
+        cmocka_unit_test(streams_that_were_cancelled_leave_no_memory),
         cmocka_unit_test(streams_say_what_they_would_say_alone_whatever_happens),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
