@@ -40,21 +40,40 @@ static graft_status open_file(struct batch_output *o, graft_error *error)
     return GRAFT_OK;
 }
 
-/* The line of requests that a result is of; SIZE_MAX: none. Its id says the number, unless lines have moved since. */
-static size_t line_of(const struct batch_index *index, const json_t *result)
+/* The line that a result's id names, if it has the result's custom_id; SIZE_MAX: not so. */
+static size_t line_by_id(const struct batch_index *index, const json_t *result)
 {
     uint8_t key[BATCH_KEY];
     const char *id = json_string_value(json_object_get(result, "id"));
     batch_key_of(result, key);
-    if (id != NULL && strncmp(id, BATCH_ID, strlen(BATCH_ID)) == 0) {
-        char *end;
-        unsigned long long number = strtoull(id + strlen(BATCH_ID), &end, 10);
-        if (*end == '\0' && number >= 1 && number <= index->n &&
-            memcmp(index->lines[number - 1].key, key, BATCH_KEY) == 0) {
-            return (size_t)number - 1;
-        }
+    if (id == NULL || strncmp(id, BATCH_ID, strlen(BATCH_ID)) != 0) {
+        return SIZE_MAX;
     }
-    return batch_index_find(index, key);
+    char *end;
+    unsigned long long number = strtoull(id + strlen(BATCH_ID), &end, 10);
+    bool same = *end == '\0' && number >= 1 && number <= index->n &&
+                memcmp(index->lines[number - 1].key, key, BATCH_KEY) == 0;
+    return same ? (size_t)number - 1 : SIZE_MAX;
+}
+
+/* The line of requests that a result is of, which may have moved since; SIZE_MAX: none. */
+static size_t line_of(const struct batch_index *index, const json_t *result)
+{
+    uint8_t key[BATCH_KEY];
+    size_t line = line_by_id(index, result);
+    batch_key_of(result, key);
+    return line != SIZE_MAX ? line : batch_index_find(index, key);
+}
+
+/* What was wrong with a line itself says nothing of the line that is in its place since it was mended. */
+static bool is_outdated(const struct batch_index *index, const json_t *result)
+{
+    const json_t *error = json_object_get(result, "error");
+    const char *code = json_string_value(json_object_get(error, "code"));
+    bool by_line = code != NULL && (json_is_null(json_object_get(result, "custom_id")) ||
+                                    strcmp(code, "duplicate_custom_id") == 0);
+    size_t line = line_by_id(index, result);
+    return by_line && (line == SIZE_MAX || index->lines[line].state == BATCH_BLANK);
 }
 
 static graft_status take_result(const struct batch_lines *lines, const char *path,
@@ -75,6 +94,8 @@ static graft_status take_result(const struct batch_lines *lines, const char *pat
     if (!good) {
         status = error_set(error, GRAFT_STATE, "%s: line %zu is no result of a batch", path,
                            lines->number);
+    } else if (is_outdated(index, json)) {
+        status = GRAFT_OK;
     } else if (line == SIZE_MAX || index->lines[line].state == BATCH_BLANK) {
         status =
             error_set(error, GRAFT_STATE,

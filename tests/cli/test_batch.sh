@@ -278,6 +278,14 @@ check "... one is there now" test "$(value "done")" -eq 10
 check "... each has one result" test "$(wc -l <results.jsonl)" -eq 31
 check "... that of the new one" test "$(text nobody)" = "$(alone -a nobody --raw -p Hello -n 2 -s "$(result nobody | sed -n 's/.*"seed":\([0-9]*\).*/\1/p')")"
 
+# ---- lines that were mended
+grep -v 'giant\|^\[1' requests.jsonl | sed 's/^{"custom_id":"broken".*/{"custom_id":"mended","body":{"prompt":"Hello","max_tokens":2}}/' >mended.jsonl
+run batch -i mended.jsonl -o results.jsonl --json
+check "a line that was mended is asked" test "$(value answered)" -eq 1
+check "... and answered" test "$(result mended | grep -c '"status_code":200')" -eq 1
+run batch -i mended.jsonl -o results.jsonl --retry-failed -q
+check "... what it was before is forgotten" test "$(grep -c invalid_json results.jsonl)" -eq 0
+
 # ---- options are what requests begin with
 printf '{"custom_id":"%s","body":{"prompt":"Once"}}\n' a b c >requests.jsonl
 run batch -i requests.jsonl -o defaults.jsonl -n 9 -s 3 --temp 0.9 -q
