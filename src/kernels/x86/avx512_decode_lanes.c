@@ -119,11 +119,11 @@ static open_rows *opener(graft_type type)
 /* The factors of LANE_OUTPUTS rows from o on whose codes are in place. */
 static void open_in_place(const struct matrix *w, int64_t o, struct opened *out)
 {
-    for (int r = 0; r < LANE_OUTPUTS; r++) {
-        const uint8_t *row = (const uint8_t *)w->data + (size_t)(o + r) * w->row_bytes;
-        for (int64_t b = 0; b < w->n_in / Q8_BLOCK; b += STEP_BLOCKS)
-            _mm512_storeu_ps(out[b / STEP_BLOCKS].d[r],
-                             factors_of_step(row + split_factor_at(w->type, b)).d);
+    const uint8_t *row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+    for (int64_t b = 0; b < w->n_in / Q8_BLOCK; b += STEP_BLOCKS, out++) {
+        const uint8_t *p = row + split_factor_at(GRAFT_TYPE_Q8_0, b);
+        TIMES(r, LANE_OUTPUTS)
+        _mm512_storeu_ps(out->d[r], factors_of_step(p + (size_t)r * w->row_bytes).d);
     }
 }
 
