@@ -605,6 +605,39 @@ static void more_adapters_than_fit(void **state)
     assert_int_equal(info.n_held, 0);
 }
 
+/* One owner has ten streams before another brings one: that one is next, not eleventh. */
+static void an_owner_with_many_streams_keeps_nobody_waiting(void **state)
+{
+    (void)state;
+    enum { MANY = 10 };
+    const graft_token_id prompt[] = {1, 2, 3};
+    struct graft_stream *streams[MANY + 1];
+    graft_engine_options o = engine_options_default();
+    graft_token token;
+    int waiting = 0;
+    o.max_streams = 1;
+    MUST(engine_make(model->model, NULL, &o, &engine, error));
+    for (int i = 0; i <= MANY; i++) {
+        const graft_request r = {.sampling = sampling_default(),
+                                 .prompt = prompt,
+                                 .n_prompt = ARRAY_LEN(prompt),
+                                 .max_tokens = 20,
+                                 .ignore_eos = true,
+                                 .owner = i < MANY ? 1 : 2};
+        MUST(engine_submit(engine, &(struct submission){&r, NULL, NULL, NULL}, &streams[i], error));
+        engine_step(engine); /* the first one runs by then */
+    }
+    for (graft_status status = GRAFT_OK; status != GRAFT_END;)
+        if ((status = stream_take(streams[MANY], false, &token, NULL)) == GRAFT_BUSY)
+            engine_step(engine);
+    for (int i = 0; i < MANY; i++)
+        waiting += stream_take(streams[i], false, &token, NULL) == GRAFT_BUSY;
+    assert_int_equal(waiting, MANY - 1); /* only the one that ran before it has said anything */
+    for (int i = 0; i <= MANY; i++)
+        stream_close(&streams[i]);
+    engine_close(&engine);
+}
+
 /* A stream that is cancelled says nothing after the step that comes next, wherever it was. */
 static void a_stream_ends_within_a_step_of_its_cancellation(void **state)
 {
@@ -744,6 +777,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(same_name_reload),
         cmocka_unit_test(unload_during_generation),
         cmocka_unit_test(more_adapters_than_fit),
+        cmocka_unit_test(an_owner_with_many_streams_keeps_nobody_waiting),
         cmocka_unit_test(a_stream_ends_within_a_step_of_its_cancellation),
         cmocka_unit_test(streams_that_were_cancelled_leave_no_memory),
         cmocka_unit_test(streams_say_what_they_would_say_alone_whatever_happens),

@@ -453,6 +453,17 @@ static void what_never_fits_and_what_does_not_fit_now_are_told_apart(void **stat
     graft_stream_close(&first);
     graft_stream_close(&second);
     graft_engine_close(&engine);
+    o.kv_bytes = 20 * 1024; /* of blocks of 8 kB: two, which is 128 tokens */
+    o.n_ctx = 0;
+    engine = open_engine(&o);
+    first = ask(engine, PROMPTS[1], 1, N);
+    r = request_of(&t, 1, 1);
+    assert_true(t.n >= 128);
+    assert_int_equal(graft_engine_submit(engine, &r, &stream, &error), GRAFT_LIMIT);
+    assert_non_null(strstr(error.message, "kv_bytes"));
+    assert_says(first, PROMPTS[1], 1, N);
+    graft_stream_close(&first);
+    graft_engine_close(&engine);
     o.kv_bytes = 1;
     assert_int_equal(graft_engine_open(F.model, &o, &engine, &error), GRAFT_LIMIT);
     assert_non_null(strstr(error.message, "kv_bytes"));
