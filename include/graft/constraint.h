@@ -7,8 +7,8 @@
  * that an answer is whole unless max_tokens or a stop text cut it off, or there was too little room from the beginning.
  * docs/constrained-output.md says what of GBNF and of JSON Schema there is, and what the bounds are.
  *
- * A constraint is immutable and may be used by any number of sessions, on any threads. Close it before its model;
- * sessions that it was set in keep what they need.
+ * A constraint is immutable and may be used by any number of sessions, and of streams of engines (graft_request.constraint),
+ * on any threads. Close it before its model; sessions and streams keep what they need.
  */
 #ifndef GRAFT_PUBLIC_CONSTRAINT_H
 #define GRAFT_PUBLIC_CONSTRAINT_H
@@ -25,11 +25,12 @@ typedef struct graft_constraint graft_constraint;
 /* Compiles size bytes of GBNF, of which the rule `root` is the answer. FORMAT: it is wrong, with line and column, or a
  * rule is left-recursive, without end or not there, by name. LIMIT: it is too large. UNSUPPORTED: the model has no tokenizer, or
  * one whose tokens have no text of their own. The first constraint of a model costs some 0.1 s for a vocabulary of 150,000. */
-GRAFT_API graft_status graft_constraint_from_gbnf(graft_model *model, const char *text, size_t size,
-                                                  graft_constraint **out, graft_error *error);
+GRAFT_API graft_status graft_constraint_from_gbnf(const graft_model *model, const char *text,
+                                                  size_t size, graft_constraint **out,
+                                                  graft_error *error);
 /* The same from a JSON schema: answers are JSON that it describes. FORMAT also: no value satisfies it. UNSUPPORTED also: a
  * keyword that cannot be held to, by name and place; none but annotations is passed over. */
-GRAFT_API graft_status graft_constraint_from_schema(graft_model *model, const char *json,
+GRAFT_API graft_status graft_constraint_from_schema(const graft_model *model, const char *json,
                                                     size_t size, graft_constraint **out,
                                                     graft_error *error);
 GRAFT_API void graft_constraint_close(graft_constraint **constraint);

@@ -12,7 +12,7 @@ struct graft_constraint {
 typedef graft_status (*compile_fn)(struct mem *mem, const char *text, size_t size,
                                    struct grammar **out, graft_error *error);
 
-/* A reference to the words of the model. */
+/* A reference to the words of the model, which has them made for the first who asks. */
 static graft_status model_vocabulary(struct graft_model *model, struct vocabulary **out,
                                      graft_error *error)
 {
@@ -34,8 +34,8 @@ static graft_status model_vocabulary(struct graft_model *model, struct vocabular
     return status;
 }
 
-static graft_status compile(graft_model *model, const char *text, size_t size, compile_fn from,
-                            graft_constraint **out, graft_error *error)
+static graft_status compile(const graft_model *model, const char *text, size_t size,
+                            compile_fn from, graft_constraint **out, graft_error *error)
 {
     struct mem *mem = &model->runtime->mem;
     struct graft_constraint *c = mem_calloc(mem, 1, sizeof *c);
@@ -45,7 +45,7 @@ static graft_status compile(graft_model *model, const char *text, size_t size, c
     c->model = model;
     graft_status status = from(mem, text, size, &c->grammar, error);
     if (status == GRAFT_OK) {
-        status = model_vocabulary(model, &c->vocabulary, error);
+        status = model_vocabulary((graft_model *)(uintptr_t)model, &c->vocabulary, error);
     }
     if (status != GRAFT_OK) {
         graft_constraint_close(&c);
@@ -55,7 +55,7 @@ static graft_status compile(graft_model *model, const char *text, size_t size, c
     return GRAFT_OK;
 }
 
-graft_status graft_constraint_from_gbnf(graft_model *model, const char *text, size_t size,
+graft_status graft_constraint_from_gbnf(const graft_model *model, const char *text, size_t size,
                                         graft_constraint **out, graft_error *error)
 {
     REQUIRE(model);
@@ -65,7 +65,7 @@ graft_status graft_constraint_from_gbnf(graft_model *model, const char *text, si
     return compile(model, text, size, grammar_from_gbnf, out, error);
 }
 
-graft_status graft_constraint_from_schema(graft_model *model, const char *json, size_t size,
+graft_status graft_constraint_from_schema(const graft_model *model, const char *json, size_t size,
                                           graft_constraint **out, graft_error *error)
 {
     REQUIRE(model);

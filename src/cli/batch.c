@@ -50,7 +50,8 @@ static void check_together(const struct batch_args *a, struct argp_state *state)
         argp_error(state, "where to? give -o FILE");
     }
     if (cli_is_constrained(&a->sampling.constraint)) {
-        argp_error(state, "answers of a batch cannot be held to a grammar or a schema");
+        argp_error(state,
+                   "each request of a batch says itself what it is held to: response_format");
     }
     if (a->sampling.max_tokens == 0) {
         argp_error(state, "--predict: an answer has at least one token");

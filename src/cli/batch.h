@@ -83,7 +83,8 @@ struct batch_request {
     const json_t *custom_id; /* NULL: none */
     const char *model;       /* as the request says it; NULL: nothing */
     bool chat, logprobs;
-    graft_request request; /* points into this very record */
+    graft_constraint *constraint; /* NULL: none */
+    graft_request request;        /* points into this very record */
     graft_token_id *ids;
     const char *stops[BATCH_STOPS];
     struct batch_member members[BATCH_MEMBERS]; /* [n_members]; 0: the base */

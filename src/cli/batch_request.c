@@ -161,14 +161,36 @@ READS(refuse)
                                          "\"%s\" is not supported in a batch", field->name);
 }
 
+/* {"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": ...}} */
 READS(read_format)
 {
-    (void)r;
     const char *type = json_string_value(json_object_get(value, "type"));
-    return type != NULL && strcmp(type, "text") == 0
+    const json_t *schema = json_object_get(json_object_get(value, "json_schema"), "schema");
+    bool any = type != NULL && strcmp(type, "json_object") == 0;
+    if (type != NULL && strcmp(type, "text") == 0) {
+        return GRAFT_OK;
+    }
+    if (!any && (type == NULL || strcmp(type, "json_schema") != 0)) {
+        return error_set(error, GRAFT_UNSUPPORTED,
+                         "\"%s\": its type is none of text, json_object, json_schema", field->name);
+    }
+    if (!any && schema == NULL) {
+        return must_be(field, "{\"type\": \"json_schema\", \"json_schema\": {\"schema\": ...}}",
+                       error);
+    }
+    char *text = any ? strdup("{\"type\":\"object\"}") : json_dumps(schema, JSON_ENCODE_ANY);
+    graft_error why = {0};
+    graft_status status = GRAFT_NO_MEMORY;
+    if (text != NULL) {
+        status = graft_constraint_from_schema(r->defaults->model, text, strlen(text),
+                                              &r->out->constraint, &why);
+    }
+    free(text);
+    r->out->request.constraint = r->out->constraint;
+    return status == GRAFT_OK
                ? GRAFT_OK
-               : error_set(error, GRAFT_UNSUPPORTED, "\"%s\": only {\"type\": \"text\"} is done",
-                           field->name);
+               : error_set(error, status == GRAFT_FORMAT ? GRAFT_INVALID_ARGUMENT : status,
+                           "\"%s\": %.400s", field->name, why.message);
 }
 
 READS(read_tool_choice)
@@ -578,6 +600,7 @@ void batch_request_close(struct batch_request *request)
         mem_free(NULL, request->members[i].name);
     }
     mem_free(NULL, request->ids);
+    graft_constraint_close(&request->constraint);
     json_decref(request->json);
     *request = (struct batch_request){0};
 }

@@ -47,7 +47,7 @@ wrong "give one of them" -i one.jsonl -o out.jsonl --overwrite --retry-failed
 wrong "no size" -i one.jsonl -o out.jsonl --budget many
 wrong "no size" -i one.jsonl -o out.jsonl --cache-size 1Q
 wrong "max-streams" -i one.jsonl -o out.jsonl -np 0
-wrong "cannot be held to" -i one.jsonl -o out.jsonl --json-schema true
+wrong "response_format" -i one.jsonl -o out.jsonl --json-schema true
 wrong "at least one token" -i one.jsonl -o out.jsonl -n 0
 check "wrong use writes nothing" test ! -e out.jsonl
 run batch -i nothing.jsonl -o out.jsonl

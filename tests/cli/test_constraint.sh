@@ -52,4 +52,26 @@ ask -j "$scratch/nowhere.json"
 refused "a schema that is not there" 1 'nowhere.json'
 ask -j "$schema" --grammar 'root ::= "a"'
 refused "two of them" 2 'exclude each other'
+
+# requests of a batch
+cat >"$scratch/requests" <<EOF
+{"custom_id":"person","body":{"prompt":"Who is Tom? ","max_tokens":80,"temperature":1,"response_format":{"type":"json_schema","json_schema":{"name":"person","strict":true,"schema":$schema}}}}
+{"custom_id":"any","body":{"messages":[{"role":"user","content":"Who is Tom?"}],"max_tokens":40,"temperature":1,"response_format":{"type":"json_object"}}}
+{"custom_id":"wrong","body":{"prompt":"x","response_format":{"type":"json_schema","json_schema":{"schema":{"type":"x"}}}}}
+{"custom_id":"unknown","body":{"prompt":"x","response_format":{"type":"json_schema","json_schema":{"schema":{"not":{}}}}}}
+{"custom_id":"none","body":{"prompt":"x","response_format":{"type":"json_schema"}}}
+EOF
+run batch -m "$tiny" -i "$scratch/requests" -o "$scratch/results" --in-order
+line() { sed -n "$1p" "$scratch/results" >"$scratch/out"; }
+line 1
+check "a request of a batch is held to its schema" out_has '"text": *"{.*\\"name\\": *\\".*\\"ok\\": *\(true\|false\).*}"'
+check "... and ends by itself" out_has '"finish_reason": *"stop"'
+line 2
+check "any object is an object" out_has '"content": *"{.*}"'
+line 3
+check "a schema that is wrong is an invalid request" out_has '"invalid_request".*is none of null'
+line 4
+check "a keyword that cannot be held to is named" out_has '"unsupported_parameter".*not.* cannot be held to'
+line 5
+check "a schema that is missing is an invalid request" out_has '"invalid_request".*response_format'
 finish
