@@ -169,29 +169,44 @@ static const struct plan *least_plan(const struct plans *plans, const struct pla
     return least;
 }
 
-/* At times another plan than the best: the one whose cost nobody has seen for the longest time. */
+/* What is thought of a cost that was hardly ever measured may be wrong: a loss that it promises counts for less, so that it
+ * is looked at again, and sooner. */
+static double sureness(const struct scene *s, int drafts)
+{
+    double seen = fmin(cost_seen(&s->costs->target, s->rows + drafts), COST_FEW) / COST_FEW;
+    return seen > 0 ? seen * seen : 1;
+}
+
+/* At times another plan than the best: the one whose cost was measured least often, or not for the longest time. */
 static const struct plan *look_around(const struct scene *s, const struct plans *plans,
                                       const struct plan *best)
 {
     struct draft_costs *c = s->costs;
     const struct plan *other = best;
-    uint32_t oldest = 0, wait = c->look_wait > 0 ? c->look_wait : LOOK_LEAST;
+    double price = 0; /* of the look, in tokens of each stream */
+    uint32_t oldest = 0, seen = COST_FEW, wait = c->look_wait > 0 ? c->look_wait : LOOK_LEAST;
     for (int i = 0; i < plans->n; i++) {
         const struct plan *p = &plans->all[i];
+        uint32_t its = cost_seen(&c->target, s->rows + p->drafts);
         uint32_t age = cost_age(&c->target, s->rows + p->drafts);
-        if (age > oldest && p->drafts != best->drafts && loss(p, best) < LOOK_LOSS * s->tokens) {
+        double lost = loss(p, best) / s->tokens * sureness(s, p->drafts);
+        its = its < COST_FEW ? its : COST_FEW;
+        bool sooner = its < seen || (its == seen && age > oldest);
+        if (sooner && p->drafts != best->drafts && lost < LOOK_LOSS) {
             oldest = age;
+            seen = its;
             other = p;
+            price = lost;
         }
     }
-    bool never = oldest == UINT32_MAX;
-    if (++c->steps < (never ? LOOK_NEW : wait)) {
+    bool sure = seen == COST_FEW;
+    double pause = seen == 0 ? LOOK_NEW : fmax(LOOK_NEW, price / LOOK_SHARE);
+    if (other == best || ++c->steps < (sure ? wait : pause)) {
         return best;
     }
     c->steps = 0;
-    if (!never) {
-        double next = fmax(2.0 * wait, loss(other, best) / (LOOK_SHARE * s->tokens));
-        c->look_wait = (uint32_t)fmin(next, LOOK_MOST);
+    if (sure) {
+        c->look_wait = (uint32_t)fmin(fmax(2.0 * wait, price / LOOK_SHARE), LOOK_MOST);
     }
     return other;
 }
@@ -221,8 +236,7 @@ static bool try_again(const struct scene *s, struct adapt_turn *t, const struct 
     struct adapt_source *source = &t->adapt->sources[o->source];
     int k = source->trials % 4 == 3 ? t->adapt->first : 1;
     k = k < o->n ? k : o->n;
-    /* What is thought of a cost that was hardly ever measured may be wrong: it is looked at sooner. */
-    double sure = fmin(cost_seen(&s->costs->target, s->rows + p->drafts + k), COST_FEW) / COST_FEW;
+    double sure = s->n == 1 ? sureness(s, p->drafts + k) : 1;
     double more = trial_seconds(s, p, o, k), lost = speed_of(p) * more - (o->tokens[k] - 1);
     double dues = o->source == DRAFT_MODEL ? t->catch_up * speed_of(p) : 0;
     double wait = fmax(source->wait, (fmax(lost, 0) * sure + dues) / TRIAL_SHARE);
