@@ -49,10 +49,6 @@ static void check_together(const struct batch_args *a, struct argp_state *state)
     if (a->output == NULL) {
         argp_error(state, "where to? give -o FILE");
     }
-    if (cli_is_constrained(&a->sampling.constraint)) {
-        argp_error(state,
-                   "each request of a batch says itself what it is held to: response_format");
-    }
     if (a->sampling.max_tokens == 0) {
         argp_error(state, "--predict: an answer has at least one token");
     }
@@ -183,6 +179,8 @@ struct batch {
     struct batch_lines lines;
     struct batch_output output;
     struct batch_adapters adapters;
+    struct batch_forms forms;
+    graft_constraint *constraint; /* what all answers are held to that say nothing; NULL: nothing */
     graft_engine *engine;
     struct slot **slots; /* [n_slots], in the order of their lines, room for capacity */
     size_t n_slots, capacity;
@@ -330,6 +328,15 @@ static graft_status begin(struct batch *b, struct slot *slot)
         set_failure(slot, missing ? batch_code(status) : "adapter_failed", &why);
         return GRAFT_OK;
     }
+    if (status == GRAFT_OK && slot->request.form != NULL) {
+        status =
+            batch_forms_find(&b->forms, b->s.model, &slot->request, &request->constraint, &why);
+        if (status != GRAFT_OK) {
+            batch_adapters_give(&b->adapters, &slot->mix);
+            set_failure(slot, status == GRAFT_LIMIT ? "invalid_request" : batch_code(status), &why);
+            return GRAFT_OK;
+        }
+    }
     if (status == GRAFT_OK) {
         request->mix = slot->mix.mix;
         request->base = slot->mix.mix == NULL;
@@ -389,7 +396,7 @@ static void finish(struct batch *b, struct slot *slot)
         status = error_set(&why, GRAFT_NO_MEMORY, "no memory for the answer");
     }
     if (status != GRAFT_END) {
-        set_failure(slot, batch_code(status), &why);
+        set_failure(slot, "server_error", &why);
     } else {
         slot->result =
             batch_result(&b->defaults, slot->line, &slot->request, &slot->mix, &slot->answer);
@@ -508,6 +515,7 @@ static graft_status set_defaults(struct batch *b, graft_error *error)
     d->request.n_stops = a->sampling.session.n_stops;
     d->request.ignore_eos = a->sampling.session.ignore_eos;
     d->request.show_special = a->sampling.session.show_special;
+    d->request.constraint = b->constraint;
     d->request.max_tokens = a->sampling.max_tokens > 0 ? (size_t)a->sampling.max_tokens : 0;
     const graft_tokenizer *t = graft_model_tokenizer(b->s.model);
     d->adds_bos = t != NULL && graft_tokenizer_describe(t, &tokenizer, NULL) == GRAFT_OK &&
@@ -554,6 +562,8 @@ static void close_batch(struct batch *b)
     }
     mem_free(NULL, b->slots);
     batch_adapters_close(&b->adapters);
+    batch_forms_close(&b->forms);
+    graft_constraint_close(&b->constraint);
     batch_lines_close(&b->lines);
     batch_index_close(&b->index);
     if (b->input >= 0) {
@@ -610,10 +620,14 @@ static int answer_all(struct batch *b, double *seconds)
         return CLI_OK;
     }
     const struct cli_draft *typed = &b->args->sampling.draft;
+    const struct cli_constraint *held = &b->args->sampling.constraint;
     graft_draft_options draft;
     int status = cli_open_model(&b->args->common, &b->s);
     if (status == CLI_OK && typed->model != NULL) {
         status = cli_draft_options(&b->s, typed, &draft);
+    }
+    if (status == CLI_OK && cli_is_constrained(held)) {
+        status = cli_open_constraint(b->s.model, held, &b->constraint);
     }
     if (status != CLI_OK) {
         return status;

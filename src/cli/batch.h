@@ -83,12 +83,13 @@ struct batch_request {
     const json_t *custom_id; /* NULL: none */
     const char *model;       /* as the request says it; NULL: nothing */
     bool chat, logprobs;
-    graft_constraint *constraint; /* NULL: none */
-    graft_request request;        /* points into this very record */
+    graft_request request; /* points into this very record */
     graft_token_id *ids;
     const char *stops[BATCH_STOPS];
     struct batch_member members[BATCH_MEMBERS]; /* [n_members]; 0: the base */
     size_t n_members;
+    char *form; /* what the answer is held to: a JSON schema, or GBNF; NULL: what all are */
+    bool is_schema;
 };
 /* Reads a line. What it asks for and graft does not do is refused by name. *out is to be closed in any case, and stays where
  * it is. */
@@ -128,6 +129,25 @@ graft_status batch_adapters_take(struct batch_adapters *a, const struct batch_re
                                  struct batch_mix *out, graft_error *error);
 void batch_adapters_give(struct batch_adapters *a, struct batch_mix *mix);
 void batch_adapters_close(struct batch_adapters *a);
+
+/* ---- what answers are held to (batch_forms.c) -------------------------------------------------- */
+
+/* Those that were compiled last, as many requests have the same one. */
+enum { BATCH_FORMS = 16 };
+struct batch_forms {
+    struct batch_form {
+        char *text; /* NULL: a free place */
+        bool is_schema;
+        graft_constraint *constraint;
+        uint64_t used;
+    } kept[BATCH_FORMS];
+    uint64_t uses;
+};
+/* *out is borrowed until the next call. */
+graft_status batch_forms_find(struct batch_forms *forms, graft_model *model,
+                              const struct batch_request *request, const graft_constraint **out,
+                              graft_error *error);
+void batch_forms_close(struct batch_forms *forms);
 
 /* ---- results (batch_result.c) ---------------------------------------------------------------- */
 

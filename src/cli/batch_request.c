@@ -161,37 +161,61 @@ READS(refuse)
                                          "\"%s\" is not supported in a batch", field->name);
 }
 
-/* {"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {"schema": ...}} */
+/* ---- the form of the answer ---- */
+
+static graft_status take_form(struct reading *r, const char *text, bool is_schema,
+                              graft_error *error)
+{
+    if (r->out->form != NULL) {
+        return error_set(
+            error, GRAFT_INVALID_ARGUMENT,
+            "\"response_format\", \"json_schema\" and \"grammar\": one of them, please");
+    }
+    r->out->is_schema = is_schema;
+    r->out->form = text != NULL ? mem_strdup(NULL, text) : NULL;
+    return r->out->form != NULL ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+}
+
+READS(read_schema)
+{
+    if (!json_is_object(value) && !json_is_boolean(value)) {
+        return must_be(field, "a JSON schema", error);
+    }
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    graft_status status = take_form(r, text, true, error);
+    free(text); /* from jansson */
+    return status;
+}
+
+READS(read_grammar)
+{
+    const char *text = json_string_value(value);
+    return text != NULL && text[0] != '\0' && strlen(text) == json_string_length(value)
+               ? take_form(r, text, false, error)
+               : must_be(field, "a text in GBNF", error);
+}
+
 READS(read_format)
 {
+    static const struct field schema = {.name = "response_format.json_schema.schema"};
     const char *type = json_string_value(json_object_get(value, "type"));
-    const json_t *schema = json_object_get(json_object_get(value, "json_schema"), "schema");
-    bool any = type != NULL && strcmp(type, "json_object") == 0;
-    if (type != NULL && strcmp(type, "text") == 0) {
+    const json_t *inner = json_object_get(value, "json_schema");
+    if (type != NULL &&
+        strcmp(type, "text") == 0) { /* also where all others are held to something */
+        r->out->request.constraint = NULL;
         return GRAFT_OK;
     }
-    if (!any && (type == NULL || strcmp(type, "json_schema") != 0)) {
-        return error_set(error, GRAFT_UNSUPPORTED,
-                         "\"%s\": its type is none of text, json_object, json_schema", field->name);
+    if (type != NULL && strcmp(type, "json_object") == 0) {
+        return take_form(r, "{\"type\":\"object\"}", true, error);
     }
-    if (!any && schema == NULL) {
-        return must_be(field, "{\"type\": \"json_schema\", \"json_schema\": {\"schema\": ...}}",
-                       error);
-    }
-    char *text = any ? strdup("{\"type\":\"object\"}") : json_dumps(schema, JSON_ENCODE_ANY);
-    graft_error why = {0};
-    graft_status status = GRAFT_NO_MEMORY;
-    if (text != NULL) {
-        status = graft_constraint_from_schema(r->defaults->model, text, strlen(text),
-                                              &r->out->constraint, &why);
-    }
-    free(text);
-    r->out->request.constraint = r->out->constraint;
-    return status == GRAFT_OK
-               ? GRAFT_OK
-               : error_set(error, status == GRAFT_FORMAT ? GRAFT_INVALID_ARGUMENT : status,
-                           "\"%s\": %.400s", field->name, why.message);
+    return type != NULL && strcmp(type, "json_schema") == 0
+               ? read_schema(r, &schema, json_object_get(inner, "schema"), error)
+               : error_set(error, GRAFT_UNSUPPORTED,
+                           "\"%s\": its type is none of text, json_object, json_schema",
+                           field->name);
 }
+
+/* ---- tools ---- */
 
 READS(read_tool_choice)
 {
@@ -501,6 +525,8 @@ static const struct field fields[] = {
     {"functions", CHAT, refuse, 0},
     {"tool_choice", CHAT, read_tool_choice, 0},
     {"response_format", BOTH, read_format, 0},
+    {"json_schema", BOTH, read_schema, 0},
+    {"grammar", BOTH, read_grammar, 0},
     {"stream", BOTH, pass_over, 0},
     {"stream_options", BOTH, pass_over, 0},
     {"user", BOTH, pass_over, 0},
@@ -600,7 +626,7 @@ void batch_request_close(struct batch_request *request)
         mem_free(NULL, request->members[i].name);
     }
     mem_free(NULL, request->ids);
-    graft_constraint_close(&request->constraint);
+    mem_free(NULL, request->form);
     json_decref(request->json);
     *request = (struct batch_request){0};
 }

@@ -124,6 +124,8 @@ extern const struct argp cli_sampling_argp;
 /* What answers are held to. A child of cli_sampling_argp. Input: struct cli_constraint. */
 extern const struct argp cli_constraint_argp;
 bool cli_is_constrained(const struct cli_constraint *c);
+/* What was typed, compiled. On failure says why. */
+int cli_open_constraint(graft_model *model, const struct cli_constraint *c, graft_constraint **out);
 /* Holds the session to what was typed, within max_tokens if they are above 0; nothing was: does nothing. On failure says why. */
 int cli_set_constraint(struct cli_session *s, const struct cli_constraint *c, int64_t max_tokens);
 void cli_sampling_init(struct cli_sampling *s);

@@ -50,15 +50,11 @@ static bool is_json(const char *text)
     return *text == '{' || strcmp(text, "true") == 0;
 }
 
-int cli_set_constraint(struct cli_session *s, const struct cli_constraint *c, int64_t max_tokens)
+int cli_open_constraint(graft_model *model, const struct cli_constraint *c, graft_constraint **out)
 {
     graft_error error = {0};
-    graft_constraint *constraint = NULL;
     graft_status status = GRAFT_OK;
     char *read = NULL;
-    if (!cli_is_constrained(c)) {
-        return CLI_OK;
-    }
     bool typed = c->grammar != NULL || (c->schema != NULL && is_json(c->schema));
     const char *text = c->grammar != NULL ? c->grammar : c->schema;
     const char *path = typed ? NULL : c->schema != NULL ? c->schema : c->grammar_file;
@@ -68,20 +64,31 @@ int cli_set_constraint(struct cli_session *s, const struct cli_constraint *c, in
         text = read;
     }
     if (status == GRAFT_OK) {
-        status = c->schema != NULL
-                     ? graft_constraint_from_schema(s->model, text, size, &constraint, &error)
-                     : graft_constraint_from_gbnf(s->model, text, size, &constraint, &error);
+        status = c->schema != NULL ? graft_constraint_from_schema(model, text, size, out, &error)
+                                   : graft_constraint_from_gbnf(model, text, size, out, &error);
         if (status != GRAFT_OK && !typed) {
             snprintf(error.file, sizeof error.file, "%s", path);
         }
     }
-    if (status == GRAFT_OK) {
-        status = graft_session_set_constraint(s->session, constraint, &error);
+    mem_free(NULL, read);
+    return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
+}
+
+int cli_set_constraint(struct cli_session *s, const struct cli_constraint *c, int64_t max_tokens)
+{
+    graft_error error = {0};
+    graft_constraint *constraint = NULL;
+    if (!cli_is_constrained(c)) {
+        return CLI_OK;
     }
+    int opened = cli_open_constraint(s->model, c, &constraint);
+    if (opened != CLI_OK) {
+        return opened;
+    }
+    graft_status status = graft_session_set_constraint(s->session, constraint, &error);
     if (status == GRAFT_OK && max_tokens > 0) {
         status = graft_session_set_answer_limit(s->session, (size_t)max_tokens, &error);
     }
     graft_constraint_close(&constraint);
-    mem_free(NULL, read);
     return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }

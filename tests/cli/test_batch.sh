@@ -26,7 +26,7 @@ wrong() {
 value() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p" "$scratch/out"; }
 # result ID: its line. text ID: the answer, as JSON.
 result() { grep "\"custom_id\":\"$1\"" results.jsonl; }
-text() { result "$1" | sed -n 's/.*"content":\("[^}]*"\),"refusal".*/\1/p; s/.*"text":\(".*"\),"logprobs".*/\1/p'; }
+text() { result "$1" | sed -n 's/.*"content":\(".*"\),"refusal".*/\1/p; s/.*"text":\(".*"\),"logprobs".*/\1/p'; }
 # alone WORDS...: what `graft run` answers, as JSON.
 alone() { "$GRAFT" run --json "$@" 2>"$scratch/err" | sed -n 's/.*"text":\(".*"\),"finish".*/\1/p'; }
 # code ID CODE PATTERN: how a line failed.
@@ -47,7 +47,6 @@ wrong "give one of them" -i one.jsonl -o out.jsonl --overwrite --retry-failed
 wrong "no size" -i one.jsonl -o out.jsonl --budget many
 wrong "no size" -i one.jsonl -o out.jsonl --cache-size 1Q
 wrong "max-streams" -i one.jsonl -o out.jsonl -np 0
-wrong "response_format" -i one.jsonl -o out.jsonl --json-schema true
 wrong "at least one token" -i one.jsonl -o out.jsonl -n 0
 check "wrong use writes nothing" test ! -e out.jsonl
 run batch -i nothing.jsonl -o out.jsonl
@@ -285,6 +284,30 @@ check "a line that was mended is asked" test "$(value answered)" -eq 1
 check "... and answered" test "$(result mended | grep -c '"status_code":200')" -eq 1
 run batch -i mended.jsonl -o results.jsonl --retry-failed -q
 check "... what it was before is forgotten" test "$(grep -c invalid_json results.jsonl)" -eq 0
+
+# ---- answers that are held to a form
+cat >held.jsonl <<'LINES'
+{"custom_id":"schema","body":{"prompt":"The cat is","max_tokens":40,"seed":1,"response_format":{"type":"json_schema","json_schema":{"name":"cat","strict":true,"schema":{"enum":["black","white"]}}}}}
+{"custom_id":"object","body":{"messages":[{"role":"user","content":"Hello"}],"max_tokens":40,"seed":2,"response_format":{"type":"json_object"}}}
+{"custom_id":"llama","body":{"prompt":"The cat is","max_tokens":40,"seed":3,"json_schema":{"type":"integer","minimum":1,"maximum":9}}}
+{"custom_id":"gbnf","body":{"model":"coder","prompt":"The cat is","max_tokens":40,"seed":4,"grammar":"root ::= \"yes\" | \"no\""}}
+{"custom_id":"free","body":{"prompt":"The cat is","max_tokens":6,"seed":5,"response_format":{"type":"text"}}}
+{"custom_id":"plain","body":{"prompt":"The cat is","max_tokens":6,"seed":6}}
+{"custom_id":"broken","body":{"prompt":"The cat is","grammar":"root ::= ("}}
+{"custom_id":"odd","body":{"prompt":"The cat is","response_format":{"type":"xml"}}}
+{"custom_id":"forms","body":{"prompt":"The cat is","json_schema":true,"grammar":"root ::= \"a\""}}
+LINES
+run batch -i held.jsonl -o results.jsonl --overwrite --grammar 'root ::= "sleepy"'
+check "a schema" test "$(text schema)" = "$(alone --raw -p "The cat is" -n 40 -s 1 --json-schema '{"enum":["black","white"]}')"
+check "... which holds" test -n "$(text schema | grep -x '"\\"\(black\|white\)\\""')"
+check "any object" test -n "$(text object | grep '^"{.*}"$')"
+check "a schema in llama.cpp's words" test -n "$(text llama | grep -x '"[1-9]"')"
+check "a grammar, and an adapter" test -n "$(text gbnf | grep -x '"\(yes\|no\)"')"
+check "text is text" test "$(text free)" = "$(alone --raw -p "The cat is" -n 6 -s 5)"
+check "who says nothing is held to what was typed" test "$(text plain)" = '"sleepy"'
+code broken invalid_request "line 1"
+code odd unsupported_parameter json_schema
+code forms invalid_request "one of them"
 
 # ---- options are what requests begin with
 printf '{"custom_id":"%s","body":{"prompt":"Once"}}\n' a b c >requests.jsonl
