@@ -6,7 +6,7 @@
  * there is no figure. Costs are learned as in use: samples come after a first round.
  */
 #include "bench/talk.h"
-#include "generate/speculation.h"
+#include "generate/draft/draft.h"
 
 enum { TEXTS = 3, WAYS = 3, QUESTIONS = 6, TOKENS = 96, PROMPT_MAX = 256 };
 static const char *const TEXT_NAMES[TEXTS] = {"repetition", "questions", "random tokens"};
