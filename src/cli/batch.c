@@ -451,7 +451,7 @@ static void show_progress(struct batch *b)
     (void)graft_engine_describe(b->engine, &info, NULL);
     double seconds = time_seconds() - b->begun;
     size_t done = b->index.done + b->index.failed, all = done + b->index.open;
-    snprintf(what, sizeof what, "%zu/%zu, %.0f tokens/s, %zu streams", done, all,
+    snprintf(what, sizeof what, "%zu/%zu, %.0f tok/s, %zu streams", done, all,
              seconds > 0 ? (double)info.tokens / seconds : 0, info.running);
     (void)cli_progress_step(&b->progress, done, all, what);
 }
