@@ -70,10 +70,12 @@ typedef struct graft_request {
     const graft_token_id *prompt; /* [n_prompt], at least one unless `fork` is given */
     size_t n_prompt;
     /* Goes on from the tokens that another stream of this engine has when the worker comes to it (between two steps),
-     * with its mix, and shares their blocks; then `prompt`, of any length, follows. NULL (default): from nothing. */
+     * with its mix, and shares their blocks; then `prompt`, of any length, follows. The stream fails with GRAFT_STATE when the other
+     * is over by then, with GRAFT_LIMIT when both do not fit a context. NULL (default): from nothing. */
     graft_stream *fork;
-    graft_mix *mix; /* NULL (default): the model's own mix; with `fork`: that of the other stream */
-    bool base;      /* the base model, whatever the model's own mix is; default false */
+    graft_mix *
+        mix; /* NULL (default): the model's own mix; with `fork`: that of the other stream (else it is that of `prompt` and what follows) */
+    bool base;                /* the base model, whatever the model's own mix is; default false */
     graft_sampling sampling;  /* default graft_sampling_default() */
     size_t max_tokens;        /* of the answer; 0 (default): until it ends or the context is full */
     const char *const *stops; /* as in graft_session_options, and so on */
@@ -90,7 +92,8 @@ typedef struct graft_request {
         owner; /* streams of equal priority take turns by owner, in proportion to rows; default 0 */
     double timeout; /* seconds from now until the answer must be over; 0 (default): none */
     /* Called on the engine's thread for each token in place of the ring, and once at the end with id -1; false cancels. It must
-     * be quick and must not call the engine. NULL (default): the stream is read. */
+     * be quick and must not call the engine; what `user` points to must live until the record with id -1, which may come after
+     * graft_stream_close, and from within graft_engine_close. NULL (default): the stream is read. */
     graft_token_fn callback;
     void *user; /* handed to callback */
 } graft_request;

@@ -148,6 +148,7 @@ static void forget_end(struct timeline *t)
 
 void timeline_resume(struct timeline *t)
 {
+    timeline_rewind(t); /* picks in hand are of the answer that ended */
     forget_end(t);
     t->answer_begin = t->n_tokens;
 }

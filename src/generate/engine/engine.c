@@ -214,8 +214,8 @@ static void end_all(struct graft_engine *e)
     for (size_t i = 0; i < e->n_queue + (size_t)e->n_running; i++) {
         struct graft_stream *s = i < e->n_queue ? e->waiting[i] : e->running[i - e->n_queue];
         stream_over(s, GRAFT_FINISH_CANCELLED, NULL, NULL);
-        stream_release(s);
     }
+    schedule_sweep(e);
 }
 
 void engine_close(struct graft_engine **engine)
@@ -225,7 +225,10 @@ void engine_close(struct graft_engine **engine)
     if (e == NULL) {
         return;
     }
-    if (e->threaded && runtime_check(e->model->runtime, NULL) == GRAFT_OK) {
+    if (e->threaded && runtime_check(e->model->runtime, NULL) != GRAFT_OK) {
+        return; /* a child process: the thread is not here, and what it was in the midst of cannot be taken apart */
+    }
+    if (e->threaded) {
         pthread_mutex_lock(&e->lock);
         e->closing = true;
         pthread_cond_signal(&e->wake);
@@ -246,7 +249,6 @@ void engine_close(struct graft_engine **engine)
     mem_free(e->mem, e->parts);
     mem_free(e->mem, e->guesses);
     mem_free(e->mem, e->rows);
-    mem_free(e->mem, e->turns);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
     mem_free(e->mem, e);
@@ -476,7 +478,9 @@ graft_status stream_descriptor(struct graft_stream *s, int *out, graft_error *er
 void stream_cancel(struct graft_stream *s)
 {
     atomic_store(&s->cancelled, true);
-    engine_signal(s->engine);
+    if (runtime_check(s->engine->model->runtime, NULL) == GRAFT_OK) {
+        engine_signal(s->engine); /* in a child process nobody is there to hear it */
+    }
 }
 
 void stream_close(struct graft_stream **stream)
@@ -519,7 +523,7 @@ void stream_describe(const struct graft_stream *s, graft_stream_info *out)
     pthread_mutex_lock(&e->lock);
     *out = s->info;
     pthread_mutex_unlock(&e->lock);
-    if (out->passes == 0) {
+    if (out->passes == 0 && out->waited == 0) {
         out->waited = time_seconds() - s->submitted;
     }
 }

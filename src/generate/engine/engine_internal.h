@@ -40,6 +40,8 @@ struct graft_stream {
     /* the worker's */
     enum stream_state state;
     uint64_t number; /* by arrival */
+    struct turn *turn;
+    bool behind; /* it was paused because nobody reads it */
     struct timeline line;
     struct prefix_chain chain;
     bool wants_drafts;
@@ -61,6 +63,7 @@ struct part {
 
 /* Rows that were computed for an owner, for turns. */
 struct turn {
+    struct turn *next;
     uint64_t owner;
     double rows;
     int streams; /* that wait or run */
@@ -101,8 +104,8 @@ struct graft_engine {
     struct prefixes prefixes;
     struct speculation *speculation; /* NULL: nothing is guessed */
     struct guess *guesses;           /* [max_streams] */
-    struct turn *turns;              /* [n_turns], room for turn_capacity */
-    size_t n_turns, turn_capacity;
+    struct turn *turns;              /* a list: of owners that have streams */
+    bool paused;                     /* somebody was, in this step */
     uint64_t numbers;
 };
 
@@ -132,7 +135,7 @@ void schedule_admit(struct graft_engine *e);
 /* Chooses what runs in this step: e->parts, with how many rows each may have; their blocks are reserved. */
 void schedule_choose(struct graft_engine *e);
 /* Counts rows for the stream's owner. */
-void schedule_charge(struct graft_engine *e, const struct graft_stream *s, int rows);
+void schedule_charge(const struct graft_stream *s, int rows);
 /* A stream arrived: it waits. false: no memory. */
 bool schedule_enter(struct graft_engine *e, struct graft_stream *s);
 /* Takes streams that are over out of the lists and lets them go. */

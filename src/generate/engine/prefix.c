@@ -121,13 +121,12 @@ bool prefixes_evict(struct prefixes *p)
     return false;
 }
 
-int64_t prefixes_lone(const struct prefixes *p)
+bool prefixes_have_lone(const struct prefixes *p, int64_t wanted)
 {
-    int64_t n = 0;
-    for (int32_t i = p->oldest; i >= 0; i = p->entries[i].newer) {
-        n += kv_block_is_lone(p->pool, p->entries[i].block);
+    for (int32_t i = p->oldest; i >= 0 && wanted > 0; i = p->entries[i].newer) {
+        wanted -= kv_block_is_lone(p->pool, p->entries[i].block);
     }
-    return n;
+    return wanted <= 0;
 }
 
 void prefixes_forget(struct prefixes *p)

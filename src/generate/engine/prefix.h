@@ -31,8 +31,8 @@ void prefixes_keep(struct prefixes *p, const uint8_t name[PREFIX_NAME], const st
                    int64_t index);
 /* Lets go the block longest unused that nobody else holds. false: there is none. */
 bool prefixes_evict(struct prefixes *p);
-/* How many blocks that would free. */
-int64_t prefixes_lone(const struct prefixes *p);
+/* Whether that would free so many blocks. */
+bool prefixes_have_lone(const struct prefixes *p, int64_t wanted);
 void prefixes_forget(struct prefixes *p);
 
 /* How far the blocks of one timeline have names. */

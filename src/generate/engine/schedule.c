@@ -15,44 +15,40 @@ static int64_t blocks_for(size_t tokens)
 
 /* ---- turns ---- */
 
-static struct turn *find_turn(const struct graft_engine *e, uint64_t owner)
+/* The turn of an owner. Who comes new begins where the least served one stands: time away is no credit. NULL: no memory. */
+static struct turn *find_turn(struct graft_engine *e, uint64_t owner)
 {
-    for (size_t i = 0; i < e->n_turns; i++) {
-        if (e->turns[i].owner == owner) {
-            return &e->turns[i];
+    double least = e->turns != NULL ? e->turns->rows : 0;
+    for (struct turn *t = e->turns; t != NULL; t = t->next) {
+        if (t->owner == owner) {
+            return t;
         }
+        least = t->rows < least ? t->rows : least;
     }
-    return NULL;
+    struct turn *turn = mem_alloc(e->mem, sizeof *turn);
+    if (turn != NULL) {
+        *turn = (struct turn){.next = e->turns, .owner = owner, .rows = least};
+        e->turns = turn;
+    }
+    return turn;
 }
 
-/* Who comes new begins where the least served one stands: time away is no credit. */
-static struct turn *add_turn(struct graft_engine *e, uint64_t owner)
+static void leave_turn(struct graft_engine *e, struct turn *turn)
 {
-    if (e->n_turns == e->turn_capacity) {
-        size_t capacity = e->turn_capacity > 0 ? 2 * e->turn_capacity : 8;
-        struct turn *turns = mem_resize(e->mem, e->turns, capacity * sizeof *turns);
-        if (turns == NULL) {
-            return NULL;
-        }
-        e->turns = turns;
-        e->turn_capacity = capacity;
+    if (--turn->streams > 0) {
+        return;
     }
-    double least = e->n_turns > 0 ? e->turns[0].rows : 0;
-    for (size_t i = 1; i < e->n_turns; i++) {
-        least = e->turns[i].rows < least ? e->turns[i].rows : least;
+    struct turn **link = &e->turns;
+    while (*link != turn) {
+        link = &(*link)->next;
     }
-    e->turns[e->n_turns] = (struct turn){.owner = owner, .rows = least};
-    return &e->turns[e->n_turns++];
+    *link = turn->next;
+    mem_free(e->mem, turn);
 }
 
-void schedule_charge(struct graft_engine *e, const struct graft_stream *s, int rows)
+void schedule_charge(const struct graft_stream *s, int rows)
 {
-    find_turn(e, s->owner)->rows += rows;
-}
-
-static double turn_of(const struct graft_engine *e, const struct graft_stream *s)
-{
-    return find_turn(e, s->owner)->rows;
+    s->turn->rows += rows;
 }
 
 /* ---- the lists ---- */
@@ -69,12 +65,11 @@ bool schedule_enter(struct graft_engine *e, struct graft_stream *s)
         e->waiting = waiting;
         e->queue_capacity = capacity;
     }
-    struct turn *turn = find_turn(e, s->owner);
-    turn = turn != NULL ? turn : add_turn(e, s->owner);
-    if (turn == NULL) {
+    s->turn = find_turn(e, s->owner);
+    if (s->turn == NULL) {
         return false;
     }
-    turn->streams++;
+    s->turn->streams++;
     s->number = e->numbers++;
     s->state = STREAM_WAITING;
     e->waiting[e->n_queue++] = s;
@@ -83,10 +78,7 @@ bool schedule_enter(struct graft_engine *e, struct graft_stream *s)
 
 static void leave(struct graft_engine *e, struct graft_stream *s)
 {
-    struct turn *turn = find_turn(e, s->owner);
-    if (--turn->streams == 0) {
-        *turn = e->turns[--e->n_turns];
-    }
+    leave_turn(e, s->turn);
     stream_release(s);
 }
 
@@ -116,12 +108,18 @@ void schedule_sweep(struct graft_engine *e)
 
 /* ---- giving way ---- */
 
-/* Back to those that wait, without its blocks. It stays in e->running until the next sweep. */
-static void pause_stream(struct graft_engine *e, struct graft_stream *s)
+static void take_blocks(struct graft_stream *s)
 {
     timeline_rewind(&s->line);
     kv_seq_trim(s->line.seq, 0);
     s->chain = (struct prefix_chain){0};
+}
+
+/* Back to those that wait, without its blocks. It stays in e->running until the next sweep. */
+static void pause_stream(struct graft_engine *e, struct graft_stream *s)
+{
+    take_blocks(s);
+    e->paused = true;
     s->state = STREAM_WAITING;
     e->waiting[e->n_queue++] = s;
     pthread_mutex_lock(&e->lock);
@@ -152,7 +150,43 @@ static struct graft_stream *find_victim(const struct graft_engine *e,
     return victim;
 }
 
+/* A fork that waits shares blocks with others, who may be gone: what is held for it is worth less than what runs. */
+static bool take_from_waiting(struct graft_engine *e)
+{
+    struct graft_stream *victim = NULL;
+    for (size_t i = 0; i < e->n_queue; i++) {
+        struct graft_stream *s = e->waiting[i];
+        if (kv_seq_length(s->line.seq) > 0 && (victim == NULL || ranks_below(s, victim))) {
+            victim = s;
+        }
+    }
+    if (victim != NULL) {
+        take_blocks(victim);
+    }
+    return victim != NULL;
+}
+
+/* One that runs and is not read, while others wait. */
+static struct graft_stream *find_unread(const struct graft_engine *e)
+{
+    for (int i = 0; i < e->n_running; i++) {
+        struct graft_stream *s = e->running[i];
+        if (s->state == STREAM_RUNNING && s->line.n_ahead > 0) {
+            s->behind = true;
+            return s;
+        }
+    }
+    return NULL;
+}
+
 /* ---- admission ---- */
+
+/* Whether it may run: not before somebody reads what it has said. */
+static bool is_ready(struct graft_stream *s)
+{
+    s->behind = s->behind && !ring_has_room(&s->ring);
+    return s->state == STREAM_WAITING && !s->behind;
+}
 
 /* Of those that wait, who is next; e->n_queue: nobody. */
 static size_t find_next(const struct graft_engine *e)
@@ -160,12 +194,11 @@ static size_t find_next(const struct graft_engine *e)
     size_t best = e->n_queue;
     double best_turn = 0;
     for (size_t i = 0; i < e->n_queue; i++) {
-        const struct graft_stream *s = e->waiting[i], *b = e->waiting[best < e->n_queue ? best : i];
-        double turn = turn_of(e, s);
-        if (s->state == STREAM_WAITING &&
-            (best == e->n_queue || s->priority > b->priority ||
-             (s->priority == b->priority &&
-              (turn < best_turn || (turn == best_turn && s->number < b->number))))) {
+        struct graft_stream *s = e->waiting[i], *b = e->waiting[best < e->n_queue ? best : i];
+        double turn = s->turn->rows;
+        if (is_ready(s) && (best == e->n_queue || s->priority > b->priority ||
+                            (s->priority == b->priority &&
+                             (turn < best_turn || (turn == best_turn && s->number < b->number))))) {
             best = i;
             best_turn = turn;
         }
@@ -173,13 +206,22 @@ static size_t find_next(const struct graft_engine *e)
     return best;
 }
 
-/* Room for all of its tokens and one more, counting what kept prefixes would give. */
+/* Blocks that a stream has yet to take for the tokens that it has, and one more. */
+static int64_t lacks(const struct graft_stream *s)
+{
+    int64_t held = blocks_for((size_t)kv_seq_length(s->line.seq));
+    int64_t n = blocks_for(s->line.n_tokens + 1) - held;
+    return n > 0 ? n : 0;
+}
+
+/* Room for all of its tokens beside those of whoever runs, counting what kept prefixes would give. */
 static bool fits(struct graft_engine *e, const struct graft_stream *s)
 {
-    int64_t need =
-        blocks_for(s->line.n_tokens + 1) - blocks_for((size_t)kv_seq_length(s->line.seq));
-    int64_t room = kv_pool_blocks_free(e->pool);
-    return need <= room || need <= room + prefixes_lone(&e->prefixes);
+    int64_t need = lacks(s), room = kv_pool_blocks_free(e->pool);
+    for (int i = 0; i < e->n_running; i++) {
+        need += lacks(e->running[i]);
+    }
+    return need <= room || prefixes_have_lone(&e->prefixes, need - room);
 }
 
 static void admit(struct graft_engine *e, size_t i)
@@ -217,6 +259,7 @@ void schedule_admit(struct graft_engine *e)
             continue;
         }
         victim = find_victim(e, s, true);
+        victim = victim == NULL ? find_unread(e) : victim;
         if (victim == NULL) {
             return; /* whoever comes behind it waits too: else large ones would never begin */
         }
@@ -250,7 +293,7 @@ static void list_parts(struct graft_engine *e)
             continue; /* its reader is behind */
         }
         struct part part = {
-            .stream = s, .prompt = timeline_pending(&s->line) > 1, .turn = turn_of(e, s)};
+            .stream = s, .prompt = timeline_pending(&s->line) > 1, .turn = s->turn->rows};
         int at = e->n_parts++;
         for (; at > 0 && comes_before(&part, &e->parts[at - 1]); at--) {
             e->parts[at] = e->parts[at - 1];
@@ -278,23 +321,26 @@ static void share_rows(struct graft_engine *e)
 
 /* Blocks for `n` more rows of a stream. Where all of its tokens are computed the last one is computed again, for its logits,
  * which may take a block too: others may hold the one it lies in. */
-static bool reserve(struct graft_engine *e, struct graft_stream *s, int n)
+static graft_status reserve(struct graft_engine *e, struct graft_stream *s, int n,
+                            graft_error *error)
 {
     int64_t held = kv_seq_length(s->line.seq), last = (int64_t)s->line.n_tokens - 1;
     if (held > last) {
         kv_seq_trim(s->line.seq, held = last);
     }
     graft_status status;
-    while ((status = kv_seq_reserve(s->line.seq, held + n, NULL)) == GRAFT_LIMIT) {
-        if (!prefixes_evict(&e->prefixes)) {
-            struct graft_stream *victim = find_victim(e, s, false);
-            if (victim == NULL) {
-                return false;
-            }
+    while ((status = kv_seq_reserve(s->line.seq, held + n, error)) == GRAFT_LIMIT) {
+        struct graft_stream *victim = NULL;
+        if (prefixes_evict(&e->prefixes)) {
+            continue;
+        }
+        if ((victim = find_victim(e, s, false)) != NULL) {
             pause_stream(e, victim);
+        } else if (!take_from_waiting(e)) {
+            break;
         }
     }
-    return status == GRAFT_OK;
+    return status;
 }
 
 void schedule_choose(struct graft_engine *e)
@@ -308,11 +354,15 @@ void schedule_choose(struct graft_engine *e)
         if (s->state != STREAM_RUNNING || part.n == 0) {
             continue;
         }
-        if (reserve(e, s, part.n)) {
+        graft_error failure = {0};
+        graft_status status = reserve(e, s, part.n, &failure);
+        if (status == GRAFT_OK) {
             s->reserved = true;
             e->parts[kept++] = part;
+        } else if (status == GRAFT_LIMIT && e->n_running > 1) {
+            pause_stream(e, s); /* until others have ended */
         } else {
-            pause_stream(e, s);
+            stream_over(s, GRAFT_FINISH_FAILED, NULL, &failure);
         }
     }
     e->n_parts = kept;

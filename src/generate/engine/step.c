@@ -43,18 +43,23 @@ static void stream_fail(struct graft_stream *s, const graft_error *failure)
     stream_over(s, GRAFT_FINISH_FAILED, NULL, failure);
 }
 
-/* The answer ended by itself. */
-static void stream_complete(struct graft_stream *s)
+/* With the text that was held back. */
+static void stream_end_as(struct graft_stream *s, graft_finish finish)
 {
     graft_token last;
     graft_error failure = {0};
-    graft_finish finish = s->line.finish;
-    finish = finish == GRAFT_FINISH_NONE ? GRAFT_FINISH_LENGTH : finish;
     if (timeline_end_record(&s->line, &last, &failure) != GRAFT_OK) {
         stream_fail(s, &failure);
     } else {
         stream_over(s, finish, &last, NULL);
     }
+}
+
+/* The answer ended by itself. */
+static void stream_complete(struct graft_stream *s)
+{
+    graft_finish finish = s->line.finish;
+    stream_end_as(s, finish == GRAFT_FINISH_NONE ? GRAFT_FINISH_LENGTH : finish);
 }
 
 /* ---- tokens to their readers ---- */
@@ -107,10 +112,44 @@ static void deliver(struct graft_stream *s)
 
 /* ---- notes of callers ---- */
 
+static graft_status take_wish(struct graft_stream *s, struct mix *wish, graft_kv_policy policy,
+                              graft_error *error)
+{
+    struct timeline *t = &s->line;
+    graft_status status = timeline_reserve_span(t, error);
+    if (status == GRAFT_OK && timeline_set_mix(t, wish, policy)) {
+        int64_t same = t->n_spans > 0 ? (int64_t)t->spans[t->n_spans - 1].end : 0;
+        if (policy == GRAFT_KV_REPLAY) {
+            s->chain = (struct prefix_chain){0};
+        } else if (s->chain.named * KV_BLOCK > same) {
+            s->chain.broken = true; /* its last token is computed again, as another row */
+        }
+        if (s->drafter != NULL) {
+            speculation_follow_mix(s->engine->speculation, t, s->drafter);
+        }
+    }
+    return status;
+}
+
+/* A reference to what the stream's caller wishes, if anything. */
+static bool find_wish(struct graft_stream *s, struct mix **wish, graft_kv_policy *policy)
+{
+    pthread_mutex_lock(&s->engine->lock);
+    bool has_wish = s->has_wish;
+    *wish = s->wish;
+    *policy = s->wish_policy;
+    s->wish = NULL;
+    s->has_wish = false;
+    pthread_mutex_unlock(&s->engine->lock);
+    return has_wish;
+}
+
 static graft_status make_fork(struct graft_stream *s, graft_error *error)
 {
     struct timeline *t = &s->line;
     const struct graft_stream *from = s->fork;
+    struct mix *wish;
+    graft_kv_policy policy;
     if (from->state == STREAM_OVER) {
         return error_set(error, GRAFT_STATE, "the stream to go on from is over");
     }
@@ -129,6 +168,13 @@ static graft_status make_fork(struct graft_stream *s, graft_error *error)
     s->info.cached_tokens = (size_t)kv_seq_length(t->seq);
     s->info.prompt_tokens = t->n_tokens + s->prompt_tokens;
     pthread_mutex_unlock(&s->engine->lock);
+    if (find_wish(s, &wish, &policy)) { /* the mix of what is appended */
+        status = take_wish(s, wish, policy, error);
+        mix_release(&wish);
+    }
+    if (status != GRAFT_OK) {
+        return status;
+    }
     timeline_append(t, s->suffix, s->prompt_tokens);
     t->n_ctx = s->max_tokens > 0 ? t->n_tokens + s->max_tokens : t->n_ctx;
     if (t->n_tokens == 0) {
@@ -137,40 +183,18 @@ static graft_status make_fork(struct graft_stream *s, graft_error *error)
     return GRAFT_OK;
 }
 
-static void take_wish(struct graft_stream *s, struct mix *wish, graft_kv_policy policy)
+static void take_notes_of(struct graft_stream *s)
 {
-    struct timeline *t = &s->line;
+    struct mix *wish;
+    graft_kv_policy policy;
     graft_error failure = {0};
-    if (timeline_reserve_span(t, &failure) != GRAFT_OK) {
-        stream_fail(s, &failure);
-    } else if (timeline_set_mix(t, wish, policy)) {
-        int64_t same = t->n_spans > 0 ? (int64_t)t->spans[t->n_spans - 1].end : 0;
-        if (policy == GRAFT_KV_REPLAY) {
-            s->chain = (struct prefix_chain){0};
-        } else if (s->chain.named * KV_BLOCK > same) {
-            s->chain.broken = true; /* its last token is computed again, as another row */
-        }
-        if (s->drafter != NULL) {
-            speculation_follow_mix(s->engine->speculation, t, s->drafter);
-        }
-    }
-}
-
-static void take_notes_of(struct graft_engine *e, struct graft_stream *s)
-{
-    pthread_mutex_lock(&e->lock);
-    struct mix *wish = s->wish;
-    bool has_wish = s->has_wish;
-    graft_kv_policy policy = s->wish_policy;
-    s->wish = NULL;
-    s->has_wish = false;
-    pthread_mutex_unlock(&e->lock);
+    bool has_wish = find_wish(s, &wish, &policy);
     if (atomic_load(&s->cancelled)) {
-        stream_over(s, GRAFT_FINISH_CANCELLED, NULL, NULL);
+        stream_end_as(s, GRAFT_FINISH_CANCELLED);
     } else if (s->deadline > 0 && time_seconds() >= s->deadline) {
-        stream_over(s, GRAFT_FINISH_TIMEOUT, NULL, NULL);
-    } else if (has_wish) {
-        take_wish(s, wish, policy);
+        stream_end_as(s, GRAFT_FINISH_TIMEOUT);
+    } else if (has_wish && take_wish(s, wish, policy, &failure) != GRAFT_OK) {
+        stream_fail(s, &failure);
     }
     mix_release(&wish);
 }
@@ -220,10 +244,10 @@ static void take_notes(struct graft_engine *e)
         enter(e, s);
     }
     for (size_t i = 0; i < e->n_queue; i++) {
-        take_notes_of(e, e->waiting[i]);
+        take_notes_of(e->waiting[i]);
     }
     for (int i = 0; i < e->n_running; i++) {
-        take_notes_of(e, e->running[i]);
+        take_notes_of(e->running[i]);
     }
     schedule_sweep(e);
 }
@@ -308,6 +332,7 @@ static graft_status run_pass(struct graft_engine *e, graft_error *error)
     int n = 0;
     for (int i = 0; i < e->n_parts; i++) {
         struct part *part = &e->parts[i];
+        part->stream->picked = GRAFT_OK;
         part->first = n;
         part->n = timeline_plan(&part->stream->line, e->rows + n, part->n);
         n += part->n;
@@ -329,7 +354,7 @@ static void settle(struct graft_engine *e)
     double now = time_seconds();
     for (int i = 0; i < e->n_parts; i++) {
         struct graft_stream *s = e->parts[i].stream;
-        schedule_charge(e, s, e->parts[i].n);
+        schedule_charge(s, e->parts[i].n);
         if (e->options.keep_prefixes) {
             prefix_keep_new(&s->chain, &e->kind, &e->prefixes, &s->line);
         }
@@ -364,7 +389,7 @@ static void run_alone(struct graft_engine *e)
         graft_error failure = {0};
         struct part part = e->parts[i];
         part.stream->line.n_draft = 0; /* it may have been their fault */
-        part.n -= part.guesses;
+        part.n = part.prompt ? part.n : 1;
         e->parts[0] = part;
         e->n_parts = 1;
         if (run_pass(e, &failure) == GRAFT_OK) {
@@ -390,6 +415,7 @@ static void note_state(struct graft_engine *e)
 bool engine_step(struct graft_engine *e)
 {
     graft_error failure = {0};
+    e->paused = false;
     take_notes(e);
     for (int i = 0; i < e->n_running; i++) {
         deliver(e->running[i]);
@@ -407,5 +433,5 @@ bool engine_step(struct graft_engine *e)
         schedule_sweep(e);
     }
     note_state(e);
-    return e->n_parts > 0;
+    return e->n_parts > 0 || e->paused;
 }
