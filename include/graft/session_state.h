@@ -27,7 +27,10 @@ typedef struct graft_restore_options {
     bool base;         /* no mix, whatever the model's own is; default false */
     int n_ctx;         /* 0 (default): as saved, if the model was made for that */
     int prefill_chunk; /* rows per forward pass of a prompt; default 256 */
-    /* Where the mix is another one, or the kernels are of another tier, so that keys and values cannot be used as they are:
+    /* NULL (default): sampling, stops, cache types and flags as saved. Else these, and the tokens are all that is gone on with:
+     * the answer in hand is over. Its n_ctx, where not 0, and prefill_chunk count in place of the above. */
+    const graft_session_options *settings;
+    /* Where the mix or a cache type is another one, or the kernels are of another tier, so that keys and values cannot be used as they are:
      * false (default): refused with GRAFT_STATE; true: computed again when the next token is asked for. Under another mix that is
      * GRAFT_KV_REPLAY; on another tier, what the session would have come to there. */
     bool replay;

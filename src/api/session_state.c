@@ -61,6 +61,14 @@ graft_status graft_session_restore(const graft_model *model, const char *path,
     if (o.mix != NULL && o.base) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "both a mix and the base model are given");
     }
+    graft_session_options settings = graft_session_options_default();
+    status = options_read(&settings, sizeof settings, o.settings, error);
+    if (status == GRAFT_OK && o.settings != NULL) {
+        status = sampling_read(&settings.sampling, error);
+    }
+    if (status != GRAFT_OK) {
+        return status;
+    }
     int n;
     if (o.mix != NULL && adapter_model(mix_parts(mix_of(o.mix), &n)[0].adapter) != model->model) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "the mix is of another model");
@@ -69,6 +77,7 @@ graft_status graft_session_restore(const graft_model *model, const char *path,
     const struct restore_options inner = {.mix = own != NULL ? own : mix_of(o.mix),
                                           .n_ctx = o.n_ctx,
                                           .prefill_chunk = o.prefill_chunk,
+                                          .settings = o.settings != NULL ? &settings : NULL,
                                           .replay = o.replay};
     status = session_restore(model->model, path, &inner, out, error);
     mix_release(&own);

@@ -1,10 +1,9 @@
 /* chat.c: `graft chat`: a conversation at the terminal.
  *
- * The whole conversation is rendered by the model's own template at each turn; of the tokens that come
- * out, those the session already holds are kept and only the rest is computed. Lines that begin with "/"
- * are commands. Ctrl-C ends an answer, Ctrl-D the conversation.
+ * What is said is a conversation (conversation.c), which may outlive the command in a file (kept.c). Lines that begin with
+ * "/" are commands. Ctrl-C ends an answer, Ctrl-D the conversation.
  */
-#include "generate.h"
+#include "kept.h"
 #include "line.h"
 
 #include <stdlib.h>
@@ -16,8 +15,8 @@ struct chat {
     struct cli_session s;
     struct cli_common common;
     struct cli_sampling sampling;
-    graft_message *messages; /* role: static text; content: owned, but for the system prompt */
-    size_t n_messages, capacity;
+    struct cli_kept kept;
+    struct conversation talk;
     graft_kv_policy policy; /* of swaps */
     bool interactive;
     bool done;
@@ -32,7 +31,8 @@ static error_t parse_chat(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &c->sampling;
         state->child_inputs[1] = &c->common.adapters;
         state->child_inputs[2] = &c->common.adapters;
-        state->child_inputs[3] = &c->common;
+        state->child_inputs[3] = &c->kept;
+        state->child_inputs[4] = &c->common;
         return 0;
     }
     if (key == ARGP_KEY_END && c->common.json) {
@@ -41,11 +41,10 @@ static error_t parse_chat(int key, char *arg, struct argp_state *state)
     return ARGP_ERR_UNKNOWN;
 }
 
-static const struct argp_child chat_children[] = {{&cli_sampling_argp, 0, NULL, 0},
-                                                  {&cli_adapters_argp, 0, NULL, 0},
-                                                  {&cli_auto_argp, 0, NULL, 0},
-                                                  {&cli_common_argp, 0, NULL, 0},
-                                                  {0}};
+static const struct argp_child chat_children[] = {
+    {&cli_sampling_argp, 0, NULL, 0}, {&cli_adapters_argp, 0, NULL, 0},
+    {&cli_auto_argp, 0, NULL, 0},     {&cli_kept_argp, 0, NULL, 0},
+    {&cli_common_argp, 0, NULL, 0},   {0}};
 static const struct argp chat_argp = {
     .parser = parse_chat,
     .children = chat_children,
@@ -54,76 +53,15 @@ static const struct argp chat_argp = {
            "Examples:\n"
            "  graft chat\n"
            "  graft chat -m DIR -a coder\n"
+           "  graft chat --session talk.session\n"
            "  graft chat -m Qwen/Qwen2.5-0.5B-Instruct --system-prompt \"Answer briefly.\"\n"};
 
 /* ---- the conversation ---- */
 
-/* Takes over `content`. */
-static int add_message(struct chat *c, const char *role, char *content)
-{
-    if (content == NULL) {
-        return cli_fail_text("out of memory");
-    }
-    if (c->n_messages == c->capacity) {
-        size_t capacity = c->capacity > 0 ? 2 * c->capacity : 16;
-        graft_message *grown = mem_resize(NULL, c->messages, capacity * sizeof *grown);
-        if (grown == NULL) {
-            mem_free(NULL, content);
-            return cli_fail_text("out of memory");
-        }
-        c->messages = grown;
-        c->capacity = capacity;
-    }
-    c->messages[c->n_messages++] = (graft_message){role, content};
-    return CLI_OK;
-}
-
-static void drop_messages(struct chat *c, size_t keep)
-{
-    while (c->n_messages > keep) {
-        mem_free(NULL, (void *)c->messages[--c->n_messages].content);
-    }
-}
-
-static size_t system_messages(const struct chat *c)
-{
-    return c->n_messages > 0 && strcmp(c->messages[0].role, "system") == 0 ? 1 : 0;
-}
-
-/* Makes the session hold exactly the rendered conversation, reusing the common beginning. */
-static int feed_conversation(struct chat *c, struct answer *answer)
-{
-    graft_error error = {0};
-    char *text = NULL;
-    size_t size = 0, n = 0, held = 0, common = 0;
-    graft_token_id *ids = NULL;
-    if (graft_chat_render(c->s.model, c->messages, c->n_messages, true, &text, &size, &error) !=
-            GRAFT_OK ||
-        graft_tokenize(graft_model_tokenizer(c->s.model), text, size, GRAFT_TOKENIZE_SPECIAL, &ids,
-                       &n, &error) != GRAFT_OK) {
-        graft_free(c->s.runtime, text);
-        return cli_fail(&error);
-    }
-    graft_free(c->s.runtime, text);
-    const graft_token_id *have = graft_session_tokens(c->s.session, &held);
-    while (common < held && common + 1 < n && have[common] == ids[common]) {
-        common++;
-    }
-    graft_session_resume(c->s.session);
-    int status = CLI_OK;
-    if (graft_session_trim(c->s.session, common, &error) != GRAFT_OK) {
-        status = cli_fail(&error);
-    } else {
-        status = generate_prompt(&c->s, ids + common, n - common, c->common.quiet, answer);
-    }
-    graft_free(c->s.runtime, ids);
-    return status;
-}
-
 /* What the user says now picks the adapters of the answer. */
 static int route_turn(struct chat *c)
 {
-    const char *said = c->messages[c->n_messages - 1].content;
+    const char *said = c->talk.messages[c->talk.n - 1].content;
     return cli_route(&c->s, &c->common.adapters, said, strlen(said), c->policy, c->common.quiet,
                      NULL);
 }
@@ -135,7 +73,7 @@ static int take_turn(struct chat *c)
     answer_init(&answer);
     int status = c->common.adapters.automatic.on ? route_turn(c) : CLI_OK;
     if (status == CLI_OK) {
-        status = feed_conversation(c, &answer);
+        status = conversation_feed(&c->s, &c->talk, c->common.quiet, &answer);
     }
     if (status == CLI_OK) {
         status = generate_answer(&c->s, c->sampling.max_tokens, false, &answer);
@@ -148,9 +86,9 @@ static int take_turn(struct chat *c)
             cli_print_drafts(&c->s);
         }
         const char *said = answer.text.size > 0 ? answer.text.data : "";
-        status = add_message(c, "assistant", mem_strdup(NULL, said));
+        status = conversation_add(&c->talk, "assistant", mem_strdup(NULL, said));
     } else {
-        drop_messages(c, c->n_messages - 1);
+        conversation_drop(&c->talk, c->talk.n - 1);
     }
     answer_free(&answer);
     return status;
@@ -158,7 +96,7 @@ static int take_turn(struct chat *c)
 
 static int say(struct chat *c, const char *text)
 {
-    int status = add_message(c, "user", mem_strdup(NULL, text));
+    int status = conversation_add(&c->talk, "user", mem_strdup(NULL, text));
     return status == CLI_OK ? take_turn(c) : status;
 }
 
@@ -189,25 +127,26 @@ static int command_exit(struct chat *c, const char *argument)
 static int command_reset(struct chat *c, const char *argument)
 {
     (void)argument;
-    drop_messages(c, system_messages(c));
+    conversation_drop(&c->talk, conversation_system(&c->talk));
     puts("(a new conversation)");
     return CLI_OK;
 }
 
 static int command_system(struct chat *c, const char *argument)
 {
-    drop_messages(c, 0);
+    conversation_drop(&c->talk, 0);
     puts("(a new conversation)");
-    return argument[0] == '\0' ? CLI_OK : add_message(c, "system", mem_strdup(NULL, argument));
+    return argument[0] == '\0' ? CLI_OK
+                               : conversation_add(&c->talk, "system", mem_strdup(NULL, argument));
 }
 
 static int command_again(struct chat *c, const char *argument)
 {
     (void)argument;
-    if (c->n_messages < system_messages(c) + 2) {
+    if (c->talk.n < conversation_system(&c->talk) + 2) {
         return cli_fail_text("nothing was answered yet");
     }
-    drop_messages(c, c->n_messages - 1);
+    conversation_drop(&c->talk, c->talk.n - 1);
     graft_sampling sampling = c->sampling.session.sampling;
     graft_error error = {0};
     sampling.seed = ++c->sampling.session.sampling.seed;
@@ -339,6 +278,20 @@ static int command_kv(struct chat *c, const char *argument)
     return CLI_OK;
 }
 
+/* To a file of its own, or to that of --session, which it is saved to at the end in any case. */
+static int command_save(struct chat *c, const char *argument)
+{
+    const char *path = argument[0] != '\0' ? argument : c->kept.path;
+    if (path == NULL) {
+        return cli_fail_text("/save wants a file, as in /save talk.session");
+    }
+    int status = kept_save(&c->s, &c->talk, path);
+    if (status == CLI_OK) {
+        printf("(saved: %s)\n", path);
+    }
+    return status;
+}
+
 static int command_stats(struct chat *c, const char *argument)
 {
     (void)argument;
@@ -362,6 +315,7 @@ static const struct command commands[] = {
     {"/scale", "A W", "another weight for one of them", command_scale},
     {"/base", "", "no adapter", command_base},
     {"/kv", "WAY", "at a swap, the cache: replay (default) or continue", command_kv},
+    {"/save", "[FILE]", "the session, for --session", command_save},
     {"/stats", "", "how full the context is", command_stats},
     {"/exit", "", "leave (Ctrl-D too)", command_exit},
     {NULL, NULL, NULL, NULL},
@@ -453,6 +407,9 @@ static void greet(const struct chat *c)
         graft_model_describe(c->s.model, &info, NULL) == GRAFT_OK) {
         printf("%s, %.1f million parameters, context %d. /help lists commands.\n", info.path,
                (double)info.n_params / 1e6, graft_session_context(c->s.session));
+        if (c->kept.restored) {
+            printf("(%zu messages so far)\n", c->talk.n);
+        }
     }
 }
 
@@ -469,11 +426,11 @@ static int chat_on(struct chat *c)
     if (!info.has_chat_template) {
         return cli_fail_text("%s has no chat template: use `graft run --raw`", info.path);
     }
-    int status = cli_open_session(&c->s, &c->sampling);
+    int status = kept_open(&c->s, &c->kept, &c->common, &c->sampling);
     /* There is but this session: what it swaps away shall be held by nobody. */
     graft_model_set_mix(c->s.model, NULL, NULL);
-    if (status == CLI_OK && c->sampling.system_prompt != NULL) {
-        status = add_message(c, "system", mem_strdup(NULL, c->sampling.system_prompt));
+    if (status == CLI_OK) {
+        status = kept_conversation(&c->s, &c->kept, c->sampling.system_prompt, &c->talk);
     }
     if (status != CLI_OK) {
         return status;
@@ -485,7 +442,10 @@ static int chat_on(struct chat *c)
     greet(c);
     status = converse(c);
     line_close(c->lines);
-    return status;
+    int saved = c->kept.path != NULL && (c->talk.n > 0 || c->kept.restored)
+                    ? kept_save(&c->s, &c->talk, c->kept.path)
+                    : CLI_OK;
+    return status == CLI_OK ? saved : status;
 }
 
 int verb_chat(int argc, char **argv)
@@ -501,8 +461,7 @@ int verb_chat(int argc, char **argv)
     if (status == CLI_OK) {
         chat.s = opened;
         status = chat_on(&chat);
-        drop_messages(&chat, 0);
-        mem_free(NULL, chat.messages);
+        conversation_free(&chat.talk);
         cli_close(&chat.s);
     }
     return status;

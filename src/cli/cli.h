@@ -174,8 +174,12 @@ int cli_open_runtime(const struct cli_common *common, graft_runtime **out);
 int cli_open_model(const struct cli_common *common, struct cli_session *out);
 /* The sampling of the model overlaid by what was typed; without a seed there is a new one each time. */
 graft_sampling cli_sampling_of(const graft_model *model, const struct cli_sampling *sampling);
-/* The session with that sampling. */
+/* Over *p, what was typed. */
+void cli_overlay_sampling(graft_sampling *p, const struct cli_sampling *sampling);
+/* The session with that sampling, and what cli_equip_session gives it. */
 int cli_open_session(struct cli_session *s, struct cli_sampling *sampling);
+/* The draft and the constraint that were typed. */
+int cli_equip_session(struct cli_session *s, const struct cli_sampling *sampling);
 void cli_close(struct cli_session *s);
 /* What -m means: a path as it is, "tiny" and the like in the folder of shipped models, NULL the default
  * model; other names are left to the library. Result is owned by the caller (free). NULL: not found,

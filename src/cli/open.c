@@ -149,18 +149,24 @@ static uint64_t fresh_seed(void)
     return seed;
 }
 
+void cli_overlay_sampling(graft_sampling *p, const struct cli_sampling *sampling)
+{
+    overlay(&p->temperature, sampling->temperature);
+    overlay(&p->top_p, sampling->top_p);
+    overlay(&p->min_p, sampling->min_p);
+    overlay(&p->repetition_penalty, sampling->repeat);
+    overlay(&p->presence_penalty, sampling->presence);
+    overlay(&p->frequency_penalty, sampling->frequency);
+    p->top_k = sampling->top_k >= 0 ? (int)sampling->top_k : p->top_k;
+    p->penalty_window = sampling->window >= 0 ? (int)sampling->window : p->penalty_window;
+    p->seed = sampling->seed_given ? sampling->seed : p->seed;
+}
+
 graft_sampling cli_sampling_of(const graft_model *model, const struct cli_sampling *sampling)
 {
     graft_sampling p = graft_sampling_for(model);
-    overlay(&p.temperature, sampling->temperature);
-    overlay(&p.top_p, sampling->top_p);
-    overlay(&p.min_p, sampling->min_p);
-    overlay(&p.repetition_penalty, sampling->repeat);
-    overlay(&p.presence_penalty, sampling->presence);
-    overlay(&p.frequency_penalty, sampling->frequency);
-    p.top_k = sampling->top_k >= 0 ? (int)sampling->top_k : p.top_k;
-    p.penalty_window = sampling->window >= 0 ? (int)sampling->window : p.penalty_window;
-    p.seed = sampling->seed_given ? sampling->seed : fresh_seed();
+    p.seed = fresh_seed();
+    cli_overlay_sampling(&p, sampling);
     return p;
 }
 
@@ -172,6 +178,11 @@ int cli_open_session(struct cli_session *s, struct cli_sampling *sampling)
     if (graft_session_open(s->model, &sampling->session, &s->session, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
+    return cli_equip_session(s, sampling);
+}
+
+int cli_equip_session(struct cli_session *s, const struct cli_sampling *sampling)
+{
     int status = cli_set_draft(s, &sampling->draft);
     return status == CLI_OK ? cli_set_constraint(s, &sampling->constraint, sampling->max_tokens)
                             : status;

@@ -1,18 +1,20 @@
 /* run.c: `graft run`: one prompt, one answer.
  *
  * With a chat template the prompt becomes the user's message of a conversation; --raw gives the text to
- * the model as it is.
+ * the model as it is. With --session it is the next message of the conversation in a file, or text behind what is there.
  */
-#include "generate.h"
+#include "kept.h"
 
 #include <unistd.h>
 
-enum { KEY_RAW = 0x200, KEY_LOGPROBS };
+enum { KEY_RAW = 0x200, KEY_LOGPROBS, KEY_PROMPT_CACHE };
 
 struct run_args {
     struct cli_common common;
     struct cli_sampling sampling;
     struct cli_input input;
+    struct cli_kept kept;
+    const char *prompt_cache; /* a file for the prompt alone; NULL: none */
     bool raw;
     int logprobs;   /* -1: no token records */
     json_t *picked; /* by -a auto; NULL: nothing */
@@ -27,7 +29,11 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
         state->child_inputs[1] = &a->sampling;
         state->child_inputs[2] = &a->common.adapters;
         state->child_inputs[3] = &a->common.adapters;
-        state->child_inputs[4] = &a->common;
+        state->child_inputs[4] = &a->kept;
+        state->child_inputs[5] = &a->common;
+        return 0;
+    case KEY_PROMPT_CACHE:
+        a->prompt_cache = cli_parse_name(state, "--prompt-cache", arg);
         return 0;
     case KEY_RAW:
         a->raw = true;
@@ -38,6 +44,14 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (a->raw && a->sampling.system_prompt != NULL) {
             argp_error(state, "--raw has no system prompt: write it into the text");
+        }
+        if (a->prompt_cache != NULL && a->kept.path != NULL) {
+            argp_error(state,
+                       "--session keeps the prompt too: --prompt-cache is for single prompts");
+        }
+        if (a->prompt_cache != NULL) {
+            a->kept.path = a->prompt_cache;
+            a->kept.cache = a->kept.replay = true; /* where it does not fit it is computed again */
         }
         if (a->logprobs >= 0 && !a->common.json) {
             argp_error(state, "--logprobs needs --json");
@@ -50,14 +64,22 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option run_options[] = {
     {"raw", KEY_RAW, NULL, 0, "Do not apply the chat template", 1},
+    {"prompt-cache", KEY_PROMPT_CACHE, "FILE", 0,
+     "Keep the prompt, as it was computed, in FILE: what the next prompt begins with is read from "
+     "there",
+     1},
     {"logprobs", KEY_LOGPROBS, "N", 0,
      "With --json: each token with its log-probability and the N best alternatives", 6},
     {0},
 };
 static const struct argp_child run_children[] = {
-    {&cli_input_argp, 0, NULL, 0},    {&cli_sampling_argp, 0, NULL, 0},
-    {&cli_adapters_argp, 0, NULL, 0}, {&cli_auto_argp, 0, NULL, 0},
-    {&cli_common_argp, 0, NULL, 0},   {0},
+    {&cli_input_argp, 0, NULL, 0},
+    {&cli_sampling_argp, 0, NULL, 0},
+    {&cli_adapters_argp, 0, NULL, 0},
+    {&cli_auto_argp, 0, NULL, 0},
+    {&cli_kept_argp, 0, NULL, 0},
+    {&cli_common_argp, 0, NULL, 0},
+    {0},
 };
 static const struct argp run_argp = {
     .options = run_options,
@@ -72,12 +94,13 @@ static const struct argp run_argp = {
            "  graft run -a auto -p \"Write a function to store a report.\"\n"
            "  graft run --model-draft tiny-draft -v -p \"Once upon a time\"\n"
            "  graft run -p \"Who is Tom?\" --grammar 'root ::= \"A \" (\"cat\" | \"boy\")'\n"
+           "  graft run --session talk.session -p \"And why?\"\n"
+           "  graft run --prompt-cache story.cache -f question.txt\n"
            "  graft run --raw -m DIR -p \"Once upon a time\" --json\n"};
 
-/* The ids that the prompt becomes: the rendered chat, or the raw text with BOS where the model's own
- * tokenizer puts one. */
-static int prompt_ids(struct cli_session *s, const struct run_args *a, const char *text,
-                      size_t size, graft_token_id **ids, size_t *n)
+/* Whether the prompt is a message of a conversation, and whether a text begins with BOS. */
+static int find_ways(const struct cli_session *s, const struct run_args *a, bool *as_chat,
+                     bool *adds_bos)
 {
     graft_error error = {0};
     graft_model_info info;
@@ -89,28 +112,64 @@ static int prompt_ids(struct cli_session *s, const struct run_args *a, const cha
     if (t == NULL || graft_tokenizer_describe(t, &tokenizer, &error) != GRAFT_OK) {
         return cli_fail_text("%s has no tokenizer", info.path);
     }
-    if (a->raw || !info.has_chat_template) {
-        if (a->sampling.system_prompt != NULL) {
-            return cli_fail_text("%s has no chat template, so there is no system prompt",
-                                 info.path);
-        }
-        int flags = tokenizer.adds_bos ? GRAFT_TOKENIZE_BOS : 0;
-        return graft_tokenize(t, text, size, flags, ids, n, &error) == GRAFT_OK ? CLI_OK
-                                                                                : cli_fail(&error);
-    }
-    graft_message messages[2] = {{"system", a->sampling.system_prompt}, {"user", text}};
-    size_t skip = a->sampling.system_prompt == NULL ? 1 : 0;
-    char *rendered = NULL;
-    size_t rendered_size;
-    if (graft_chat_render(s->model, messages + skip, 2 - skip, true, &rendered, &rendered_size,
-                          &error) != GRAFT_OK ||
-        graft_tokenize(t, rendered, rendered_size, GRAFT_TOKENIZE_SPECIAL, ids, n, &error) !=
-            GRAFT_OK) {
-        graft_free(s->runtime, rendered);
+    *as_chat = !a->raw && info.has_chat_template;
+    *adds_bos = tokenizer.adds_bos;
+    return *as_chat || a->sampling.system_prompt == NULL
+               ? CLI_OK
+               : cli_fail_text("%s has no chat template, so there is no system prompt", info.path);
+}
+
+/* Behind what a kept session has, in place of what a cache of a prompt has. */
+static int feed_text(struct cli_session *s, const struct run_args *a, bool adds_bos,
+                     const char *text, size_t size, struct answer *answer)
+{
+    graft_error error = {0};
+    graft_token_id *ids = NULL;
+    size_t n = 0;
+    bool behind = a->kept.restored && a->prompt_cache == NULL;
+    int flags =
+        adds_bos && !(behind && graft_session_length(s->session) > 0) ? GRAFT_TOKENIZE_BOS : 0;
+    if (graft_tokenize(graft_model_tokenizer(s->model), text, size, flags, &ids, &n, &error) !=
+        GRAFT_OK) {
         return cli_fail(&error);
     }
-    graft_free(s->runtime, rendered);
-    return CLI_OK;
+    int status =
+        n == 0 ? cli_fail_text("the prompt is empty and this model begins with no token of its own")
+        : behind ? generate_prompt(s, ids, n, a->common.quiet, answer)
+                 : conversation_feed_ids(s, ids, n, a->common.quiet, answer);
+    graft_free(s->runtime, ids);
+    return status;
+}
+
+/* The prompt as the next message of the conversation that there is, or as a text. */
+static int feed_prompt(struct cli_session *s, const struct run_args *a, struct conversation *talk,
+                       const char *text, size_t size, struct answer *answer)
+{
+    bool as_chat = false, adds_bos = false;
+    int status = find_ways(s, a, &as_chat, &adds_bos);
+    if (status == CLI_OK && !as_chat) {
+        return feed_text(s, a, adds_bos, text, size, answer);
+    }
+    const struct cli_kept nothing = {0}, *kept = a->prompt_cache != NULL ? &nothing : &a->kept;
+    if (status == CLI_OK) {
+        status = kept_conversation(s, kept, a->sampling.system_prompt, talk);
+    }
+    if (status == CLI_OK) {
+        status = conversation_add(talk, "user", mem_strdup(NULL, text));
+    }
+    return status == CLI_OK ? conversation_feed(s, talk, a->common.quiet, answer) : status;
+}
+
+/* What was answered is the last message of the conversation, if there is one. */
+static int keep_answer(struct cli_session *s, const struct run_args *a, struct conversation *talk,
+                       const struct answer *answer)
+{
+    int status = CLI_OK;
+    if (talk->n > 0) {
+        const char *said = answer->text.size > 0 ? answer->text.data : "";
+        status = conversation_add(talk, "assistant", mem_strdup(NULL, said));
+    }
+    return status == CLI_OK ? kept_save(s, talk->n > 0 ? talk : NULL, a->kept.path) : status;
 }
 
 static int print_result(const struct cli_session *s, struct run_args *a,
@@ -139,41 +198,48 @@ static int print_result(const struct cli_session *s, struct run_args *a,
     return status;
 }
 
+static int answer_prompt(struct cli_session *s, struct run_args *a, const char *text, size_t size,
+                         struct conversation *talk, struct answer *answer)
+{
+    const struct cli_adapters *how = &a->common.adapters;
+    int status = CLI_OK;
+    if (how->automatic.on) {
+        status = cli_route(s, how, text, size, GRAFT_KV_REPLAY, a->common.quiet, &a->picked);
+    }
+    if (status == CLI_OK) {
+        status = feed_prompt(s, a, talk, text, size, answer);
+    }
+    if (status == CLI_OK && a->prompt_cache != NULL) {
+        status = kept_save(s, NULL, a->kept.path);
+    }
+    if (status == CLI_OK) {
+        status = generate_answer(s, a->sampling.max_tokens, a->common.json, answer);
+        status = print_result(s, a, answer, status);
+    }
+    if (status == CLI_OK && cli_is_constrained(&a->sampling.constraint) &&
+        (answer->finish == GRAFT_FINISH_LENGTH || answer->finish == GRAFT_FINISH_STOP)) {
+        status = cli_fail_text("the answer was cut off: it is only the beginning of what its "
+                               "grammar or schema asks for");
+    }
+    if (status == CLI_OK && answer->finish == GRAFT_FINISH_CANCELLED) {
+        status = cli_fail_text("interrupted");
+    }
+    return status == CLI_OK && a->kept.path != NULL && a->prompt_cache == NULL
+               ? keep_answer(s, a, talk, answer)
+               : status;
+}
+
 static int run_on(struct cli_session *s, struct run_args *a, const char *text, size_t size)
 {
     struct answer answer;
-    graft_token_id *ids = NULL;
-    size_t n = 0;
+    struct conversation talk = {0};
     answer_init(&answer);
     if (a->logprobs >= 0) {
         answer.token_records = json_array();
         answer.top = a->logprobs;
     }
-    const struct cli_adapters *how = &a->common.adapters;
-    int status = prompt_ids(s, a, text, size, &ids, &n);
-    if (status == CLI_OK && how->automatic.on) {
-        status = cli_route(s, how, text, size, GRAFT_KV_CONTINUE, a->common.quiet, &a->picked);
-    }
-    if (status == CLI_OK && n == 0) {
-        status =
-            cli_fail_text("the prompt is empty and this model begins with no token of its own");
-    }
-    if (status == CLI_OK) {
-        status = generate_prompt(s, ids, n, a->common.quiet, &answer);
-    }
-    if (status == CLI_OK) {
-        status = generate_answer(s, a->sampling.max_tokens, a->common.json, &answer);
-        status = print_result(s, a, &answer, status);
-    }
-    if (status == CLI_OK && cli_is_constrained(&a->sampling.constraint) &&
-        (answer.finish == GRAFT_FINISH_LENGTH || answer.finish == GRAFT_FINISH_STOP)) {
-        status = cli_fail_text("the answer was cut off: it is only the beginning of what its "
-                               "grammar or schema asks for");
-    }
-    if (status == CLI_OK && answer.finish == GRAFT_FINISH_CANCELLED) {
-        status = cli_fail_text("interrupted");
-    }
-    graft_free(s->runtime, ids);
+    int status = answer_prompt(s, a, text, size, &talk, &answer);
+    conversation_free(&talk);
     json_decref(a->picked);
     answer_free(&answer);
     return status;
@@ -198,7 +264,7 @@ int verb_run(int argc, char **argv)
     struct cli_session session;
     status = cli_open_model(&args.common, &session);
     if (status == CLI_OK) {
-        status = cli_open_session(&session, &args.sampling);
+        status = kept_open(&session, &args.kept, &args.common, &args.sampling);
         if (status == CLI_OK) {
             status = run_on(&session, &args, text, size);
         }

@@ -106,6 +106,7 @@ struct restore_options {
     struct mix *mix; /* NULL: the base model */
     int n_ctx;       /* 0: as saved */
     int prefill_chunk;
+    const graft_session_options *settings; /* whole; NULL: as saved */
     bool replay;
 };
 graft_status session_restore(const struct model *model, const char *path,

@@ -327,8 +327,18 @@ static graft_status check_fit(const struct model *model, const struct session_st
     if (*new_mix && !o->replay) {
         return refuse_mix(state, o->mix, error);
     }
-    *replay = *new_mix || strcmp(tier, state->tier) != 0;
-    if (*replay && !o->replay) {
+    bool new_tier = strcmp(tier, state->tier) != 0, new_cache = false;
+    if (o->settings != NULL) {
+        new_cache = o->settings->cache_k != state->options.cache_k ||
+                    o->settings->cache_v != state->options.cache_v;
+    }
+    *replay = *new_mix || new_tier || new_cache;
+    if (new_cache && !o->replay) {
+        return error_set(error, GRAFT_STATE,
+                         "the session was saved with keys and values of other types: they would "
+                         "have to be computed again (replay)");
+    }
+    if (new_tier && !o->replay) {
         return error_set(error, GRAFT_STATE,
                          "the session was computed by the kernels %.40s and these are %s: its keys "
                          "and values would have to be computed again (replay)",
@@ -383,11 +393,12 @@ static graft_status read_cache(struct saved *f, struct kv_seq *seq, graft_error 
 
 /* Tokens and answer; `s` is empty and has the mix. */
 static graft_status take_state(struct graft_session *s, const struct session_state *state,
-                               bool new_mix, graft_error *error)
+                               const struct restore_options *o, bool new_mix, graft_error *error)
 {
     struct timeline *t = &s->line;
+    const bool as_saved = o->settings == NULL;
     graft_status status = timeline_check_ids(t, state->tokens, state->n_tokens, error);
-    if (status == GRAFT_OK && state->answering) {
+    if (status == GRAFT_OK && state->answering && as_saved) {
         status = text_resume(&t->text, &state->text, error);
     }
     if (status == GRAFT_OK) {
@@ -404,39 +415,48 @@ static graft_status take_state(struct graft_session *s, const struct session_sta
     if (new_mix) {
         memset(t->roles, ROLE_PREFILL, t->n_tokens);
     }
-    t->answer_begin = state->answer_begin;
-    t->answering = state->answering;
-    t->finish = state->finish;
+    t->answer_begin = t->n_tokens;
+    if (as_saved) {
+        t->answer_begin = state->answer_begin;
+        t->answering = state->answering;
+        t->finish = state->finish;
+    }
     return GRAFT_OK;
+}
+
+/* What would be the caller's mistake is the file's. */
+static graft_status as_damage(graft_status status, graft_error *error)
+{
+    if (status == GRAFT_INVALID_ARGUMENT && error != NULL) {
+        error->status = GRAFT_FORMAT;
+    }
+    return status == GRAFT_INVALID_ARGUMENT ? GRAFT_FORMAT : status;
 }
 
 static graft_status make_session(const struct model *model, struct saved *f,
                                  const struct restore_options *o, struct graft_session **out,
                                  graft_error *error)
 {
-    graft_session_options options = f->state.options;
+    graft_session_options options = o->settings != NULL ? *o->settings : f->state.options;
     bool replay = false, new_mix = false;
     struct graft_session *s = NULL;
     graft_status status = check_fit(model, &f->state, o, &replay, &new_mix, error);
     if (status != GRAFT_OK) {
         return status;
     }
-    options.n_ctx = o->n_ctx > 0 ? o->n_ctx : options.n_ctx;
+    options.n_ctx = o->n_ctx > 0 ? o->n_ctx : f->state.options.n_ctx;
     options.prefill_chunk = o->prefill_chunk;
     status = session_open(model, &options, &s, error);
+    if (o->settings == NULL) {
+        status = as_damage(status, error);
+    }
     if (status == GRAFT_OK) {
         status = session_reserve(s, o->mix, error);
     }
     if (status == GRAFT_OK) {
         session_set_mix(s, o->mix, GRAFT_KV_CONTINUE);
         session_enable_mix(s, !f->state.mix_off, GRAFT_KV_CONTINUE);
-        status = take_state(s, &f->state, new_mix, error);
-    }
-    if (status == GRAFT_INVALID_ARGUMENT) { /* the caller's own were checked: it is the file's */
-        status = GRAFT_FORMAT;
-        if (error != NULL) {
-            error->status = status;
-        }
+        status = as_damage(take_state(s, &f->state, o, new_mix, error), error);
     }
     if (status == GRAFT_OK && !replay) {
         status = read_cache(f, s->line.seq, error);
@@ -454,8 +474,13 @@ graft_status session_restore(const struct model *model, const char *path,
                              graft_error *error)
 {
     struct saved f = {.mem = &model->runtime->mem};
-    if (options->prefill_chunk < 1 || options->prefill_chunk > CHUNK_MAX || options->n_ctx < 0 ||
-        options->n_ctx > CONTEXT_MAX) {
+    struct restore_options o = *options;
+    if (o.settings != NULL) {
+        o.n_ctx = o.settings->n_ctx != 0 ? o.settings->n_ctx : o.n_ctx;
+        o.prefill_chunk = o.settings->prefill_chunk;
+    }
+    if (o.prefill_chunk < 1 || o.prefill_chunk > CHUNK_MAX || o.n_ctx < 0 ||
+        o.n_ctx > CONTEXT_MAX) {
         return error_set(error, GRAFT_INVALID_ARGUMENT,
                          "prefill_chunk must be from 1 to %d, n_ctx from 0 to %d", CHUNK_MAX,
                          CONTEXT_MAX);
@@ -466,7 +491,7 @@ graft_status session_restore(const struct model *model, const char *path,
         status = read_record(&f, error);
     }
     if (status == GRAFT_OK) {
-        status = make_session(model, &f, options, out, error);
+        status = make_session(model, &f, &o, out, error);
     }
     if (status != GRAFT_OK) {
         error_at_file(error, path);

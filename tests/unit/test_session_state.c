@@ -315,6 +315,53 @@ static void a_restored_session_may_have_another_context(void **state)
     answer_free(a);
 }
 
+/* As a cache of a prompt: only the tokens, keys and values count. */
+static void a_restored_session_may_have_other_settings(void **state)
+{
+    (void)state;
+    graft_session_options o = sampled(1), other = sampled(5);
+    graft_restore_options r = graft_restore_options_default();
+    struct answer *whole = solo(F.model, &other, PROMPT, N), *a = answer_new(), *b = answer_new();
+    const char *stop = "never to be said";
+    graft_session *s = prompted(&o, PROMPT), *restored = NULL;
+    size_t prompt = graft_session_length(s);
+    graft_error why;
+    MUST(graft_session_generate(s, 5, NULL, NULL, error));
+    save(s);
+    graft_session_close(&s);
+    other.stops = &stop;
+    other.n_stops = 1;
+    r.settings = &other;
+    MUST(graft_session_restore(F.model, PATH, &r, &restored, error));
+    assert_int_equal(graft_session_finish(restored), GRAFT_FINISH_NONE);
+    MUST(graft_session_trim(restored, prompt, error));
+    MUST(graft_session_generate(restored, N, answer_take, a, error));
+    assert_same_answer(a, whole);
+    graft_session_close(&restored);
+    other.cache_k = GRAFT_KV_F32;
+    assert_int_equal(graft_session_restore(F.model, PATH, &r, &restored, &why), GRAFT_STATE);
+    assert_non_null(strstr(why.message, "other types"));
+    r.replay = true;
+    MUST(graft_session_restore(F.model, PATH, &r, &restored, error));
+    MUST(graft_session_trim(restored, prompt, error));
+    MUST(graft_session_generate(restored, N, answer_take, b, error));
+    answer_free(whole);
+    whole = solo(F.model, &other, PROMPT, N);
+    assert_same_answer(b, whole);
+    graft_session_close(&restored);
+    other.sampling.top_p = 7;
+    assert_int_equal(graft_session_restore(F.model, PATH, &r, &restored, NULL),
+                     GRAFT_INVALID_ARGUMENT);
+    other.sampling.top_p = 1;
+    other.n_ctx = -1;
+    assert_int_equal(graft_session_restore(F.model, PATH, &r, &restored, NULL),
+                     GRAFT_INVALID_ARGUMENT);
+    assert_null(restored);
+    answer_free(whole);
+    answer_free(a);
+    answer_free(b);
+}
+
 /* ---- damage ---- */
 
 static char *bytes;
@@ -648,6 +695,7 @@ int main(void)
         cmocka_unit_test(a_trimmed_session_forgets_on_disk_too),
         cmocka_unit_test(a_note_goes_along),
         cmocka_unit_test(a_restored_session_may_have_another_context),
+        cmocka_unit_test(a_restored_session_may_have_other_settings),
         cmocka_unit_test(a_flipped_byte_is_one_clear_error),
         cmocka_unit_test(a_file_that_was_cut_is_one_clear_error),
         cmocka_unit_test(what_a_file_says_is_checked),
