@@ -183,6 +183,7 @@ graft_status session_prompt(struct graft_session *s, const graft_token_id *ids, 
         return status;
     }
     size_t before = t->n_tokens, answer_begin = t->answer_begin;
+    size_t span_end = t->n_spans > 0 ? t->spans[t->n_spans - 1].end : 0;
     if (n > t->n_ctx - before) {
         return error_set(error, GRAFT_LIMIT,
                          "%zu tokens do not fit: %zu of the context's %zu are taken", n, before,
@@ -195,6 +196,9 @@ graft_status session_prompt(struct graft_session *s, const graft_token_id *ids, 
     if (status != GRAFT_OK) {
         t->n_tokens = before;
         t->answer_begin = answer_begin;
+        if (t->n_spans > 0) {
+            t->spans[t->n_spans - 1].end = span_end;
+        }
         timeline_rewind(t);
         return status;
     }

@@ -7,7 +7,7 @@
 
 #include <sys/stat.h>
 
-enum { STORES_MAX = 32 };
+enum { STORES_MAX = 256 };
 
 struct store_slot {
     struct ngram_store *store; /* NULL: the slot is free */
@@ -25,7 +25,7 @@ struct speculation {
     struct draft_costs costs;
     struct store_slot slots[STORES_MAX];
     uint64_t turn;
-    bool told;                      /* that drafts failed */
+    uint32_t told;                  /* a bit for each status that was said in the log */
     struct draft_request *requests; /* [capacity], as are: */
     struct draft_turn *turns;
     struct adapt_turn *plans;
@@ -34,13 +34,14 @@ struct speculation {
 
 /* ---- stores ---- */
 
+/* Each kind of trouble once. */
 static void tell(struct speculation *sp, const char *what, const graft_error *error)
 {
-    if (!sp->told) {
+    if (!(sp->told >> error->status & 1)) {
         runtime_log(sp->target->runtime, GRAFT_LOG_WARN, "%s: %s; going on without", what,
-                    error->message);
+                    error->message[0] != '\0' ? error->message : graft_status_text(error->status));
     }
-    sp->told = true;
+    sp->told |= (uint32_t)1 << error->status;
 }
 
 static char *store_path(const struct speculation *sp, const uint8_t mix[32])
@@ -73,7 +74,8 @@ static graft_status open_store(struct speculation *sp, const uint8_t mix[32],
 static void close_slot(struct speculation *sp, struct store_slot *slot)
 {
     graft_error error = {0};
-    if (slot->store != NULL && sp->folder != NULL && ngram_store_entries(slot->store) > 0) {
+    bool ours = runtime_check(sp->target->runtime, NULL) == GRAFT_OK; /* not of a child process */
+    if (slot->store != NULL && sp->folder != NULL && ours && ngram_store_entries(slot->store) > 0) {
         char *path = store_path(sp, slot->mix);
         if (path == NULL || ngram_store_save(slot->store, path, &error) != GRAFT_OK) {
             tell(sp, "a store of drafts cannot be written", &error);
@@ -283,6 +285,13 @@ graft_status speculation_guess(struct speculation *sp, struct guess *guesses, in
     }
     for (int i = 0, r = 0; i < n; i++) {
         if (sp->turns[i].asks) {
+            graft_error why = {.status = sp->requests[r].status};
+            if (why.status != GRAFT_OK) {
+                tell(sp,
+                     why.status == GRAFT_LIMIT ? "the cache of the draft model is full"
+                                               : "the draft model failed",
+                     &why);
+            }
             drafter_take(guesses[i].drafter, &sp->requests[r++]);
         }
         place(&guesses[i]);
@@ -297,7 +306,9 @@ void speculation_learn(struct speculation *sp, int rows, double seconds)
 
 void speculation_verified(struct speculation *sp, const struct timeline *t, struct drafter *d)
 {
-    drafter_verified(d, &sp->costs, t->verified, t->accepted);
+    /* The first guess that a constraint refused is as wrong as one that was looked at. */
+    bool refused = t->guesses_cut > 0 && t->accepted == t->planned_drafts;
+    drafter_verified(d, &sp->costs, t->verified + refused, t->accepted);
 }
 
 static void add(graft_draft_counts *sum, const struct draft_counts *c)

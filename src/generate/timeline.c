@@ -211,7 +211,8 @@ static void cut_guesses(struct timeline *t)
         int allowed = hold_to(t, t->n_tokens)
                           ? matcher_allowed(t->matcher, t->tokens + t->n_tokens, t->n_draft)
                           : 0;
-        t->n_draft = allowed < t->n_draft ? allowed : t->n_draft;
+        t->guesses_cut = t->n_draft - (allowed < t->n_draft ? allowed : t->n_draft);
+        t->n_draft -= t->guesses_cut;
     }
 }
 
@@ -239,6 +240,7 @@ int timeline_plan(struct timeline *t, struct row *rows, int most)
     if ((size_t)kv_seq_length(t->seq) >= t->n_tokens) {
         kv_seq_trim(t->seq, (int64_t)t->n_tokens - 1);
     }
+    t->guesses_cut = 0;
     cut_guesses(t);
     size_t first = (size_t)kv_seq_length(t->seq), left = t->n_tokens - first;
     t->planned_end = left <= (size_t)most;
@@ -481,6 +483,10 @@ static bool change_mix(struct timeline *t, struct mix *mix, bool off, graft_kv_p
     if (changed) {
         timeline_rewind(t);
         remember(t, old);
+        if (t->n_tokens > 0 && t->roles[t->n_tokens - 1] == ROLE_DECODE) {
+            /* A token that was picked is computed by the step that follows it: guesses may have done so already. */
+            kv_seq_trim(t->seq, (int64_t)t->n_tokens - 1);
+        }
     }
     if (changed && policy == GRAFT_KV_REPLAY) {
         timeline_forget_spans(t);

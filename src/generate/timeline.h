@@ -49,6 +49,7 @@ struct timeline {
     int n_draft;
     /* The pass that was planned last: rows of tokens, then of guesses; whether it ends with the last token. */
     int planned_tokens, planned_drafts;
+    int guesses_cut; /* that a constraint does not allow: left out of it */
     bool planned_end;
     int verified, accepted; /* of its guesses: those that were looked at, those that were right */
     /* Picks that are verified and not yet part of the timeline: ahead[0..n_ahead), the next one first. */

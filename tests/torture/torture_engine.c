@@ -302,7 +302,7 @@ static void fork_actor(struct actor *a, const struct actor *from)
 {
     size_t at = from->stream->line.n_tokens, n = below(3) ? below(40) : 0;
     size_t answered = at - from->n_words;
-    if (from->swaps || from->n_actions + 2 > ACTIONS || at + n + 60 > WORDS ||
+    if (from->swaps || from->n_actions + 3 > ACTIONS || at + n + 60 > WORDS ||
         at < from->actions[from->n_actions - 1].at)
         return;
     *a = *from;
@@ -315,9 +315,16 @@ static void fork_actor(struct actor *a, const struct actor *from)
     r.prompt = a->words + first;
     r.n_prompt = n;
     r.max_tokens = 1 + below(50);
+    struct action swap = {.act = SWAP, .at = at};
+    graft_mix *mix = below(2) ? acquire_mix(&swap.blend) : NULL;
+    r.base = mix == NULL && below(4) == 0;
+    if (mix != NULL || r.base)
+        note(a, swap);
     note(a, (struct action){.act = SAMPLE, .at = at, .sampling = r.sampling});
     note(a, (struct action){.act = APPEND, .at = at, .first = first, .n = n});
-    MUST(engine_submit(engine, &(struct submission){&r, NULL, NULL, NULL}, &a->stream, error));
+    MUST(engine_submit(engine, &(struct submission){&r, mix_of(mix), NULL, NULL}, &a->stream,
+                       error));
+    graft_mix_close(&mix);
     seen.forks++;
 }
 
@@ -538,6 +545,49 @@ static void same_name_reload(void **state)
         assert_int_equal(finish(&actors[0]), 0);
     }
     oracle_model_free(&base);
+    engine_close(&engine);
+}
+
+/* A pool of four blocks, of which two forks that wait for their turn hold some: the one that runs goes on. */
+static void forks_that_wait_give_up_their_blocks(void **state)
+{
+    (void)state;
+    graft_engine_options o = engine_options_default();
+    struct kv_pool_options kv = {KV_F16, KV_F16, 1};
+    struct kv_pool *pool = NULL;
+    const struct blend b = only(0);
+    struct graft_stream *forks[2] = {NULL};
+    graft_token token;
+    MUST(kv_pool_open(model->model, &kv, &pool, error));
+    o.kv_bytes = 4 * kv_pool_block_bytes(pool);
+    kv_pool_close(&pool);
+    o.max_streams = 1;
+    o.keep_prefixes = false;
+    o.ring = 256;
+    MUST(engine_make(model->model, NULL, &o, &engine, error));
+    graft_mix *mix = mix_alone(&b);
+    submit_with(&actors[0], mix, &b, 100, 150);
+    graft_mix_close(&mix);
+    for (int i = 0; i < 2; i++) {
+        const graft_request r = {.sampling = sampling_default(),
+                                 .fork = actors[0].stream,
+                                 .max_tokens = 20,
+                                 .ignore_eos = true};
+        for (int k = 0; k < 5; k++)
+            engine_step(engine);
+        MUST(engine_submit(engine, &(struct submission){&r, NULL, NULL, NULL}, &forks[i], error));
+    }
+    for (int steps = 0; forks[1] != NULL; steps++) {
+        assert_true(steps < 1000); /* nobody waits for ever */
+        engine_step(engine);
+        if (actors[0].stream != NULL)
+            hear(&actors[0]);
+        for (int i = 0; i < 2; i++)
+            if (forks[i] != NULL && stream_take(forks[i], false, &token, NULL) == GRAFT_END)
+                stream_close(&forks[i]);
+    }
+    assert_null(actors[0].stream);
+    stream_close(&forks[0]);
     engine_close(&engine);
 }
 
@@ -775,6 +825,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_adapter_prefix_reuse),
         cmocka_unit_test(same_name_reload),
+        cmocka_unit_test(forks_that_wait_give_up_their_blocks),
         cmocka_unit_test(unload_during_generation),
         cmocka_unit_test(more_adapters_than_fit),
         cmocka_unit_test(an_owner_with_many_streams_keeps_nobody_waiting),

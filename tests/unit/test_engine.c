@@ -592,6 +592,71 @@ static void an_answer_is_held_to_what_its_request_says(void **state)
     graft_engine_close(&engine);
 }
 
+/* Guesses that a constraint cuts, in a pass that fails because of another stream. */
+static void a_failing_pass_beside_guesses_that_were_cut_hurts_nobody(void **state)
+{
+    (void)state;
+    static const char GRAMMAR[] = "root ::= (\"ab\" | \"abc\" | \"b\")+";
+    graft_draft_options d = graft_draft_options_default();
+    graft_engine_options o = graft_engine_options_default();
+    graft_constraint *constraint = NULL;
+    struct text_ids t = ids_of("abxabxabxabxabx"), bad = {.ids = {RM_NAN}, .n = 1};
+    graft_request r = request_of(&t, 3, N), nan = request_of(&bad, 1, 4);
+    struct answer *answers[2];
+    d.fixed = true;
+    o.max_streams = 2;
+    MUST(graft_constraint_from_gbnf(F.model, GRAMMAR, strlen(GRAMMAR), &constraint, error));
+    r.constraint = constraint;
+    for (int i = 0; i < 2; i++) {
+        o.draft = i == 0 ? NULL : &d;
+        graft_engine *engine = open_engine(&o);
+        graft_stream *held = submit(engine, &r);
+        for (int k = 0; k < 30 && i == 1; k++) {
+            graft_token token;
+            graft_stream *failing = submit(engine, &nan);
+            assert_int_equal(graft_stream_next(failing, &token, NULL), GRAFT_NUMERIC);
+            graft_stream_close(&failing);
+        }
+        answers[i] = read_all(held);
+        graft_stream_close(&held);
+        graft_engine_close(&engine);
+    }
+    assert_same_answer(answers[0], answers[1]);
+    answer_free(answers[0]);
+    answer_free(answers[1]);
+    graft_constraint_close(&constraint);
+}
+
+/* An answer under a constraint that is taken up anew has no picks of the old one, guesses or not. */
+static void an_answer_that_begins_anew_begins_its_constraint_anew(void **state)
+{
+    (void)state;
+    static const char GRAMMAR[] = "root ::= \"ababababababababababab\"";
+    graft_draft_options d = graft_draft_options_default();
+    graft_constraint *constraint = NULL;
+    struct text_ids t = ids_of("abababab");
+    graft_session_options o = sampled(1);
+    d.fixed = true;
+    MUST(graft_constraint_from_gbnf(F.model, GRAMMAR, strlen(GRAMMAR), &constraint, error));
+    for (size_t at = 1; at < 12; at++) {
+        struct answer *a[2] = {answer_new(), answer_new()};
+        for (int i = 0; i < 2; i++) {
+            graft_session *s = open_session(F.model, &o);
+            MUST(graft_session_set_draft(s, i == 0 ? NULL : &d, error));
+            MUST(graft_session_set_constraint(s, constraint, error));
+            MUST(graft_session_prompt(s, t.ids, t.n, NULL, NULL, error));
+            MUST(graft_session_generate(s, at, answer_take, a[i], error));
+            graft_session_resume(s);
+            MUST(graft_session_generate(s, 10, answer_take, a[i], error));
+            graft_session_close(&s);
+        }
+        assert_same_answer(a[0], a[1]);
+        answer_free(a[0]);
+        answer_free(a[1]);
+    }
+    graft_constraint_close(&constraint);
+}
+
 /* ---- memory ---- */
 
 static void streams_that_come_and_go_leave_nothing(void **state)
@@ -644,6 +709,8 @@ int main(void)
         cmocka_unit_test(requests_that_make_no_sense_are_refused_by_name),
         cmocka_unit_test(higher_priority_takes_the_place_of_lower),
         cmocka_unit_test(an_answer_is_held_to_what_its_request_says),
+        cmocka_unit_test(a_failing_pass_beside_guesses_that_were_cut_hurts_nobody),
+        cmocka_unit_test(an_answer_that_begins_anew_begins_its_constraint_anew),
         cmocka_unit_test(streams_that_come_and_go_leave_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
