@@ -247,6 +247,26 @@ static void lack_of_memory_is_an_error_and_leaves_nothing(void **state)
     }
 }
 
+/* Two to the 24th ways to say nothing. */
+static void empty_rules_do_not_run_away(void **state)
+{
+    (void)state;
+    char text[2000] = "root ::= a a\n";
+    for (char c = 'a'; c < 'y'; c++) {
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "%c ::= %c %c\n", c, c + 1, c + 1);
+    }
+    size_t used = strlen(text);
+    snprintf(text + used, sizeof text - used, "y ::= \"q\"?");
+    struct grammar *g = NULL;
+    struct matcher *m = NULL;
+    struct matcher_options o = {.vocabulary = words.vocabulary};
+    MUST(grammar_from_gbnf(NULL, text, strlen(text), &g, error));
+    assert_int_equal(matcher_open(NULL, g, &o, &m, NULL), GRAFT_LIMIT);
+    assert_null(m);
+    grammar_release(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +281,7 @@ int main(void)
         cmocka_unit_test(left_recursion_is_refused_by_name),
         cmocka_unit_test(hostile_sizes_are_refused),
         cmocka_unit_test(ambiguity_is_bounded),
+        cmocka_unit_test(empty_rules_do_not_run_away),
         cmocka_unit_test(lack_of_memory_is_an_error_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -208,7 +208,7 @@ struct machine {
     uint32_t *moved; /* [stacks_room] scratch of machine_flush */
     uint32_t n_pool, pool_room, n_states, states_room, n_stacks, stacks_room, table_mask,
         stack_mask, round;
-    uint32_t n_found, n_work;
+    uint32_t n_found, n_work, n_seen;
     bool complete, full; /* of the state being made */
 };
 graft_status machine_open(struct machine *m, struct mem *mem, const struct grammar *g,

@@ -10,8 +10,11 @@
 #include "constraint_internal.h"
 
 enum {
-    SET_MAX = 4096,       /* configurations of one state, and of the work for it */
-    SEEN_SLOTS = 1 << 14, /* above twice that */
+    SET_MAX = 4096, /* configurations of one state, and of the work for it */
+    SEEN_MAX =
+        2 *
+        SET_MAX, /* of those that were looked at for it, with those that have no bytes to come */
+    SEEN_SLOTS = 2 * SEEN_MAX,
     POOL_ROOM = 1 << 18,
     STACKS_ROOM = 1 << 16,
     STATES_MOST = 1 << 14,
@@ -117,7 +120,7 @@ static uint32_t stack_push(struct machine *m, uint32_t back, uint32_t parent, ui
 
 static void begin_set(struct machine *m)
 {
-    m->n_found = m->n_work = 0;
+    m->n_found = m->n_work = m->n_seen = 0;
     m->complete = m->full = false;
     if (++m->round == 0) {
         memset(m->seen_round, 0, SEEN_SLOTS * sizeof *m->seen_round);
@@ -143,10 +146,11 @@ static void enter(struct machine *m, uint32_t state, uint32_t stack)
             return;
         }
     }
-    if (m->n_work + m->n_found == SET_MAX) {
+    if (m->n_work + m->n_found == SET_MAX || m->n_seen == SEEN_MAX) {
         m->full = true;
         return;
     }
+    m->n_seen++;
     m->seen[slot] = key;
     m->seen_round[slot] = m->round;
     m->found[SET_MAX + m->n_work++] = (struct config){state, stack};
