@@ -153,7 +153,8 @@ static int cost_of(const struct builder *b, expr_id id, int most)
         return 1;
     case EXPR_REPEAT: {
         int32_t copies = e->max < 0 ? e->min + 1 : e->max;
-        return copies < most ? copies * cost_of(b, e->a, most) : most;
+        cost = copies < most ? copies * cost_of(b, e->a, most) : most;
+        return cost < most ? cost : most; /* at each level, or the product would overflow */
     }
     default:
         for (int32_t i = e->a; i >= 0 && cost < most; i = b->items[i].next) {
