@@ -7,6 +7,7 @@ const results = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const profile = readFileSync(process.argv[3], "utf8").trim();
 const training = readFileSync(process.argv[4], "utf8").trim();
 const merging = readFileSync(process.argv[5], "utf8").trim();
+const streams = readFileSync(process.argv[6], "utf8").trim();
 
 function median(values) {
     const v = [...values].sort((a, b) => a - b), n = v.length;
@@ -136,6 +137,8 @@ ${parts()}
 ${training}
 
 ${merging}
+
+${streams}
 
 ## Commands
 
