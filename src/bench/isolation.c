@@ -84,7 +84,7 @@ static graft_status measure(struct bench *b, struct isolation *s, graft_error *e
 static void report(const struct bench *b, struct isolation *s)
 {
     static const int PERCENT[] = {50, 99};
-    double alone[ARRAY_LEN(PERCENT)];
+    double alone[ARRAY_LEN(PERCENT)] = {0};
     for (int kind = 0; kind < CASES; kind++) {
         for (size_t p = 0; p < ARRAY_LEN(PERCENT); p++) {
             char name[CASE_NAME_SIZE + 16];

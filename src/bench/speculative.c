@@ -8,9 +8,11 @@
 #include "bench/talk.h"
 #include "generate/draft/draft.h"
 
-enum { TEXTS = 3, WAYS = 3, QUESTIONS = 6, TOKENS = 96, PROMPT_MAX = 256 };
+enum way_to_guess { PLAIN, NGRAM, MODEL, WAYS };
+enum { TEXTS = 3, QUESTIONS = 6, TOKENS = 96, PROMPT_MAX = 256 };
 static const char *const TEXT_NAMES[TEXTS] = {"repetition", "questions", "random tokens"};
-static const char *const WAY_NAMES[WAYS] = {"plain", "ngram", "ngram and draft model"};
+static const char *const WAY_NAMES[WAYS] = {
+    [PLAIN] = "plain", [NGRAM] = "ngram", [MODEL] = "ngram and draft model"};
 static const char REPEATED[] = " red blue";
 static const char *const ASKED[QUESTIONS] = {
     "Tell me a story about Lena and a lost key.",
@@ -124,9 +126,9 @@ static graft_status open_session(struct bench *b, struct speculative *s, int way
     const graft_draft_options d = {
         .ngram = true, .k = 4, .max = DRAFT_MOST, .kv_bytes = (size_t)64 << 20};
     graft_status status = session_open(b->model, &o, &s->session[way], error);
-    if (status == GRAFT_OK && way > 0)
-        status = session_set_draft(s->session[way], way == 2 ? s->draft : NULL, &d, error);
-    return status;
+    return status == GRAFT_OK && way != PLAIN
+               ? session_set_draft(s->session[way], way == MODEL ? s->draft : NULL, &d, error)
+               : status;
 }
 
 static void add_case(struct bench *b, struct speculative *s, int text, int way)
