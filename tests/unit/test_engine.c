@@ -670,7 +670,7 @@ static void streams_that_come_and_go_leave_nothing(void **state)
     for (int i = 0; i < 600; i++) {
         graft_stream *stream = ask(engine, PROMPTS[i % 4], (uint64_t)i, 300);
         graft_token token;
-        while (i <= 5 && graft_stream_next(stream, &token, NULL) == GRAFT_OK) {
+        while (i <= 15 && graft_stream_next(stream, &token, NULL) == GRAFT_OK) {
         }
         if (i % 3 == 0) {
             (void)graft_stream_next(stream, &token, NULL);
@@ -679,7 +679,7 @@ static void streams_that_come_and_go_leave_nothing(void **state)
         do {
             MUST(graft_engine_describe(engine, &info, error));
         } while (info.running + info.waiting > 0);
-        if (i == 5) {
+        if (i == 15) {
             MUST(graft_runtime_describe(F.runtime, &before, error));
         }
     }

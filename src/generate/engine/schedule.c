@@ -245,6 +245,7 @@ static void admit(struct graft_engine *e, size_t i)
         s->info.cached_tokens += cached; /* to those of a fork */
         e->n_waiting--;
         e->waiting_tokens -= s->prompt_tokens;
+        e->info.running = (size_t)e->n_running; /* nobody is to find it neither here nor there */
     }
     pthread_mutex_unlock(&e->lock);
 }
