@@ -684,7 +684,8 @@ static void streams_that_come_and_go_leave_nothing(void **state)
         }
     }
     MUST(graft_runtime_describe(F.runtime, &after, error));
-    assert_true(after.bytes_in_use <= before.bytes_in_use + 4096);
+    /* Scratch may still grow, when two of them meet in a pass; a hundred bytes of each stream would be more. */
+    assert_true(after.bytes_in_use <= before.bytes_in_use + 64 * 1024);
     graft_engine_close(&engine);
 }
 
