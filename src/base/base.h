@@ -260,6 +260,12 @@ void rng_init(struct rng *rng, uint64_t seed, uint64_t stream);
 uint32_t rng_u32(struct rng *rng);
 double rng_uniform(struct rng *rng); /* [0, 1), 53 bits */
 
+/* ---- numbers in files ----------------------------------------------------------------------- */
+
+/* The lowest `bytes` (1 to 8) bytes of a number, little-endian, and back. */
+void bytes_put(uint8_t *at, uint64_t value, int bytes);
+uint64_t bytes_get(const uint8_t *at, int bytes);
+
 /* ---- hashes ------------------------------------------------------------------------------- */
 
 uint64_t hash_bytes(const void *bytes, size_t size, uint64_t seed); /* for tables; not for files */

@@ -104,13 +104,6 @@ static graft_status describe(const struct graft_session *s, struct pointed *p,
     return status == GRAFT_OK ? model_digest(model, out->weights, error) : status;
 }
 
-static void put(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
 /* Head, record and their sum. */
 static graft_status make_record(const struct graft_session *s, struct buf *out, size_t *n_held,
                                 graft_error *error)
@@ -129,9 +122,9 @@ static graft_status make_record(const struct graft_session *s, struct buf *out, 
     }
     uint8_t *head = (uint8_t *)out->data;
     memcpy(head, MAGIC, sizeof MAGIC);
-    put(head + 8, VERSION, 4);
-    put(head + 12, out->size - HEAD, 4);
-    put(head + 16, state.n_held * kv_seq_position_bytes(s->line.seq), 8);
+    bytes_put(head + 8, VERSION, 4);
+    bytes_put(head + 12, out->size - HEAD, 4);
+    bytes_put(head + 16, state.n_held * kv_seq_position_bytes(s->line.seq), 8);
     uint8_t sum[SUM];
     status = sha256(out->data, out->size, sum, error);
     if (status == GRAFT_OK && !buf_append(out, sum, SUM)) {
@@ -200,15 +193,6 @@ struct saved {
     struct session_state state;
 };
 
-static uint64_t get(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
-}
-
 static graft_status read_head(struct saved *f, uint8_t head[HEAD], graft_error *error)
 {
     if (f->file.size < HEAD) {
@@ -221,14 +205,14 @@ static graft_status read_head(struct saved *f, uint8_t head[HEAD], graft_error *
     if (memcmp(head, MAGIC, sizeof MAGIC) != 0) {
         return error_set(error, GRAFT_FORMAT, "it is no saved session");
     }
-    if (get(head + 8, 4) != VERSION) {
+    if (bytes_get(head + 8, 4) != VERSION) {
         return error_set(error, GRAFT_UNSUPPORTED,
                          "it is a session of version %u, this graft reads version %d",
-                         (unsigned)get(head + 8, 4), VERSION);
+                         (unsigned)bytes_get(head + 8, 4), VERSION);
     }
     size_t said;
-    f->record_size = (size_t)get(head + 12, 4);
-    f->kv_size = (size_t)get(head + 16, 8);
+    f->record_size = (size_t)bytes_get(head + 12, 4);
+    f->kv_size = (size_t)bytes_get(head + 16, 8);
     if (!size_add(f->record_size + HEAD + 2 * SUM, f->kv_size, &said) || said != f->file.size ||
         f->record_size > STATE_RECORD_MAX) {
         return error_set(error, GRAFT_FORMAT,

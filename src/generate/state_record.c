@@ -12,9 +12,7 @@
 static void put(struct buf *out, uint64_t value, int bytes)
 {
     uint8_t at[8];
-    for (int i = 0; i < bytes; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
+    bytes_put(at, value, bytes);
     buf_append(out, at, (size_t)bytes);
 }
 
@@ -155,11 +153,7 @@ static const uint8_t *take(struct reader *r, size_t size)
 static uint64_t get(struct reader *r, int bytes)
 {
     const uint8_t *at = take(r, (size_t)bytes);
-    uint64_t value = 0;
-    for (int i = 0; at != NULL && i < bytes; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
+    return at != NULL ? bytes_get(at, bytes) : 0;
 }
 
 /* At most `most`, or it is refused as `what`. */

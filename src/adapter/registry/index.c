@@ -6,19 +6,9 @@
  */
 #include "registry_internal.h"
 
-static uint16_t get_u16(const uint8_t *at)
-{
-    return (uint16_t)(at[0] | at[1] << 8);
-}
-
 static uint32_t get_u32(const uint8_t *at)
 {
-    return get_u16(at) | (uint32_t)get_u16(at + 2) << 16;
-}
-
-static uint64_t get_u64(const uint8_t *at)
-{
-    return get_u32(at) | (uint64_t)get_u32(at + 4) << 32;
+    return (uint32_t)bytes_get(at, 4);
 }
 
 static graft_status damaged(graft_error *error, const char *what)
@@ -41,12 +31,12 @@ graft_status index_parse(struct index_view *out, const void *bytes, size_t size,
         return error_set(error, GRAFT_UNSUPPORTED,
                          "the registry's index has format %u, this graft knows format %d",
                          get_u32(data + 8), INDEX_FORMAT);
-    struct index_view view = {data, size, get_u32(data + 12), get_u64(data + 16)};
+    struct index_view view = {data, size, get_u32(data + 12), bytes_get(data + 16, 8)};
     if (view.n_names > INDEX_NAMES_MAX || view.n_names > (size - INDEX_HEADER) / INDEX_ENTRY ||
-        get_u64(data + 24) != size)
+        bytes_get(data + 24, 8) != size)
         return damaged(error, "it is shorter or longer than it says");
     size_t table = (size_t)view.n_names * INDEX_ENTRY;
-    if (head_hash(data, table) != get_u64(data + 32))
+    if (head_hash(data, table) != bytes_get(data + 32, 8))
         return damaged(error, "its table was changed");
     for (uint32_t i = 0; i < view.n_names; i++) {
         const uint8_t *entry = data + INDEX_HEADER + (size_t)i * INDEX_ENTRY;
@@ -80,12 +70,12 @@ static const uint8_t *take(struct cursor *c, size_t size)
 
 static unsigned take_u16(struct cursor *c)
 {
-    return get_u16(take(c, 2));
+    return (uint16_t)bytes_get(take(c, 2), 2);
 }
 
 static uint64_t take_u64(struct cursor *c)
 {
-    return get_u64(take(c, 8));
+    return bytes_get(take(c, 8), 8);
 }
 
 static bool take_flag(struct cursor *c)
@@ -204,7 +194,7 @@ graft_status index_read(const struct index_view *view, uint32_t i, struct arena 
     size_t size = get_u32(entry + 4);
     struct registry_name name = {0};
     struct cursor c = {record, record + size, false};
-    if (hash_bytes(record, size, INDEX_SEED) != get_u64(entry + 8))
+    if (hash_bytes(record, size, INDEX_SEED) != bytes_get(entry + 8, 8))
         return damaged(error, "a record was changed");
     if (!take_name(&c, arena, &name, error))
         return GRAFT_NO_MEMORY;
@@ -250,8 +240,9 @@ int index_find_version(const struct registry_name *name, const char *version)
 
 static void put_number(struct buf *out, uint64_t value, int bytes)
 {
-    for (int i = 0; i < bytes; i++)
-        buf_putc(out, (char)(value >> (8 * i) & 0xff));
+    uint8_t at[8];
+    bytes_put(at, value, bytes);
+    buf_append(out, at, (size_t)bytes);
 }
 
 static void put_string(struct buf *out, const char *text)
@@ -351,19 +342,13 @@ static void merge(struct writer *w, const struct index_view *old,
     }
 }
 
-static void put_u32_at(char *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (char)(value >> (8 * i) & 0xff);
-}
-
 /* Header, table and records; offsets so far count from the first record. */
 static void assemble(struct buf *out, struct writer *w, uint64_t generation)
 {
     size_t table = w->table.size, size = INDEX_HEADER + table + w->records.size;
     for (size_t i = 0; i < w->n_names; i++) {
-        char *at = w->table.data + i * INDEX_ENTRY;
-        put_u32_at(at, get_u32((const uint8_t *)at) + (uint32_t)(INDEX_HEADER + table));
+        uint8_t *at = (uint8_t *)w->table.data + i * INDEX_ENTRY;
+        bytes_put(at, get_u32(at) + INDEX_HEADER + table, 4);
     }
     buf_puts(out, INDEX_MAGIC);
     put_number(out, INDEX_FORMAT, 4);
@@ -376,8 +361,7 @@ static void assemble(struct buf *out, struct writer *w, uint64_t generation)
     if (out->status != GRAFT_OK)
         return;
     uint64_t hash = head_hash((const uint8_t *)out->data, table);
-    put_u32_at(out->data + 32, (uint32_t)hash);
-    put_u32_at(out->data + 36, (uint32_t)(hash >> 32));
+    bytes_put((uint8_t *)out->data + 32, hash, 8);
 }
 
 graft_status index_write(struct buf *out, const struct index_view *old,

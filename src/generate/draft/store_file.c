@@ -9,22 +9,6 @@
 enum { VERSION = 1, HEAD = 56, SUM = 32, ENTRY = 16 };
 static const char MAGIC[8] = "graftngs";
 
-static void put(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
-static uint64_t get(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
-}
-
 /* Of the head and of the entries: their sums are summed. */
 static graft_status sum_of(const uint8_t *bytes, size_t size, uint8_t out[SUM], graft_error *error)
 {
@@ -46,16 +30,16 @@ static uint8_t *make_bytes(struct ngram_store *s, size_t *size)
     uint8_t *bytes = mem_calloc(s->mem, *size, 1), *at = bytes;
     if (bytes != NULL) {
         memcpy(bytes, MAGIC, sizeof MAGIC);
-        put(bytes + 8, VERSION, 4);
-        put(bytes + 12, (uint64_t)s->n_vocab, 4);
-        put(bytes + 16, s->used, 8);
+        bytes_put(bytes + 8, VERSION, 4);
+        bytes_put(bytes + 12, (uint64_t)s->n_vocab, 4);
+        bytes_put(bytes + 16, s->used, 8);
         memcpy(bytes + 24, s->mix, sizeof s->mix);
         at += HEAD + SUM;
         for (const struct store_entry *e = s->entries; e < s->entries + s->capacity; e++) {
             if (e->count > 0) {
-                put(at, e->key, 8);
-                put(at + 8, e->next, 4);
-                put(at + 12, e->count, 4);
+                bytes_put(at, e->key, 8);
+                bytes_put(at + 8, e->next, 4);
+                bytes_put(at + 12, e->count, 4);
                 at += ENTRY;
             }
         }
@@ -87,16 +71,16 @@ static graft_status check_head(const uint8_t *bytes, size_t size,
     if (size < HEAD + SUM || memcmp(bytes, MAGIC, sizeof MAGIC) != 0) {
         return error_set(error, GRAFT_FORMAT, "it is no store of n-grams");
     }
-    if (get(bytes + 8, 4) != VERSION) {
+    if (bytes_get(bytes + 8, 4) != VERSION) {
         return error_set(error, GRAFT_UNSUPPORTED,
                          "it is of version %u, this graft reads version %d",
-                         (unsigned)get(bytes + 8, 4), VERSION);
+                         (unsigned)bytes_get(bytes + 8, 4), VERSION);
     }
     size_t body = size - HEAD - SUM;
-    if (body % ENTRY != 0 || get(bytes + 16, 8) != body / ENTRY) {
+    if (body % ENTRY != 0 || bytes_get(bytes + 16, 8) != body / ENTRY) {
         return error_set(error, GRAFT_FORMAT,
                          "it has %zu bytes of entries, not the %llu entries it says", body,
-                         (unsigned long long)get(bytes + 16, 8));
+                         (unsigned long long)bytes_get(bytes + 16, 8));
     }
     uint8_t sum[SUM];
     graft_status status = sum_of(bytes, size, sum, error);
@@ -106,9 +90,9 @@ static graft_status check_head(const uint8_t *bytes, size_t size,
     if (status != GRAFT_OK) {
         return status;
     }
-    if (get(bytes + 12, 4) != (uint64_t)options->n_vocab) {
+    if (bytes_get(bytes + 12, 4) != (uint64_t)options->n_vocab) {
         return error_set(error, GRAFT_STATE, "it is for a vocabulary of %u, the model has %d",
-                         (unsigned)get(bytes + 12, 4), options->n_vocab);
+                         (unsigned)bytes_get(bytes + 12, 4), options->n_vocab);
     }
     if (memcmp(bytes + 24, options->mix, sizeof options->mix) != 0) {
         return error_set(error, GRAFT_STATE, "it was learned under other adapters or weights");
@@ -120,7 +104,8 @@ static graft_status read_entries(struct ngram_store *s, const uint8_t *at, size_
                                  graft_error *error)
 {
     for (size_t i = 0; i < n; i++, at += ENTRY) {
-        struct store_entry e = {get(at, 8), (uint32_t)get(at + 8, 4), (uint32_t)get(at + 12, 4)};
+        struct store_entry e = {bytes_get(at, 8), (uint32_t)bytes_get(at + 8, 4),
+                                (uint32_t)bytes_get(at + 12, 4)};
         if (e.next >= (uint32_t)s->n_vocab || e.count < 1 || e.count > STORE_COUNT_MAX) {
             return error_set(error, GRAFT_FORMAT, "entry %zu is none: token %u, count %u", i,
                              (unsigned)e.next, (unsigned)e.count);
