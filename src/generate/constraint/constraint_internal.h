@@ -25,6 +25,18 @@ enum {
     LEFT_MAX = 1 << 28       /* bytes that are counted; more are as many */
 };
 
+/* ---- a text that is read by character (scan.c) ---- */
+
+struct scan {
+    const char *text;
+    size_t size, at;
+};
+int scan_peek(const struct scan *in); /* the byte that comes next; -1: none */
+/* Past `c`, if that is what comes next. */
+bool scan_take(struct scan *in, char c);
+/* A number of hexadecimal digits; false: there are fewer, and what was read is behind. */
+bool scan_hex(struct scan *in, int digits, uint32_t *value);
+
 /* ---- expressions (builder.c) ---- */
 
 /* Ids are numbers from 0; -1 after a failure, which sticks: whoever builds need not look until the end. */

@@ -8,8 +8,7 @@
 
 struct gbnf {
     struct builder *b;
-    const char *text;
-    size_t size, at;
+    struct scan in;
     int depth;
     struct str_map names; /* rule by name; keys are names of the builder */
 };
@@ -19,11 +18,11 @@ struct gbnf {
 static void find_place(const struct gbnf *p, size_t at, int *line, int *column)
 {
     *line = *column = 1;
-    for (size_t i = 0; i < at && i < p->size; i++) {
-        if (p->text[i] == '\n') {
+    for (size_t i = 0; i < at && i < p->in.size; i++) {
+        if (p->in.text[i] == '\n') {
             ++*line;
             *column = 1;
-        } else if (((uint8_t)p->text[i] & 0xC0) != 0x80) {
+        } else if (((uint8_t)p->in.text[i] & 0xC0) != 0x80) {
             ++*column;
         }
     }
@@ -39,29 +38,15 @@ static expr_id fail_at(struct gbnf *p, size_t at, const char *what)
     return builder_fail(p->b, GRAFT_FORMAT, "line %d, column %d: %s", line, column, what);
 }
 
-static int peek(const struct gbnf *p)
-{
-    return p->at < p->size ? (uint8_t)p->text[p->at] : -1;
-}
-
-static bool take(struct gbnf *p, char c)
-{
-    if (peek(p) != c) {
-        return false;
-    }
-    p->at++;
-    return true;
-}
-
 static void skip_blank(struct gbnf *p)
 {
-    for (;; p->at++) {
-        int c = peek(p);
+    for (;; p->in.at++) {
+        int c = scan_peek(&p->in);
         if (c == '#') {
-            while (p->at < p->size && p->text[p->at] != '\n') {
-                p->at++;
+            while (p->in.at < p->in.size && p->in.text[p->in.at] != '\n') {
+                p->in.at++;
             }
-            c = peek(p);
+            c = scan_peek(&p->in);
         }
         if (c != ' ' && c != '\t' && c != '\r' && c != '\n') {
             return;
@@ -78,7 +63,7 @@ static bool is_name_char(int c)
 static size_t name_length(const struct gbnf *p)
 {
     size_t n = 0;
-    while (p->at + n < p->size && is_name_char((uint8_t)p->text[p->at + n])) {
+    while (p->in.at + n < p->in.size && is_name_char((uint8_t)p->in.text[p->in.at + n])) {
         n++;
     }
     return n;
@@ -88,32 +73,20 @@ static size_t name_length(const struct gbnf *p)
 static bool at_rule(const struct gbnf *p)
 {
     struct gbnf look = *p;
-    look.at += name_length(p);
-    while (peek(&look) == ' ' || peek(&look) == '\t') {
-        look.at++;
+    look.in.at += name_length(p);
+    while (scan_peek(&look.in) == ' ' || scan_peek(&look.in) == '\t') {
+        look.in.at++;
     }
-    return look.at > p->at && look.at + 3 <= p->size && memcmp(p->text + look.at, "::=", 3) == 0;
-}
-
-static int hex_digit(int c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
+    return look.in.at > p->in.at && look.in.at + 3 <= p->in.size &&
+           memcmp(p->in.text + look.in.at, "::=", 3) == 0;
 }
 
 static bool read_hex(struct gbnf *p, int digits, uint32_t *code)
 {
-    size_t begin = p->at;
-    *code = 0;
-    for (int i = 0; i < digits; i++, p->at++) {
-        int digit = hex_digit(peek(p));
-        if (digit < 0) {
-            fail_at(p, begin, "an escape has too few hexadecimal digits");
-            return false;
-        }
-        *code = *code << 4 | (uint32_t)digit;
+    size_t begin = p->in.at;
+    if (!scan_hex(&p->in, digits, code)) {
+        fail_at(p, begin, "an escape has too few hexadecimal digits");
+        return false;
     }
     char bytes[4];
     if (utf8_encode(*code, bytes) == 0) {
@@ -126,9 +99,9 @@ static bool read_hex(struct gbnf *p, int digits, uint32_t *code)
 static bool read_escape(struct gbnf *p, uint32_t *code)
 {
     static const char letters[] = "nrt\\\"[]-^", codes[] = "\n\r\t\\\"[]-^";
-    int c = peek(p);
+    int c = scan_peek(&p->in);
     const char *found = c > 0 ? strchr(letters, c) : NULL;
-    size_t begin = p->at++;
+    size_t begin = p->in.at++;
     if (found != NULL) {
         *code = (uint8_t)codes[found - letters];
         return true;
@@ -145,15 +118,15 @@ static bool read_escape(struct gbnf *p, uint32_t *code)
 /* A character of a text or a class. */
 static bool read_char(struct gbnf *p, uint32_t *code)
 {
-    if (take(p, '\\')) {
+    if (scan_take(&p->in, '\\')) {
         return read_escape(p, code);
     }
-    int n = utf8_decode(p->text + p->at, p->size - p->at, code);
+    int n = utf8_decode(p->in.text + p->in.at, p->in.size - p->in.at, code);
     if (n == 0) {
-        fail_at(p, p->at, p->at < p->size ? "no UTF-8" : "the text ends here");
+        fail_at(p, p->in.at, p->in.at < p->in.size ? "no UTF-8" : "the text ends here");
         return false;
     }
-    p->at += (size_t)n;
+    p->in.at += (size_t)n;
     return true;
 }
 
@@ -161,13 +134,13 @@ static bool read_char(struct gbnf *p, uint32_t *code)
 
 static expr_id parse_literal(struct gbnf *p)
 {
-    size_t begin = p->at - 1;
+    size_t begin = p->in.at - 1;
     struct buf bytes;
     buf_init(&bytes, p->b->mem, TEXT_MAX);
-    while (p->b->status == GRAFT_OK && !take(p, '"')) {
+    while (p->b->status == GRAFT_OK && !scan_take(&p->in, '"')) {
         uint32_t code;
         char utf8[4];
-        if (p->at >= p->size || peek(p) == '\n') {
+        if (p->in.at >= p->in.size || scan_peek(&p->in) == '\n') {
             fail_at(p, begin, "a text in quotes does not end");
         } else if (read_char(p, &code)) {
             buf_append(&bytes, utf8, (size_t)utf8_encode(code, utf8));
@@ -183,13 +156,13 @@ static expr_id parse_literal(struct gbnf *p)
 
 static expr_id parse_class(struct gbnf *p)
 {
-    size_t begin = p->at - 1, n = 0, room = 0;
+    size_t begin = p->in.at - 1, n = 0, room = 0;
     struct range *ranges = NULL;
-    bool negated = take(p, '^');
-    while (p->b->status == GRAFT_OK && !take(p, ']')) {
+    bool negated = scan_take(&p->in, '^');
+    while (p->b->status == GRAFT_OK && !scan_take(&p->in, ']')) {
         struct range r = {0, 0};
-        size_t at = p->at;
-        if (p->at >= p->size) {
+        size_t at = p->in.at;
+        if (p->in.at >= p->in.size) {
             fail_at(p, begin, "a class in brackets does not end");
             break;
         }
@@ -197,8 +170,9 @@ static expr_id parse_class(struct gbnf *p)
             break;
         }
         r.hi = r.lo;
-        if (peek(p) == '-' && p->at + 1 < p->size && p->text[p->at + 1] != ']') {
-            p->at++;
+        if (scan_peek(&p->in) == '-' && p->in.at + 1 < p->in.size &&
+            p->in.text[p->in.at + 1] != ']') {
+            p->in.at++;
             if (!read_char(p, &r.hi)) {
                 break;
             }
@@ -228,16 +202,16 @@ static expr_id parse_class(struct gbnf *p)
 /* The rule of a name, which may be defined later. */
 static int32_t find_rule(struct gbnf *p, size_t length)
 {
-    int32_t rule = str_map_get(&p->names, p->text + p->at, length);
+    int32_t rule = str_map_get(&p->names, p->in.text + p->in.at, length);
     if (rule >= 0) {
         return rule;
     }
-    rule = rule_add(p->b, p->text + p->at, length);
+    rule = rule_add(p->b, p->in.text + p->in.at, length);
     if (rule >= 0 && !str_map_put(&p->names, p->b->rules[rule].name, length, rule, NULL)) {
         return builder_fail(p->b, GRAFT_NO_MEMORY, "no memory for a grammar");
     }
     if (rule >= 0) {
-        p->b->rules[rule].at = p->at;
+        p->b->rules[rule].at = p->in.at;
     }
     return rule;
 }
@@ -246,19 +220,19 @@ static expr_id parse_alternatives(struct gbnf *p);
 
 static expr_id parse_item(struct gbnf *p)
 {
-    size_t begin = p->at;
-    if (take(p, '"')) {
+    size_t begin = p->in.at;
+    if (scan_take(&p->in, '"')) {
         return parse_literal(p);
     }
-    if (take(p, '[')) {
+    if (scan_take(&p->in, '[')) {
         return parse_class(p);
     }
-    if (take(p, '.')) {
+    if (scan_take(&p->in, '.')) {
         return expr_class(p->b, NULL, 0, true);
     }
-    if (take(p, '(')) {
+    if (scan_take(&p->in, '(')) {
         expr_id e = parse_alternatives(p);
-        if (p->b->status == GRAFT_OK && !take(p, ')')) {
+        if (p->b->status == GRAFT_OK && !scan_take(&p->in, ')')) {
             return fail_at(p, begin, "a group is not closed");
         }
         return e;
@@ -266,12 +240,12 @@ static expr_id parse_item(struct gbnf *p)
     size_t length = name_length(p);
     if (length == 0) {
         return fail_at(p, begin,
-                       peek(p) == '<'
+                       scan_peek(&p->in) == '<'
                            ? "tokens in <> are not supported: write the text of the token"
                            : "here a text, a class, a group or the name of a rule may stand");
     }
     int32_t rule = find_rule(p, length);
-    p->at += length;
+    p->in.at += length;
     return expr_call(p->b, rule, true);
 }
 
@@ -279,38 +253,38 @@ static expr_id parse_item(struct gbnf *p)
 
 static bool read_count(struct gbnf *p, int32_t *count)
 {
-    size_t begin = p->at;
+    size_t begin = p->in.at;
     int64_t n = 0;
-    while (peek(p) >= '0' && peek(p) <= '9') {
-        n = n * 10 + (p->text[p->at++] - '0');
+    while (scan_peek(&p->in) >= '0' && scan_peek(&p->in) <= '9') {
+        n = n * 10 + (p->in.text[p->in.at++] - '0');
         if (n > REPEAT_MAX) {
             fail_at(p, begin, "a repetition is too large: 65536 at most");
             return false;
         }
     }
     *count = (int32_t)n;
-    return p->at > begin;
+    return p->in.at > begin;
 }
 
 static expr_id parse_counts(struct gbnf *p, expr_id e)
 {
-    size_t begin = p->at;
+    size_t begin = p->in.at;
     int32_t min = 0, max = -1;
     skip_blank(p);
     if (!read_count(p, &min)) {
         return fail_at(p, begin, "a repetition is {m}, {m,} or {m,n}");
     }
     skip_blank(p);
-    if (!take(p, ',')) {
+    if (!scan_take(&p->in, ',')) {
         max = min;
     } else {
         skip_blank(p);
-        if (peek(p) != '}' && !read_count(p, &max)) {
+        if (scan_peek(&p->in) != '}' && !read_count(p, &max)) {
             return fail_at(p, begin, "a repetition is {m}, {m,} or {m,n}");
         }
         skip_blank(p);
     }
-    if (!take(p, '}')) {
+    if (!scan_take(&p->in, '}')) {
         return fail_at(p, begin, "a repetition is {m}, {m,} or {m,n}");
     }
     if (max >= 0 && max < min) {
@@ -324,16 +298,17 @@ static expr_id parse_repeated(struct gbnf *p)
     expr_id e = parse_item(p);
     for (int n = 0; p->b->status == GRAFT_OK; n++) {
         skip_blank(p);
-        if (peek(p) >= 0 && strchr("*+?{", peek(p)) != NULL && n == PARSE_DEPTH) {
-            return fail_at(p, p->at, "too many repetitions of one item");
+        if (scan_peek(&p->in) >= 0 && strchr("*+?{", scan_peek(&p->in)) != NULL &&
+            n == PARSE_DEPTH) {
+            return fail_at(p, p->in.at, "too many repetitions of one item");
         }
-        if (take(p, '*')) {
+        if (scan_take(&p->in, '*')) {
             e = expr_repeat(p->b, e, 0, -1);
-        } else if (take(p, '+')) {
+        } else if (scan_take(&p->in, '+')) {
             e = expr_repeat(p->b, e, 1, -1);
-        } else if (take(p, '?')) {
+        } else if (scan_take(&p->in, '?')) {
             e = expr_repeat(p->b, e, 0, 1);
-        } else if (take(p, '{')) {
+        } else if (scan_take(&p->in, '{')) {
             e = parse_counts(p, e);
         } else {
             break;
@@ -349,7 +324,7 @@ static expr_id parse_sequence(struct gbnf *p)
     expr_id list = expr_list(p->b, EXPR_SEQ);
     while (p->b->status == GRAFT_OK) {
         skip_blank(p);
-        int c = peek(p);
+        int c = scan_peek(&p->in);
         if (c < 0 || c == '|' || c == ')' || at_rule(p)) {
             break;
         }
@@ -361,19 +336,19 @@ static expr_id parse_sequence(struct gbnf *p)
 static expr_id parse_alternatives(struct gbnf *p)
 {
     if (++p->depth > PARSE_DEPTH) {
-        return fail_at(p, p->at, "groups are nested too deeply: 64 at most");
+        return fail_at(p, p->in.at, "groups are nested too deeply: 64 at most");
     }
     expr_id list = expr_list(p->b, EXPR_ALT);
     do {
         expr_add(p->b, list, parse_sequence(p));
-    } while (p->b->status == GRAFT_OK && take(p, '|'));
+    } while (p->b->status == GRAFT_OK && scan_take(&p->in, '|'));
     p->depth--;
     return list;
 }
 
 static void parse_rule(struct gbnf *p)
 {
-    size_t begin = p->at, length = name_length(p);
+    size_t begin = p->in.at, length = name_length(p);
     if (!at_rule(p)) {
         fail_at(p, begin, "a rule begins with NAME ::=");
         return;
@@ -383,14 +358,14 @@ static void parse_rule(struct gbnf *p)
         fail_at(p, begin, "a rule of this name is there already");
         return;
     }
-    p->at += length;
-    while (peek(p) != '=') {
-        p->at++;
+    p->in.at += length;
+    while (scan_peek(&p->in) != '=') {
+        p->in.at++;
     }
-    p->at++;
+    p->in.at++;
     expr_id body = parse_alternatives(p);
-    if (peek(p) == ')') {
-        fail_at(p, p->at, "a bracket closes that was not opened");
+    if (scan_peek(&p->in) == ')') {
+        fail_at(p, p->in.at, "a bracket closes that was not opened");
     }
     rule_define(p->b, rule, body);
 }
@@ -416,10 +391,10 @@ graft_status grammar_from_gbnf(struct mem *mem, const char *text, size_t size, s
     }
     struct builder b;
     builder_init(&b, mem, GBNF_NESTING, error);
-    struct gbnf p = {.b = &b, .text = text, .size = size};
+    struct gbnf p = {.b = &b, .in = {text, size, 0}};
     str_map_init(&p.names, mem);
     skip_blank(&p);
-    while (b.status == GRAFT_OK && p.at < p.size) {
+    while (b.status == GRAFT_OK && p.in.at < p.in.size) {
         parse_rule(&p);
         skip_blank(&p);
     }

@@ -9,8 +9,7 @@
 struct pattern {
     struct schema *s;
     struct builder *b;
-    const char *text;
-    size_t size, at;
+    struct scan in;
     int depth;
 };
 
@@ -32,22 +31,8 @@ struct gathered {
 static expr_id fail(struct pattern *p, const char *what)
 {
     char why[160];
-    snprintf(why, sizeof why, "%s (near character %zu)", what, p->at + 1);
+    snprintf(why, sizeof why, "%s (near character %zu)", what, p->in.at + 1);
     return schema_refuse(p->s, "pattern", why);
-}
-
-static int peek(const struct pattern *p)
-{
-    return p->at < p->size ? (uint8_t)p->text[p->at] : -1;
-}
-
-static bool take(struct pattern *p, char c)
-{
-    if (peek(p) != c) {
-        return false;
-    }
-    p->at++;
-    return true;
 }
 
 static void gather(struct pattern *p, struct gathered *g, const struct range *ranges, size_t n,
@@ -74,18 +59,9 @@ static void gather(struct pattern *p, struct gathered *g, const struct range *ra
 
 static bool read_hex(struct pattern *p, int n, uint32_t *code)
 {
-    *code = 0;
-    for (int i = 0; i < n; i++, p->at++) {
-        int c = peek(p);
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-        if (digit < 0) {
-            fail(p, "an escape has too few hexadecimal digits");
-            return false;
-        }
-        *code = *code << 4 | (uint32_t)digit;
+    if (!scan_hex(&p->in, n, code)) {
+        fail(p, "an escape has too few hexadecimal digits");
+        return false;
     }
     if (*code >= 0xD800 && *code <= 0xDFFF) {
         fail(p, "half of a surrogate pair");
@@ -98,9 +74,9 @@ static bool read_hex(struct pattern *p, int n, uint32_t *code)
 static bool read_escape(struct pattern *p, struct gathered *g, uint32_t *code)
 {
     static const char letters[] = "nrtfv0", codes[] = "\n\r\t\f\v";
-    int c = peek(p);
+    int c = scan_peek(&p->in);
     const char *found = c > 0 ? strchr(letters, c) : NULL;
-    p->at += c >= 0;
+    p->in.at += c >= 0;
     switch (c) {
     case 'd':
     case 'D':
@@ -133,8 +109,8 @@ static bool read_escape(struct pattern *p, struct gathered *g, uint32_t *code)
 
 static bool read_char(struct pattern *p, uint32_t *code)
 {
-    int n = utf8_decode(p->text + p->at, p->size - p->at, code);
-    p->at += (size_t)n;
+    int n = utf8_decode(p->in.text + p->in.at, p->in.size - p->in.at, code);
+    p->in.at += (size_t)n;
     if (n == 0) {
         fail(p, "the pattern ends too early");
     }
@@ -144,24 +120,25 @@ static bool read_char(struct pattern *p, uint32_t *code)
 /* A member of a class: false, or one character that may begin a range. */
 static bool class_char(struct pattern *p, struct gathered *g, uint32_t *code)
 {
-    return take(p, '\\') ? !read_escape(p, g, code) : read_char(p, code);
+    return scan_take(&p->in, '\\') ? !read_escape(p, g, code) : read_char(p, code);
 }
 
 static expr_id parse_class(struct pattern *p)
 {
     struct gathered g = {.n = 0};
-    bool negated = take(p, '^');
-    while (p->b->status == GRAFT_OK && !take(p, ']')) {
+    bool negated = scan_take(&p->in, '^');
+    while (p->b->status == GRAFT_OK && !scan_take(&p->in, ']')) {
         struct range r = {0, 0};
-        if (p->at >= p->size) {
+        if (p->in.at >= p->in.size) {
             return fail(p, "a class is not closed");
         }
         if (!class_char(p, &g, &r.lo)) {
             continue;
         }
         r.hi = r.lo;
-        if (peek(p) == '-' && p->at + 1 < p->size && p->text[p->at + 1] != ']') {
-            p->at++;
+        if (scan_peek(&p->in) == '-' && p->in.at + 1 < p->in.size &&
+            p->in.text[p->in.at + 1] != ']') {
+            p->in.at++;
             if (!class_char(p, &g, &r.hi)) {
                 return fail(p, "a range ends with a set");
             }
@@ -178,32 +155,33 @@ static expr_id parse_alternatives(struct pattern *p);
 
 static expr_id parse_group(struct pattern *p)
 {
-    if (take(p, '?') && !take(p, ':')) {
+    if (scan_take(&p->in, '?') && !scan_take(&p->in, ':')) {
         return fail(p, "look-around and named groups are not known here");
     }
     expr_id e = parse_alternatives(p);
-    return p->b->status != GRAFT_OK || take(p, ')') ? e : fail(p, "a group is not closed");
+    return p->b->status != GRAFT_OK || scan_take(&p->in, ')') ? e
+                                                              : fail(p, "a group is not closed");
 }
 
 static expr_id parse_atom(struct pattern *p)
 {
     struct range r = {0, 0};
-    if (take(p, '(')) {
+    if (scan_take(&p->in, '(')) {
         return parse_group(p);
     }
-    if (take(p, '[')) {
+    if (scan_take(&p->in, '[')) {
         return parse_class(p);
     }
-    if (take(p, '.')) {
+    if (scan_take(&p->in, '.')) {
         return schema_characters(p->b, line_ends, ARRAY_LEN(line_ends), true);
     }
-    if (peek(p) == '^' || peek(p) == '$') {
+    if (scan_peek(&p->in) == '^' || scan_peek(&p->in) == '$') {
         return fail(p, "^ and $ are known at the ends of the pattern and of its alternatives only");
     }
-    if (peek(p) >= 0 && strchr("*+?{}]", peek(p)) != NULL) {
+    if (scan_peek(&p->in) >= 0 && strchr("*+?{}]", scan_peek(&p->in)) != NULL) {
         return fail(p, "there is nothing to repeat, or a bracket that was not opened");
     }
-    if (take(p, '\\')) {
+    if (scan_take(&p->in, '\\')) {
         struct gathered g = {.n = 0};
         if (read_escape(p, &g, &r.lo)) {
             return schema_characters(p->b, g.ranges, g.n, false);
@@ -217,41 +195,41 @@ static expr_id parse_atom(struct pattern *p)
 
 static bool read_count(struct pattern *p, int32_t *count)
 {
-    size_t begin = p->at;
+    size_t begin = p->in.at;
     int64_t n = 0;
-    while (peek(p) >= '0' && peek(p) <= '9' && n <= REPEAT_MAX) {
-        n = n * 10 + (p->text[p->at++] - '0');
+    while (scan_peek(&p->in) >= '0' && scan_peek(&p->in) <= '9' && n <= REPEAT_MAX) {
+        n = n * 10 + (p->in.text[p->in.at++] - '0');
     }
     *count = (int32_t)n;
-    return p->at > begin && n <= REPEAT_MAX;
+    return p->in.at > begin && n <= REPEAT_MAX;
 }
 
 static expr_id parse_repeated(struct pattern *p)
 {
     expr_id e = parse_atom(p);
     int32_t min = 0, max = -1;
-    if (take(p, '*')) {
+    if (scan_take(&p->in, '*')) {
         e = expr_repeat(p->b, e, 0, -1);
-    } else if (take(p, '+')) {
+    } else if (scan_take(&p->in, '+')) {
         e = expr_repeat(p->b, e, 1, -1);
-    } else if (take(p, '?')) {
+    } else if (scan_take(&p->in, '?')) {
         e = expr_repeat(p->b, e, 0, 1);
-    } else if (take(p, '{')) {
+    } else if (scan_take(&p->in, '{')) {
         bool ok = read_count(p, &min);
-        if (ok && !take(p, ',')) {
+        if (ok && !scan_take(&p->in, ',')) {
             max = min;
-        } else if (ok && peek(p) != '}') {
+        } else if (ok && scan_peek(&p->in) != '}') {
             ok = read_count(p, &max) && max >= min;
         }
-        if (!ok || !take(p, '}')) {
+        if (!ok || !scan_take(&p->in, '}')) {
             return fail(p, "a repetition is {m}, {m,} or {m,n}, up to 65536");
         }
         e = expr_repeat(p->b, e, min, max);
     } else {
         return e;
     }
-    take(p, '?');
-    if (peek(p) >= 0 && strchr("*+{", peek(p)) != NULL) {
+    scan_take(&p->in, '?');
+    if (scan_peek(&p->in) >= 0 && strchr("*+{", scan_peek(&p->in)) != NULL) {
         return fail(p, "a repetition is repeated");
     }
     return e;
@@ -262,11 +240,12 @@ static expr_id parse_sequence(struct pattern *p)
     expr_id list = expr_list(p->b, EXPR_SEQ);
     bool outer = p->depth == 1; /* the text matches as a whole, so anchors say nothing new there */
     if (outer) {
-        take(p, '^');
+        scan_take(&p->in, '^');
     }
-    while (p->b->status == GRAFT_OK && p->at < p->size && peek(p) != '|' && peek(p) != ')') {
-        bool last = p->at + 1 == p->size || p->text[p->at + 1] == '|';
-        if (outer && last && take(p, '$')) {
+    while (p->b->status == GRAFT_OK && p->in.at < p->in.size && scan_peek(&p->in) != '|' &&
+           scan_peek(&p->in) != ')') {
+        bool last = p->in.at + 1 == p->in.size || p->in.text[p->in.at + 1] == '|';
+        if (outer && last && scan_take(&p->in, '$')) {
             break;
         }
         expr_add(p->b, list, parse_repeated(p));
@@ -282,16 +261,16 @@ static expr_id parse_alternatives(struct pattern *p)
     expr_id list = expr_list(p->b, EXPR_ALT);
     do {
         expr_add(p->b, list, parse_sequence(p));
-    } while (p->b->status == GRAFT_OK && take(p, '|'));
+    } while (p->b->status == GRAFT_OK && scan_take(&p->in, '|'));
     p->depth--;
     return list;
 }
 
 expr_id schema_pattern(struct schema *s, const char *pattern, size_t size)
 {
-    struct pattern p = {.s = s, .b = s->b, .text = pattern, .size = size};
+    struct pattern p = {.s = s, .b = s->b, .in = {pattern, size, 0}};
     expr_id e = parse_alternatives(&p);
-    if (s->b->status == GRAFT_OK && p.at < p.size) {
+    if (s->b->status == GRAFT_OK && p.in.at < p.in.size) {
         return fail(&p, "a bracket closes that was not opened");
     }
     return e;
