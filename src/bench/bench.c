@@ -4,6 +4,7 @@
  * other: mapped, checked, bound. MLX wants a folder: that has a config.json and a link to such a file.
  */
 #include "bench/bench_internal.h"
+#include "generate/generate.h"
 #include "model/arch/arch.h"
 
 #include <errno.h>
@@ -281,10 +282,8 @@ graft_status bench_write(graft_runtime *runtime, const graft_bench_options *opti
 
 struct kv_pool_options bench_kv_options(const struct bench *b, int64_t max_blocks)
 {
-    static const enum kv_type TYPES[] = {
-        [GRAFT_KV_F16] = KV_F16, [GRAFT_KV_F32] = KV_F32, [GRAFT_KV_Q8] = KV_Q8};
-    return (struct kv_pool_options){.k_type = TYPES[b->options->cache_k],
-                                    .v_type = TYPES[b->options->cache_v],
+    return (struct kv_pool_options){.k_type = cache_type(b->options->cache_k),
+                                    .v_type = cache_type(b->options->cache_v),
                                     .max_blocks = max_blocks};
 }
 

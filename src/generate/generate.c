@@ -53,6 +53,25 @@ graft_status session_generate(struct graft_session *s, size_t max_tokens, graft_
     return end_call(s, callback, user, error);
 }
 
+enum kv_type cache_type(graft_kv_type type)
+{
+    static const enum kv_type TYPES[] = {
+        [GRAFT_KV_F16] = KV_F16, [GRAFT_KV_F32] = KV_F32, [GRAFT_KV_Q8] = KV_Q8};
+    return TYPES[type];
+}
+
+size_t context_size(const struct model *model, int wanted)
+{
+    enum { USUAL = 4096 };
+    int most = model->config.n_ctx;
+    if (wanted > most) {
+        runtime_log(model->runtime, GRAFT_LOG_WARN,
+                    "a context of %d tokens, but the model was made for %d: quality may drop",
+                    wanted, most);
+    }
+    return (size_t)(wanted > 0 ? wanted : most < USUAL ? most : USUAL);
+}
+
 graft_sampling sampling_default(void)
 {
     return (graft_sampling){.struct_size = sizeof(graft_sampling),

@@ -50,6 +50,10 @@ void sampler_top(struct sampler *s, const float *logits, size_t n, graft_token_i
 
 /* ---- session ------------------------------------------------------------------------------ */
 
+/* What a cache of a public type is inside. */
+enum kv_type cache_type(graft_kv_type type);
+/* Tokens of a context where `wanted` were asked for (0: nothing was); more than the model was made for are logged. */
+size_t context_size(const struct model *model, int wanted);
 graft_sampling sampling_default(void);
 /* The defaults overlaid with what generation_config.json says; values out of range are passed over. */
 graft_sampling sampling_for_model(const struct model *model);

@@ -22,32 +22,14 @@ static graft_status check_options(const graft_session_options *o, graft_error *e
     return what == NULL ? GRAFT_OK : error_set(error, GRAFT_INVALID_ARGUMENT, "%s", what);
 }
 
-static size_t choose_context(const struct model *model, int wanted)
-{
-    int most = model->config.n_ctx;
-    if (wanted > most) {
-        runtime_log(model->runtime, GRAFT_LOG_WARN,
-                    "a context of %d tokens, but the model was made for %d: quality may drop",
-                    wanted, most);
-    }
-    return (size_t)(wanted > 0 ? wanted : most < DEFAULT_CONTEXT ? most : DEFAULT_CONTEXT);
-}
-
-static enum kv_type kv_type_of(graft_kv_type type)
-{
-    static const enum kv_type TYPES[] = {
-        [GRAFT_KV_F16] = KV_F16, [GRAFT_KV_F32] = KV_F32, [GRAFT_KV_Q8] = KV_Q8};
-    return TYPES[type];
-}
-
 /* Forks share a pool that has room for all of them, so that none can take what another needs. */
 static graft_status open_cache(struct graft_session *s, const graft_session_options *o,
                                const struct graft_session *from, size_t n_ctx, graft_error *error)
 {
     graft_status status = GRAFT_OK;
     s->share = (int64_t)((n_ctx + KV_BLOCK - 1) / KV_BLOCK);
-    s->k_type = kv_type_of(o->cache_k);
-    s->v_type = kv_type_of(o->cache_v);
+    s->k_type = cache_type(o->cache_k);
+    s->v_type = cache_type(o->cache_v);
     if (from != NULL) {
         s->pool = kv_pool_retain(from->pool);
         kv_pool_allow(s->pool, s->share);
@@ -83,7 +65,7 @@ graft_status session_open_beside(const struct model *model, const graft_session_
     if (s == NULL) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a session");
     }
-    size_t n_ctx = from != NULL ? from->line.n_ctx : choose_context(model, options->n_ctx);
+    size_t n_ctx = from != NULL ? from->line.n_ctx : context_size(model, options->n_ctx);
     s->model = model;
     s->mem = mem;
     s->logits_row = -1;

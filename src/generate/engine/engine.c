@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { DEFAULT_CONTEXT = 4096, PREFIXES_MAX = 1 << 16 };
+enum { PREFIXES_MAX = 1 << 16 };
 
 graft_engine_options engine_options_default(void)
 {
@@ -52,9 +52,7 @@ static graft_status check_options(const struct model *model, const graft_engine_
 
 static graft_status open_cache(struct graft_engine *e, graft_error *error)
 {
-    static const enum kv_type TYPES[] = {
-        [GRAFT_KV_F16] = KV_F16, [GRAFT_KV_F32] = KV_F32, [GRAFT_KV_Q8] = KV_Q8};
-    struct kv_pool_options kv = {TYPES[e->options.cache_k], TYPES[e->options.cache_v], 1};
+    struct kv_pool_options kv = {cache_type(e->options.cache_k), cache_type(e->options.cache_v), 1};
     graft_status status = kv_pool_open(e->model, &kv, &e->pool, error);
     if (status != GRAFT_OK) {
         return status;
@@ -112,9 +110,7 @@ graft_status engine_make(const struct model *model, const struct model *draft,
     e->model = model;
     e->mem = mem;
     e->options = *options;
-    e->n_ctx = options->n_ctx > 0                      ? (size_t)options->n_ctx
-               : model->config.n_ctx < DEFAULT_CONTEXT ? (size_t)model->config.n_ctx
-                                                       : DEFAULT_CONTEXT;
+    e->n_ctx = context_size(model, options->n_ctx);
     e->incoming_end = &e->incoming;
     pthread_mutex_init(&e->lock, NULL); /* none can fail on Linux with these attributes */
     pthread_condattr_t monotonic;

@@ -124,6 +124,8 @@ void stream_release(struct graft_stream *s);
 
 /* One step: takes what callers asked for, makes room, runs a pass, hands out tokens. false: there was nothing to do. */
 bool engine_step(struct graft_engine *e);
+/* With the engine's lock: from now on it does not count as one that waits; false: it did not. */
+bool stream_waited(struct graft_stream *s);
 /* Ends a stream: its blocks go, its reader is told. `failure` NULL: none. */
 void stream_over(struct graft_stream *s, graft_finish finish, const graft_token *last,
                  const graft_error *failure);

@@ -240,11 +240,8 @@ static void admit(struct graft_engine *e, size_t i)
         (void)speculation_join(e->speculation, &s->line, &s->drafter, NULL);
     }
     pthread_mutex_lock(&e->lock);
-    if (!s->admitted) {
-        s->admitted = true;
-        s->info.cached_tokens += cached; /* to those of a fork */
-        e->n_waiting--;
-        e->waiting_tokens -= s->prompt_tokens;
+    if (stream_waited(s)) {
+        s->info.cached_tokens += cached;        /* to those of a fork */
         e->info.running = (size_t)e->n_running; /* nobody is to find it neither here nor there */
     }
     pthread_mutex_unlock(&e->lock);

@@ -7,6 +7,17 @@
 
 /* ---- ends ---- */
 
+bool stream_waited(struct graft_stream *s)
+{
+    bool waited = !s->admitted;
+    if (waited) {
+        s->admitted = true;
+        s->engine->n_waiting--;
+        s->engine->waiting_tokens -= s->prompt_tokens;
+    }
+    return waited;
+}
+
 void stream_over(struct graft_stream *s, graft_finish finish, const graft_token *last,
                  const graft_error *failure)
 {
@@ -21,10 +32,7 @@ void stream_over(struct graft_stream *s, graft_finish finish, const graft_token 
     timeline_forget_spans(&s->line);
     mix_release(&s->line.mix);
     pthread_mutex_lock(&e->lock);
-    if (!s->admitted) {
-        s->admitted = true;
-        e->n_waiting--;
-        e->waiting_tokens -= s->prompt_tokens;
+    if (stream_waited(s)) {
         s->info.waited = time_seconds() - s->submitted;
     }
     e->info.finished += finish != GRAFT_FINISH_CANCELLED && finish != GRAFT_FINISH_FAILED;
