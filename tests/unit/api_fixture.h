@@ -6,6 +6,7 @@
 
 #include <graft/graft.h>
 
+#include "unit/failing_allocator.h"
 #include "unit/must.h"
 #include "unit/random_model.h"
 
@@ -19,6 +20,17 @@ static inline graft_runtime *open_runtime(int threads)
 {
     graft_runtime_options o = graft_runtime_options_default();
     o.threads = threads;
+    graft_runtime *runtime = NULL;
+    MUST(graft_runtime_open(&o, &runtime, error));
+    return runtime;
+}
+
+/* One whose memory comes from an allocator of tests. */
+static inline graft_runtime *open_failing_runtime(int threads, struct failing_allocator *f)
+{
+    graft_runtime_options o = graft_runtime_options_default();
+    o.threads = threads;
+    o.allocator = (graft_allocator){failing_alloc, failing_resize, failing_release, f};
     graft_runtime *runtime = NULL;
     MUST(graft_runtime_open(&o, &runtime, error));
     return runtime;

@@ -125,4 +125,35 @@ static inline void check_mask(const struct words *w, struct matcher *m, const ch
     free(copy);
 }
 
+/* Of the model that ships, for the programs that need no other. */
+static struct words words;
+
+static inline int open_all(void **state)
+{
+    (void)state;
+    words = open_words(GRAFT_SOURCE_DIR "/models/tiny");
+    return 0;
+}
+
+static inline int close_all(void **state)
+{
+    (void)state;
+    close_words(&words);
+    return 0;
+}
+
+/* The texts of `yes` match and those of `no` do not; both lists end with NULL. Closes the matcher. */
+static inline void assert_texts(const struct words *w, struct matcher *m, const char *const *yes,
+                                const char *const *no)
+{
+    for (; *yes != NULL; yes++) {
+        ASSERT_MATCHES(w, m, *yes);
+    }
+    for (; *no != NULL; no++) {
+        ASSERT_REFUSES(w, m, *no);
+    }
+    matcher_close(&m);
+}
+#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
+
 #endif

@@ -354,11 +354,8 @@ static struct fixture open_failing(struct failing_allocator *f)
 {
     struct random_model plain = {0};
     struct fixture fixture = {.dir = random_model_make(&plain)};
-    graft_runtime_options o = graft_runtime_options_default();
     *f = (struct failing_allocator){0};
-    o.allocator = (graft_allocator){failing_alloc, failing_resize, failing_release, f};
-    o.threads = 2;
-    MUST(graft_runtime_open(&o, &fixture.runtime, error));
+    fixture.runtime = open_failing_runtime(2, f);
     MUST(graft_model_open(fixture.runtime, fixture.dir, NULL, &fixture.model, error));
     return fixture;
 }

@@ -3,35 +3,10 @@
 
 #include "unit/failing_allocator.h"
 
-static struct words words;
-
-static int open_all(void **state)
-{
-    (void)state;
-    words = open_words(GRAFT_SOURCE_DIR "/models/tiny");
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    close_words(&words);
-    return 0;
-}
-
-/* Both lists end with NULL. */
 static void check(const char *grammar, const char *const *yes, const char *const *no)
 {
-    struct matcher *m = gbnf(&words, grammar);
-    for (; *yes != NULL; yes++) {
-        ASSERT_MATCHES(&words, m, *yes);
-    }
-    for (; *no != NULL; no++) {
-        ASSERT_REFUSES(&words, m, *no);
-    }
-    matcher_close(&m);
+    assert_texts(&words, gbnf(&words, grammar), yes, no);
 }
-#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void literals_and_alternatives_match_exactly(void **state)
 {
@@ -59,7 +34,7 @@ static void repetitions_count(void **state)
     check("root ::= \"a\"* \"b\"+ \"c\"?", LIST("b", "aabbc"), LIST("", "a", "ac", "bcc"));
     check("root ::= (\"ab\" | \"c\"){2,3}", LIST("abab", "cc", "abcab"), LIST("ab", "cccc"));
     check("root ::= [é]{2}", LIST("éé"), LIST("é", "ééé"));
-    check("root ::= \"x\"{3,}", LIST("xxx", "xxxxxxx"), LIST("xx"));
+    check("root ::= \"n\"{3,}", LIST("nnn", "nnnnnnn"), LIST("nn"));
     check("root ::= \"x\"{0} \"y\"{0,0}", LIST(""), LIST("x", "y"));
     check("root ::= ((\"a\"*)*)*", LIST("", "aaa"), LIST("b"));
     check("root ::= (\"a\"? \"b\"?)*", LIST("", "abba"), LIST("c"));

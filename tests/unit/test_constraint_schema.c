@@ -4,35 +4,10 @@
 #include "unit/failing_allocator.h"
 #include "unit/failing_json.h"
 
-static struct words words;
-
-static int open_all(void **state)
-{
-    (void)state;
-    words = open_words(GRAFT_SOURCE_DIR "/models/tiny");
-    return 0;
-}
-
-static int close_all(void **state)
-{
-    (void)state;
-    close_words(&words);
-    return 0;
-}
-
-/* Both lists end with NULL. */
 static void check(const char *text, const char *const *yes, const char *const *no)
 {
-    struct matcher *m = schema(&words, text);
-    for (; *yes != NULL; yes++) {
-        ASSERT_MATCHES(&words, m, *yes);
-    }
-    for (; *no != NULL; no++) {
-        ASSERT_REFUSES(&words, m, *no);
-    }
-    matcher_close(&m);
+    assert_texts(&words, schema(&words, text), yes, no);
 }
-#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void scalars_are_of_their_type(void **state)
 {

@@ -7,39 +7,13 @@
 
 #include "learn/learn_internal.h"
 #include "model/training/training_internal.h"
+#include "unit/counted_malloc.h"
 #include "unit/failing_allocator.h"
 
 #include <graft/graft.h>
 
 #include <pthread.h>
 #include <sched.h>
-
-static atomic_size_t calls;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *block, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    atomic_fetch_add(&calls, 1);
-    return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    atomic_fetch_add(&calls, 1);
-    return __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-    atomic_fetch_add(&calls, 1);
-    return __real_realloc(block, size);
-}
 
 /* ---- words ---------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
  * trims, guesses, answers that have to end in time, and what a step allocates.
  */
 #include "unit/api_fixture.h"
+#include "unit/counted_malloc.h"
 
 #define SCHEMA                                                                                     \
     "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":20},"        \
@@ -12,35 +13,6 @@
     "\"age\",\"likes\"]}"
 
 static const char PROMPT[] = "Tell me of Tom, as JSON: ";
-
-/* ---- all that graft allocates ---- */
-
-static atomic_size_t calls;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *block, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    atomic_fetch_add(&calls, 1);
-    return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    atomic_fetch_add(&calls, 1);
-    return __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-    atomic_fetch_add(&calls, 1);
-    return __real_realloc(block, size);
-}
 
 /* ---- the model and its constraints ---- */
 

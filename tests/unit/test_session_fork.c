@@ -376,12 +376,8 @@ static void a_fork_without_memory_says_so_and_changes_nothing(void **state)
 {
     (void)state;
     static struct failing_allocator allocator;
-    graft_runtime_options r = graft_runtime_options_default();
-    r.threads = 1;
-    r.allocator = (graft_allocator){failing_alloc, failing_resize, failing_release, &allocator};
-    graft_runtime *runtime = NULL;
+    graft_runtime *runtime = open_failing_runtime(1, &allocator);
     graft_model *model = NULL;
-    MUST(graft_runtime_open(&r, &runtime, error));
     MUST(graft_model_open(runtime, F.dir, NULL, &model, error));
     const char *stops[] = {"never to be said", "nor this"};
     graft_session_options o = sampled(1);

@@ -3,40 +3,11 @@
  * memory it is for (-Wl,--wrap), and here they are counted.
  */
 #include "unit/api_fixture.h"
+#include "unit/counted_malloc.h"
 
 #include <fcntl.h>
 
 enum { PROMPT = 30, STEPS = 470, BLOCK = 64 /* positions of a block of the cache */ };
-
-static atomic_size_t calls,
-    fails_at; /* the call of that number, counted from 1, has no memory; 0: none */
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *block, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-
-static bool has_memory(void)
-{
-    return atomic_fetch_add(&calls, 1) + 1 != atomic_load(&fails_at);
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return has_memory() ? __real_malloc(size) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return has_memory() ? __real_calloc(n, size) : NULL;
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-    return has_memory() ? __real_realloc(block, size) : NULL;
-}
 
 static struct fixture f;
 static graft_adapter *small, *large;
