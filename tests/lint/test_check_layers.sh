@@ -73,4 +73,14 @@ refuses unknown_header src/model/linear.c '#include "model/absent.h"' 'no such h
 refuses unknown_layer src/extras/more.c '#include "base/base.h"' 'is no layer'
 refuses public_header_includes_private include/graft/model.h '#include "base/base.h"' 'only <graft/'
 refuses example_reaches_inside examples/02.c '#include "base/base.h"' 'only <graft/'
+
+fresh
+put crash-1f9d 'what a fuzzer left'
+git -C "$tree" init -q && git -C "$tree" add crash-1f9d
+if said=$("$tool" "$tree"); then
+    echo "[  FAILED  ] stray_file_in_the_root (was accepted)"
+    failures=$((failures + 1))
+else
+    echo "[       OK ] stray_file_in_the_root: $said"
+fi
 exit "$failures"
