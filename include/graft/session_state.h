@@ -52,6 +52,19 @@ GRAFT_API graft_status graft_session_restore(const graft_model *model, const cha
                                              const graft_restore_options *options,
                                              graft_session **out, graft_error *error);
 
+/* What a file of a session says of itself, without a model: to look at before it is restored, or replaced. Keys and values are
+ * not read, so one that was cut short behind the rest opens. GRAFT_FORMAT: it is no saved session, or it is damaged;
+ * GRAFT_UNSUPPORTED: of another version. Close it before the runtime. */
+typedef struct graft_session_file graft_session_file;
+GRAFT_API graft_status graft_session_file_open(graft_runtime *runtime, const char *path,
+                                               graft_session_file **out, graft_error *error);
+GRAFT_API void graft_session_file_close(graft_session_file **file);
+/* With what it was saved, to be changed and given as graft_restore_options.settings. What they point to, and the note, are
+ * borrowed from the file. NULL for NULL. */
+GRAFT_API const graft_session_options *graft_session_file_options(const graft_session_file *file);
+/* NULL: none. */
+GRAFT_API const void *graft_session_file_note(const graft_session_file *file, size_t *size);
+
 /* Bytes of the caller's own that go along with a session, into files and forks: who said what, a title. They are copied; at most
  * 16 MiB (GRAFT_LIMIT), size 0: none. */
 GRAFT_API graft_status graft_session_set_note(graft_session *session, const void *note, size_t size,

@@ -83,3 +83,37 @@ graft_status graft_session_restore(const graft_model *model, const char *path,
     mix_release(&own);
     return status;
 }
+
+/* ---- a look into a file ---- */
+
+graft_status graft_session_file_open(graft_runtime *runtime, const char *path,
+                                     graft_session_file **out, graft_error *error)
+{
+    REQUIRE(runtime);
+    REQUIRE(path);
+    REQUIRE(out);
+    CHECK_RUNTIME(runtime);
+    return session_file_open(&runtime->mem, path, out, error);
+}
+
+void graft_session_file_close(graft_session_file **file)
+{
+    if (file != NULL) {
+        session_file_close(file);
+    }
+}
+
+const graft_session_options *graft_session_file_options(const graft_session_file *file)
+{
+    return file != NULL ? session_file_options(file) : NULL;
+}
+
+const void *graft_session_file_note(const graft_session_file *file, size_t *size)
+{
+    size_t n = 0;
+    const void *note = file != NULL ? session_file_note(file, &n) : NULL;
+    if (size != NULL) {
+        *size = n;
+    }
+    return note;
+}

@@ -118,6 +118,14 @@ graft_status session_restore(const struct model *model, const char *path,
                              graft_error *error);
 graft_sampling session_sampling(const struct graft_session *s);
 
+/* What a file of a session says, without a model; keys and values are not looked at. */
+struct graft_session_file;
+graft_status session_file_open(struct mem *mem, const char *path, struct graft_session_file **out,
+                               graft_error *error);
+void session_file_close(struct graft_session_file **file);
+const graft_session_options *session_file_options(const struct graft_session_file *f);
+const void *session_file_note(const struct graft_session_file *f, size_t *size); /* NULL: none */
+
 /* ---- evaluation --------------------------------------------------------------------------- */
 
 graft_status session_logits(struct graft_session *s, const graft_token_id *ids, size_t n,

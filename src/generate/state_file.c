@@ -11,6 +11,7 @@
 #include "generate/state.h"
 
 enum { VERSION = 1, HEAD = 24, SUM = 32 };
+enum { CHUNK = 256 }; /* of options that come out of a file */
 static const char MAGIC[8] = "graftses";
 
 /* *sum becomes the sum of itself and of some bytes. */
@@ -193,7 +194,22 @@ struct saved {
     struct session_state state;
 };
 
-static graft_status read_head(struct saved *f, uint8_t head[HEAD], graft_error *error)
+/* The record fits into the file; so does the rest, which restoring needs and a look does not (`whole`). */
+static graft_status check_sizes(const struct saved *f, bool whole, graft_error *error)
+{
+    size_t said, least = f->record_size + HEAD + SUM;
+    bool fits = f->record_size <= STATE_RECORD_MAX && least <= f->file.size;
+    if (whole) {
+        fits = fits && size_add(least + SUM, f->kv_size, &said) && said == f->file.size;
+    }
+    return fits
+               ? GRAFT_OK
+               : error_set(error, GRAFT_FORMAT,
+                           "the saved session is damaged: it has %zu bytes, not those that it says",
+                           f->file.size);
+}
+
+static graft_status read_head(struct saved *f, uint8_t head[HEAD], bool whole, graft_error *error)
 {
     if (f->file.size < HEAD) {
         return error_set(error, GRAFT_FORMAT, "it is no saved session");
@@ -210,22 +226,15 @@ static graft_status read_head(struct saved *f, uint8_t head[HEAD], graft_error *
                          "it is a session of version %u, this graft reads version %d",
                          (unsigned)bytes_get(head + 8, 4), VERSION);
     }
-    size_t said;
     f->record_size = (size_t)bytes_get(head + 12, 4);
     f->kv_size = (size_t)bytes_get(head + 16, 8);
-    if (!size_add(f->record_size + HEAD + 2 * SUM, f->kv_size, &said) || said != f->file.size ||
-        f->record_size > STATE_RECORD_MAX) {
-        return error_set(error, GRAFT_FORMAT,
-                         "the saved session is damaged: it has %zu bytes, not those that it says",
-                         f->file.size);
-    }
-    return GRAFT_OK;
+    return check_sizes(f, whole, error);
 }
 
-static graft_status read_record(struct saved *f, graft_error *error)
+static graft_status read_record(struct saved *f, bool whole, graft_error *error)
 {
     uint8_t head[HEAD], wanted[SUM], sum[SUM];
-    graft_status status = read_head(f, head, error);
+    graft_status status = read_head(f, head, whole, error);
     if (status != GRAFT_OK) {
         return status;
     }
@@ -472,7 +481,7 @@ graft_status session_restore(const struct model *model, const char *path,
     arena_init(&f.arena, f.mem, 2 * (size_t)STATE_RECORD_MAX);
     graft_status status = file_reader_open(&f.file, path, error);
     if (status == GRAFT_OK) {
-        status = read_record(&f, error);
+        status = read_record(&f, true, error);
     }
     if (status == GRAFT_OK) {
         status = make_session(model, &f, &o, out, error);
@@ -482,4 +491,56 @@ graft_status session_restore(const struct model *model, const char *path,
     }
     saved_close(&f);
     return status;
+}
+
+/* ---- a look ---- */
+
+struct graft_session_file {
+    struct saved saved;
+};
+
+graft_status session_file_open(struct mem *mem, const char *path, struct graft_session_file **out,
+                               graft_error *error)
+{
+    struct graft_session_file *f = mem_calloc(mem, 1, sizeof *f);
+    if (f == NULL) {
+        return no_memory(error);
+    }
+    f->saved.mem = mem;
+    arena_init(&f->saved.arena, mem, 2 * (size_t)STATE_RECORD_MAX);
+    graft_status status = file_reader_open(&f->saved.file, path, error);
+    if (status == GRAFT_OK) {
+        status = read_record(&f->saved, false, error);
+    }
+    file_reader_close(&f->saved.file);
+    f->saved.state.options.prefill_chunk = CHUNK; /* which no file says */
+    if (status != GRAFT_OK) {
+        error_at_file(error, path);
+        session_file_close(&f);
+        return status;
+    }
+    *out = f;
+    return GRAFT_OK;
+}
+
+void session_file_close(struct graft_session_file **file)
+{
+    struct graft_session_file *f = *file;
+    if (f != NULL) {
+        struct mem *mem = f->saved.mem;
+        saved_close(&f->saved);
+        mem_free(mem, f);
+    }
+    *file = NULL;
+}
+
+const graft_session_options *session_file_options(const struct graft_session_file *f)
+{
+    return &f->saved.state.options;
+}
+
+const void *session_file_note(const struct graft_session_file *f, size_t *size)
+{
+    *size = f->saved.state.n_note;
+    return *size > 0 ? f->saved.state.note : NULL;
 }

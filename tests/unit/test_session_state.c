@@ -435,6 +435,94 @@ static void a_file_that_was_cut_is_one_clear_error(void **state)
     assert_int_equal(read_back(NULL), GRAFT_NOT_FOUND);
 }
 
+/* ---- a look ---- */
+
+/* The note and the settings, or the status. */
+static graft_status look(graft_session_options *settings, char note[16], graft_error *why)
+{
+    graft_session_file *file = NULL;
+    graft_status status = graft_session_file_open(F.runtime, PATH, &file, why);
+    assert_true((file != NULL) == (status == GRAFT_OK));
+    if (status == GRAFT_OK) {
+        size_t n = 0;
+        const char *text = graft_session_file_note(file, &n);
+        assert_true((text != NULL) == (n > 0));
+        snprintf(note, 16, "%.*s", (int)n, text != NULL ? text : "");
+        *settings = *graft_session_file_options(file);
+        assert_string_equal(settings->stops[0], "never to be said");
+    }
+    graft_session_file_close(&file);
+    assert_null(file);
+    return status;
+}
+
+static void a_look_tells_what_a_file_is_for_without_its_keys_and_values(void **state)
+{
+    (void)state;
+    const char *stops[] = {"never to be said"};
+    char note[16] = "";
+    size_t record;
+    graft_session_options settings, o = sampled(7);
+    o.n_ctx = 200;
+    o.stops = stops;
+    o.n_stops = 1;
+    o.ignore_eos = true;
+    take_bytes(&o, "Hello");
+    record = HEAD + (size_t)bytes_get((uint8_t *)bytes + 12, 4) + SUM;
+    for (size_t n = 0; n < size; n += 3) {
+        graft_error why = {0};
+        write_bytes(bytes, n);
+        graft_status status = look(&settings, note, &why);
+        assert_int_equal(status, n < record ? GRAFT_FORMAT : GRAFT_OK);
+        assert_string_equal(why.file, n < record ? PATH : "");
+    }
+    assert_string_equal(note, "");
+    assert_int_equal(settings.n_ctx, 200);
+    assert_int_equal(settings.sampling.seed, 7);
+    assert_true(settings.ignore_eos);
+    for (size_t i = 0; i < record; i += 5) {
+        graft_error why = {0};
+        bytes[i] ^= 1;
+        write_bytes(bytes, size);
+        bytes[i] ^= 1;
+        assert_int_equal(look(&settings, note, &why),
+                         i >= 8 && i < 12 ? GRAFT_UNSUPPORTED : GRAFT_FORMAT);
+    }
+    mem_free(NULL, bytes);
+    graft_session *s = prompted(&o, "Hi");
+    MUST(graft_session_set_note(s, "who said", 8, error));
+    save(s);
+    graft_session_close(&s);
+    assert_int_equal(look(&settings, note, NULL), GRAFT_OK);
+    assert_string_equal(note, "who said");
+    assert_null(graft_session_file_options(NULL));
+    assert_null(graft_session_file_note(NULL, NULL));
+    graft_session_file_close(NULL);
+}
+
+/* What a look gave is what restoring takes. */
+static void settings_of_a_look_restore(void **state)
+{
+    (void)state;
+    graft_session_options o = sampled(3);
+    graft_restore_options r = graft_restore_options_default();
+    graft_session_file *file = NULL;
+    struct answer *rest = answer_new(), *a = answer_new();
+    graft_session *s = prompted(&o, PROMPT), *restored = NULL;
+    save(s);
+    MUST(graft_session_file_open(F.runtime, PATH, &file, error));
+    r.settings = graft_session_file_options(file);
+    MUST(graft_session_restore(F.model, PATH, &r, &restored, error));
+    graft_session_file_close(&file);
+    MUST(graft_session_generate(s, N, answer_take, rest, error));
+    MUST(graft_session_generate(restored, N, answer_take, a, error));
+    assert_same_answer(a, rest);
+    graft_session_close(&s);
+    graft_session_close(&restored);
+    answer_free(rest);
+    answer_free(a);
+}
+
 /* ---- files made to do harm: the sums fit ---- */
 
 typedef void (*edit)(struct session_state *state);
@@ -626,20 +714,22 @@ static void no_memory_is_an_error_that_leaves_nothing_behind(void **state)
     MUST(graft_session_prompt_text(s, PROMPT, strlen(PROMPT), error));
     MUST(graft_session_set_note(s, "a note", 6, error));
     save(s);
-    for (int what = 0; what < 2; what++) {
+    graft_session_file *file = NULL;
+    for (int what = 0; what < 3; what++) {
         for (size_t failures = 0;; failures++) {
             atomic_store(&allocator.calls, 0);
             allocator.failed = false;
             allocator.fail_at = failures + 1;
             size_t before = atomic_load(&runtime->mem.bytes_in_use);
             graft_error why = {0};
-            graft_status status = what == 0
-                                      ? graft_session_save(s, PATH, &why)
-                                      : graft_session_restore(model, PATH, NULL, &restored, &why);
+            graft_status status = what == 0 ? graft_session_save(s, PATH, &why)
+                                  : what == 1
+                                      ? graft_session_restore(model, PATH, NULL, &restored, &why)
+                                      : graft_session_file_open(runtime, PATH, &file, &why);
             allocator.fail_at = 0;
             if (!allocator.failed) {
                 assert_int_equal(status, GRAFT_OK);
-                assert_true(failures > (what == 0 ? 4 : 15));
+                assert_true(failures > (what == 0 ? 4 : what == 1 ? 15 : 2));
                 break;
             }
             assert_int_equal(status, GRAFT_NO_MEMORY);
@@ -647,6 +737,7 @@ static void no_memory_is_an_error_that_leaves_nothing_behind(void **state)
             assert_int_equal(atomic_load(&runtime->mem.bytes_in_use), before);
         }
     }
+    graft_session_file_close(&file);
     MUST(graft_session_generate(s, N, answer_take, rest, error));
     MUST(graft_session_generate(restored, N, answer_take, a, error));
     assert_same_answer(a, rest);
@@ -694,6 +785,8 @@ int main(void)
         cmocka_unit_test(a_restored_session_may_have_other_settings),
         cmocka_unit_test(a_flipped_byte_is_one_clear_error),
         cmocka_unit_test(a_file_that_was_cut_is_one_clear_error),
+        cmocka_unit_test(a_look_tells_what_a_file_is_for_without_its_keys_and_values),
+        cmocka_unit_test(settings_of_a_look_restore),
         cmocka_unit_test(what_a_file_says_is_checked),
         cmocka_unit_test(no_memory_is_an_error_that_leaves_nothing_behind),
         cmocka_unit_test(what_saving_and_restoring_refuse),
