@@ -5,6 +5,7 @@
  */
 #include "generate/speculation.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 
 enum { STORES_MAX = 256 };
@@ -38,7 +39,8 @@ struct speculation {
 static void tell(struct speculation *sp, const char *what, const graft_error *error)
 {
     if (!(sp->told >> error->status & 1)) {
-        runtime_log(sp->target->runtime, GRAFT_LOG_WARN, "%s: %s; going on without", what,
+        runtime_log(sp->target->runtime, GRAFT_LOG_WARN, "%s: %s%s%s; going on without", what,
+                    error->file, error->file[0] != '\0' ? ": " : "",
                     error->message[0] != '\0' ? error->message : graft_status_text(error->status));
     }
     sp->told |= (uint32_t)1 << error->status;
@@ -128,6 +130,21 @@ static graft_status check_options(const graft_draft_options *o, graft_error *err
     return GRAFT_OK;
 }
 
+/* That nothing can be written at the end is said at the beginning, and then no more. */
+static void try_folder(struct speculation *sp)
+{
+    graft_error error = {0};
+    struct file_writer w = {.mem = sp->mem};
+    char *path = path_join(sp->mem, sp->folder, "trial");
+    if (path != NULL && file_writer_open(&w, sp->mem, path, &error) != GRAFT_OK) {
+        runtime_log(sp->target->runtime, GRAFT_LOG_WARN, "%s: drafts will not be kept there: %s",
+                    sp->folder, error.message);
+        sp->told |= (uint32_t)1 << error.status;
+    }
+    file_writer_abort(&w);
+    mem_free(sp->mem, path);
+}
+
 static graft_status open_folder(struct speculation *sp, const char *folder, graft_error *error)
 {
     if (folder[0] == '\0') {
@@ -137,9 +154,12 @@ static graft_status open_folder(struct speculation *sp, const char *folder, graf
     if (sp->folder == NULL) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory for a path");
     }
-    if (mkdir(folder, 0777) != 0 && !path_is_dir(folder)) {
-        return error_set(error, GRAFT_IO, "%s: cannot be made a folder of drafts", folder);
+    int why = mkdir(folder, 0777) == 0 ? 0 : errno;
+    if (why != 0 && !path_is_dir(folder)) {
+        return error_set(error, GRAFT_IO, "%s: cannot be made a folder of drafts: %s", folder,
+                         strerror(why));
     }
+    try_folder(sp);
     return GRAFT_OK;
 }
 
