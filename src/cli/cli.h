@@ -12,6 +12,7 @@
 #include <graft/graft.h>
 
 #include <argp.h>
+#include <signal.h>
 
 /* Exit statuses. USAGE: what was typed could not work with any file or model (no such verb, option or
  * type; a value outside its option's range; something missing; options that exclude each other).
@@ -271,6 +272,8 @@ json_t *cli_drafts_json(const struct cli_session *s);
 int cli_fail(const graft_error *error);
 /* The same with a hint behind it that says what to do; NULL: none. */
 int cli_fail_hint(const graft_error *error, const char *hint);
+/* The same of what is gone on without. */
+void cli_warn_hint(const graft_error *error, const char *hint);
 int cli_fail_text(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Text of a file: control characters, which would break the line or steer the terminal, become `blank`, or escapes where
  * that is 0. */
@@ -291,10 +294,13 @@ void cli_progress_begin(struct cli_progress *p, const char *what, bool quiet);
 bool cli_progress_step(void *user, uint64_t done, uint64_t total, const char *what);
 void cli_progress_end(struct cli_progress *p);
 
-/* Ctrl-C: the first one sets a flag, the second ends the program at once. */
+/* Ctrl-C, SIGTERM and SIGHUP: the first one sets a flag, the second Ctrl-C or SIGTERM ends the program at once. */
 void cli_catch_interrupt(void);
 bool cli_interrupted(void);
-void cli_clear_interrupt(void);
+/* SIGTERM or SIGHUP if it came, for which there is no going on: a verb that fails has the status 128 + this. Else 0. */
+int cli_ending(void);
+void cli_clear_interrupt(void); /* Ctrl-C alone */
+void cli_end_signals(sigset_t *out);
 
 /* ---- input (input.c) ---------------------------------------------------------------------- */
 

@@ -29,16 +29,15 @@ static char *show_prompt(EditLine *editor)
     return (char *)r->prompt;
 }
 
-/* Until there is something to read, or Ctrl-C came: false then. The signal is only let in while this waits, so that
- * it cannot come between the look at it and the waiting, and be noticed with the next key. (Workers block it.) */
+/* Until there is something to read, or Ctrl-C or its like came: false then. The signals are only let in while this waits, so
+ * that none can come between the look at it and the waiting, and be noticed with the next key. (Workers block them.) */
 static bool await_input(void)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-    sigset_t interrupt, before;
+    sigset_t ends, before;
     int ready = -1;
-    sigemptyset(&interrupt);
-    sigaddset(&interrupt, SIGINT);
-    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    cli_end_signals(&ends);
+    sigprocmask(SIG_BLOCK, &ends, &before);
     while (ready < 0 && !cli_interrupted()) {
         ready = ppoll(&input, 1, NULL, &before);
         if (ready < 0 && errno != EINTR) { /* EINTR: Ctrl-C, or a resized window */
@@ -49,7 +48,7 @@ static bool await_input(void)
     return !cli_interrupted();
 }
 
-/* One character; -1 on Ctrl-C, 0 at the end of the input. */
+/* One character; -1 on Ctrl-C and its like, 0 at the end of the input. */
 static int read_character(EditLine *editor, wchar_t *out)
 {
     (void)editor;
@@ -103,6 +102,8 @@ struct line_reader *line_open(bool terminal)
     struct line_reader *r = mem_calloc(NULL, 1, sizeof *r);
     if (r != NULL && terminal) {
         open_editor(r);
+    } else {
+        setvbuf(stdin, NULL, _IONBF, 0); /* so that await_input knows all that there is */
     }
     return r;
 }
@@ -159,7 +160,7 @@ enum line_result line_read(struct line_reader *r, const char *prompt, const char
     if (r->editor != NULL) {
         result = edit_line(r, line, size);
     } else {
-        ssize_t n = getline(&r->plain, &r->plain_capacity, stdin);
+        ssize_t n = await_input() ? getline(&r->plain, &r->plain_capacity, stdin) : -1;
         *line = r->plain;
         *size = n > 0 ? (size_t)n : 0;
         result = n >= 0 ? LINE_READ : cli_interrupted() ? LINE_GIVEN_UP : LINE_END;

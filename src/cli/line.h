@@ -5,7 +5,7 @@
 #include "cli.h"
 
 struct line_reader;
-enum line_result { LINE_READ, LINE_END, LINE_GIVEN_UP /* Ctrl-C */ };
+enum line_result { LINE_READ, LINE_END, LINE_GIVEN_UP /* Ctrl-C, or asked to end */ };
 
 /* With `terminal`: editing, and a history kept in GRAFT_HOME. NULL: no memory. */
 struct line_reader *line_open(bool terminal);

@@ -74,7 +74,8 @@ static int run_verb(const struct verb *verb, int argc, char **argv)
     char name[64];
     snprintf(name, sizeof name, "graft %s", verb->name);
     argv[0] = name;
-    return cli_finish_output(verb->run(argc, argv));
+    int status = cli_finish_output(verb->run(argc, argv));
+    return status == CLI_FAILED && cli_ending() != 0 ? 128 + cli_ending() : status;
 }
 
 /* `graft help VERB` is `graft VERB --help`. */
@@ -103,6 +104,7 @@ int main(int argc, char **argv)
     read_characters();
     argp_err_exit_status = CLI_USAGE;
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is reported by cli_finish_output */
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow, like a full disk, by who writes it */
     if (argc < 2) {
         print_help(stderr);
         return CLI_USAGE;

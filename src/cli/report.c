@@ -1,5 +1,5 @@
-/* report.c: everything the command says that is not a result: errors, progress, Ctrl-C; and the JSON
- * that is one.
+/* report.c: everything the command says that is not a result: errors, progress, Ctrl-C and the other signals
+ * that ask it to end; and the JSON that is one.
  */
 #include "cli.h"
 
@@ -9,10 +9,19 @@
 
 /* ---- errors ---- */
 
+/* Whether the message tells the file: as its beginning, or as a path in it. A plain name may be a word of the message. */
+static bool names_file(const graft_error *error)
+{
+    size_t size = strlen(error->file);
+    bool first = strncmp(error->message, error->file, size) == 0 && error->message[size] == ':';
+    return first ||
+           (strchr(error->file, '/') != NULL && strstr(error->message, error->file) != NULL);
+}
+
 int cli_fail(const graft_error *error)
 {
     fputs("graft: ", stderr);
-    if (error->file[0] != '\0' && strstr(error->message, error->file) == NULL) {
+    if (error->file[0] != '\0' && !names_file(error)) {
         fprintf(stderr, "%s: ", error->file);
     }
     if (error->tensor[0] != '\0' && strstr(error->message, error->tensor) == NULL) {
@@ -31,6 +40,13 @@ int cli_fail_hint(const graft_error *error, const char *hint)
     graft_error longer = *error;
     snprintf(longer.message, sizeof longer.message, "%.400s; %s", error->message, hint);
     return cli_fail(&longer);
+}
+
+void cli_warn_hint(const graft_error *error, const char *hint)
+{
+    const char *file = names_file(error) ? "" : error->file;
+    fprintf(stderr, "graft: warning: %s%s%s; %s\n", file, file[0] != '\0' ? ": " : "",
+            error->message, hint);
 }
 
 int cli_fail_text(const char *format, ...)
@@ -137,29 +153,62 @@ void cli_progress_end(struct cli_progress *p)
     }
 }
 
-/* ---- Ctrl-C ---- */
+/* ---- signals that ask for an end ---- */
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted; /* Ctrl-C */
+static volatile sig_atomic_t ending;      /* SIGTERM or SIGHUP; 0: neither came */
 
-static void on_interrupt(int signal_number)
+/* The second time somebody is in a hurry. A terminal that closes may say so twice: nobody is there to be in one. */
+static void on_signal(int number)
 {
-    (void)signal_number;
-    if (interrupted) {
-        _exit(CLI_FAILED); /* the second one: somebody is in a hurry */
+    if (number == SIGINT && interrupted) {
+        _exit(CLI_FAILED);
     }
-    interrupted = 1;
+    if (number == SIGTERM && ending == SIGTERM) {
+        _exit(128 + SIGTERM);
+    }
+    if (number == SIGINT) {
+        interrupted = 1;
+    } else {
+        ending = number;
+    }
+}
+
+void cli_end_signals(sigset_t *out)
+{
+    sigemptyset(out);
+    sigaddset(out, SIGINT);
+    sigaddset(out, SIGTERM);
+    sigaddset(out, SIGHUP);
+}
+
+/* What was ignored for us stays so: nohup means it. */
+static void catch_signal(int number)
+{
+    struct sigaction action = {.sa_handler = on_signal}, before;
+    cli_end_signals(&action.sa_mask);
+    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+        sigaction(number, &action, NULL);
+    }
 }
 
 void cli_catch_interrupt(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigemptyset(&action.sa_mask);
+    struct sigaction action = {.sa_handler = on_signal};
+    cli_end_signals(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
+    catch_signal(SIGTERM);
+    catch_signal(SIGHUP);
 }
 
 bool cli_interrupted(void)
 {
-    return interrupted != 0;
+    return interrupted != 0 || ending != 0;
+}
+
+int cli_ending(void)
+{
+    return ending;
 }
 
 void cli_clear_interrupt(void)
