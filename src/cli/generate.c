@@ -18,23 +18,36 @@ void answer_free(struct answer *a)
     a->token_records = NULL;
 }
 
+/* What the callback of graft_session_prompt needs. */
+struct reading {
+    struct cli_progress progress;
+    uint64_t total; /* tokens computed: those that were given, and what had to be computed again */
+};
+
+static bool step_reading(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    struct reading *r = user;
+    r->total = total;
+    return cli_progress_step(&r->progress, done, total, what);
+}
+
 int generate_prompt(struct cli_session *s, const graft_token_id *ids, size_t n, bool quiet,
                     struct answer *a)
 {
-    struct cli_progress progress;
+    struct reading reading = {0};
     graft_error error = {0};
     double begun = time_seconds();
-    cli_progress_begin(&progress, "reading", quiet);
-    graft_status status =
-        graft_session_prompt(s->session, ids, n, cli_progress_step, &progress, &error);
-    cli_progress_end(&progress);
+    cli_progress_begin(&reading.progress, "reading", quiet);
+    graft_status status = graft_session_prompt(s->session, ids, n, step_reading, &reading, &error);
+    cli_progress_end(&reading.progress);
     if (status == GRAFT_CANCELLED) {
         return cli_fail_text("interrupted");
     }
     if (status == GRAFT_LIMIT) {
         return cli_fail_text("%s; raise -c or shorten the text", error.message);
     }
-    a->prompt_tokens = n;
+    /* The last token of an answer, which is computed with what follows it, is no part of the prompt. */
+    a->prompt_tokens = reading.total > n + 1 ? (size_t)reading.total : n;
     a->prompt_seconds = time_seconds() - begun;
     return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }
