@@ -78,7 +78,8 @@ static int take_turn(struct chat *c)
     if (status == CLI_OK) {
         status = generate_answer(&c->s, c->sampling.max_tokens, false, &answer);
     }
-    if (status == CLI_OK) {
+    bool gone = ferror(stdout) && answer.text.size > 0; /* the terminal: what was said was said */
+    if (status == CLI_OK || gone) {
         putchar('\n');
         fflush(stdout);
         if (c->common.verbose) {
@@ -86,7 +87,8 @@ static int take_turn(struct chat *c)
             cli_print_drafts(&c->s);
         }
         const char *said = answer.text.size > 0 ? answer.text.data : "";
-        status = conversation_add(&c->talk, "assistant", mem_strdup(NULL, said));
+        int added = conversation_add(&c->talk, "assistant", mem_strdup(NULL, said));
+        status = status == CLI_OK ? added : status;
     } else {
         conversation_drop(&c->talk, c->talk.n - 1);
     }
@@ -279,17 +281,27 @@ static int command_kv(struct chat *c, const char *argument)
 }
 
 /* To a file of its own, or to that of --session, which it is saved to at the end in any case. */
-static int command_save(struct chat *c, const char *argument)
+static int save_to(struct chat *c, const char *argument, bool replace)
 {
     const char *path = argument[0] != '\0' ? argument : c->kept.path;
     if (path == NULL) {
         return cli_fail_text("/save wants a file, as in /save talk.session");
     }
-    int status = kept_save(&c->s, &c->talk, path);
+    int status = kept_save_to(&c->s, &c->talk, &c->kept, path, replace);
     if (status == CLI_OK) {
         printf("(saved: %s)\n", path);
     }
     return status;
+}
+
+static int command_save(struct chat *c, const char *argument)
+{
+    return save_to(c, argument, false);
+}
+
+static int command_save_over(struct chat *c, const char *argument)
+{
+    return save_to(c, argument, true);
 }
 
 static int command_stats(struct chat *c, const char *argument)
@@ -316,6 +328,7 @@ static const struct command commands[] = {
     {"/base", "", "no adapter", command_base},
     {"/kv", "WAY", "at a swap, the cache: replay (default) or continue", command_kv},
     {"/save", "[FILE]", "the session, for --session", command_save},
+    {"/save!", "FILE", "the same, in place of another session", command_save_over},
     {"/stats", "", "how full the context is", command_stats},
     {"/exit", "", "leave (Ctrl-D too)", command_exit},
     {NULL, NULL, NULL, NULL},
@@ -376,12 +389,13 @@ static int converse(struct chat *c)
     struct buf turn;
     int status = CLI_OK;
     buf_init(&turn, NULL, MAX_LINE);
-    while (status == CLI_OK && !c->done && read_turn(c, &turn)) {
+    while (status == CLI_OK && !c->done && cli_ending() == 0 && read_turn(c, &turn)) {
         if (turn.size == 0) {
             continue;
         }
         int result = turn.data[0] == '/' ? run_command(c, turn.data) : say(c, turn.data);
-        /* A failed turn, or Ctrl-C, ends a script but not a conversation with somebody. */
+        fflush(stdout); /* who talks through a pipe waits for it */
+        /* A failed turn, or Ctrl-C, ends a script but not a conversation with somebody; being asked to end does both. */
         if (c->interactive) {
             cli_clear_interrupt();
         } else {
@@ -443,7 +457,7 @@ static int chat_on(struct chat *c)
     status = converse(c);
     line_close(c->lines);
     int saved = c->kept.path != NULL && (c->talk.n > 0 || c->kept.restored)
-                    ? kept_save(&c->s, &c->talk, c->kept.path)
+                    ? kept_save(&c->s, &c->talk, &c->kept)
                     : CLI_OK;
     return status == CLI_OK ? saved : status;
 }
@@ -452,8 +466,9 @@ int verb_chat(int argc, char **argv)
 {
     struct chat chat = {.policy = GRAFT_KV_REPLAY,
                         .common.adapters = {.more_follow = true, .routable = true},
+                        .kept.use = KEPT_TALK,
                         .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
-    cli_sampling_init(&chat.sampling);
+    kept_sampling_init(&chat.sampling);
     argp_parse(&chat_argp, argc, argv, 0, NULL, &chat);
     cli_catch_interrupt();
     struct cli_session opened;
@@ -462,6 +477,7 @@ int verb_chat(int argc, char **argv)
         chat.s = opened;
         status = chat_on(&chat);
         conversation_free(&chat.talk);
+        kept_close(&chat.kept);
         cli_close(&chat.s);
     }
     return status;

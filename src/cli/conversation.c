@@ -87,7 +87,7 @@ int conversation_feed(struct cli_session *s, const struct conversation *c, bool 
 
 /* ---- notes ---- */
 
-int conversation_to_note(const struct conversation *c, graft_session *session)
+int conversation_to_note(const struct conversation *c, graft_session *session, bool *changed)
 {
     graft_error error = {0};
     json_t *messages = json_array(), *note = json_object();
@@ -104,7 +104,10 @@ int conversation_to_note(const struct conversation *c, graft_session *session)
     if (text == NULL) {
         return cli_fail_text("out of memory");
     }
-    graft_status status = graft_session_set_note(session, text, strlen(text), &error);
+    size_t size = strlen(text), had;
+    const void *before = graft_session_note(session, &had);
+    *changed = before == NULL || had != size || memcmp(before, text, size) != 0;
+    graft_status status = graft_session_set_note(session, text, size, &error);
     free(text);
     return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }

@@ -1,25 +1,39 @@
-/* kept.h: sessions that outlive the command: --session FILE. Private to the command line.
+/* kept.h: sessions that outlive the command: --session FILE, /save, --prompt-cache FILE. Private to the command line.
  */
 #ifndef GRAFT_CLI_KEPT_H
 #define GRAFT_CLI_KEPT_H
 
 #include "conversation.h"
+#include "kept_file.h"
 
 /* An argp child whose input is this. */
 struct cli_kept {
     const char *path; /* NULL: nothing is kept */
     bool replay;
-    bool cache;    /* the tokens alone are wanted: settings are those that were typed */
-    bool restored; /* set by kept_open: there was a session in the file */
+    enum kept_kind use;     /* TALK, TEXT or CACHE: set before kept_open */
+    bool restored;          /* set by kept_open: there was a session in the file */
+    struct kept_mark mark;  /* of the file, as it was read or written last */
+    struct kept_mark other; /* of the file that kept_save_to wrote last */
+    bool unsaved;           /* something was said that is not in the file */
+    char *elsewhere; /* what `path` became when somebody else had changed the file; kept_close */
 };
 extern const struct argp cli_kept_argp;
+/* Before the options are parsed: what is typed can then be told from what is not. */
+void kept_sampling_init(struct cli_sampling *sampling);
 
-/* cli_open_session, or the session in the file if it is there: with its own sampling, overlaid by what was typed, which
- * *sampling then has; its stop texts and cache types are those that it was begun with. As a cache, with what was typed. */
+/* cli_open_session, or the session in the file if it is there: with its own settings, overlaid by what was typed, whose
+ * sampling *sampling then has. As a cache, the tokens alone; what does not fit is warned of and computed again. A file that
+ * is something else, or cannot be written at the end, is refused now. */
 int kept_open(struct cli_session *s, struct cli_kept *kept, const struct cli_common *common,
               struct cli_sampling *sampling);
-/* Saves it with the conversation (NULL: without). The answer in hand is over then. */
-int kept_save(struct cli_session *s, const struct conversation *c, const char *path);
+/* Saves it with the conversation (NULL: without). The answer in hand is over then. A file that somebody else has changed since
+ * is left: what is new goes to one beside it, which is said, and a failure. (A cache goes nowhere.) */
+int kept_save(struct cli_session *s, const struct conversation *c, struct cli_kept *kept);
+/* The same to another file, and the name that it has in the end. One that is there is replaced if it is this session's own, or
+ * with `replace` any saved session, and refused if it is none. */
+int kept_save_to(struct cli_session *s, const struct conversation *c, struct cli_kept *kept,
+                 const char *path, bool replace);
+void kept_close(struct cli_kept *kept);
 /* The conversation of a session that was opened, with the system prompt that was typed (may be NULL) where it has only begun. */
 int kept_conversation(const struct cli_session *s, const struct cli_kept *kept,
                       const char *system_prompt, struct conversation *out);

@@ -5,6 +5,7 @@
  */
 #include "kept.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { KEY_RAW = 0x200, KEY_LOGPROBS, KEY_PROMPT_CACHE };
@@ -16,8 +17,9 @@ struct run_args {
     struct cli_kept kept;
     const char *prompt_cache; /* a file for the prompt alone; NULL: none */
     bool raw;
-    int logprobs;   /* -1: no token records */
-    json_t *picked; /* by -a auto; NULL: nothing */
+    bool as_chat, adds_bos; /* see find_ways */
+    int logprobs;           /* -1: no token records */
+    json_t *picked;         /* by -a auto; NULL: nothing */
 };
 
 static error_t parse_run(int key, char *arg, struct argp_state *state)
@@ -51,7 +53,6 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
         }
         if (a->prompt_cache != NULL) {
             a->kept.path = a->prompt_cache;
-            a->kept.cache = a->kept.replay = true; /* where it does not fit it is computed again */
         }
         if (a->logprobs >= 0 && !a->common.json) {
             argp_error(state, "--logprobs needs --json");
@@ -99,8 +100,7 @@ static const struct argp run_argp = {
            "  graft run --raw -m DIR -p \"Once upon a time\" --json\n"};
 
 /* Whether the prompt is a message of a conversation, and whether a text begins with BOS. */
-static int find_ways(const struct cli_session *s, const struct run_args *a, bool *as_chat,
-                     bool *adds_bos)
+static int find_ways(const struct cli_session *s, struct run_args *a)
 {
     graft_error error = {0};
     graft_model_info info;
@@ -112,23 +112,24 @@ static int find_ways(const struct cli_session *s, const struct run_args *a, bool
     if (t == NULL || graft_tokenizer_describe(t, &tokenizer, &error) != GRAFT_OK) {
         return cli_fail_text("%s has no tokenizer", info.path);
     }
-    *as_chat = !a->raw && info.has_chat_template;
-    *adds_bos = tokenizer.adds_bos;
-    return *as_chat || a->sampling.system_prompt == NULL
+    a->as_chat = !a->raw && info.has_chat_template;
+    a->adds_bos = tokenizer.adds_bos;
+    a->kept.use = a->prompt_cache != NULL ? KEPT_CACHE : a->as_chat ? KEPT_TALK : KEPT_TEXT;
+    return a->as_chat || a->sampling.system_prompt == NULL
                ? CLI_OK
                : cli_fail_text("%s has no chat template, so there is no system prompt", info.path);
 }
 
 /* Behind what a kept session has, in place of what a cache of a prompt has. */
-static int feed_text(struct cli_session *s, const struct run_args *a, bool adds_bos,
-                     const char *text, size_t size, struct answer *answer)
+static int feed_text(struct cli_session *s, const struct run_args *a, const char *text, size_t size,
+                     struct answer *answer)
 {
     graft_error error = {0};
     graft_token_id *ids = NULL;
     size_t n = 0;
     bool behind = a->kept.restored && a->prompt_cache == NULL;
     int flags =
-        adds_bos && !(behind && graft_session_length(s->session) > 0) ? GRAFT_TOKENIZE_BOS : 0;
+        a->adds_bos && !(behind && graft_session_length(s->session) > 0) ? GRAFT_TOKENIZE_BOS : 0;
     if (graft_tokenize(graft_model_tokenizer(s->model), text, size, flags, &ids, &n, &error) !=
         GRAFT_OK) {
         return cli_fail(&error);
@@ -145,15 +146,11 @@ static int feed_text(struct cli_session *s, const struct run_args *a, bool adds_
 static int feed_prompt(struct cli_session *s, const struct run_args *a, struct conversation *talk,
                        const char *text, size_t size, struct answer *answer)
 {
-    bool as_chat = false, adds_bos = false;
-    int status = find_ways(s, a, &as_chat, &adds_bos);
-    if (status == CLI_OK && !as_chat) {
-        return feed_text(s, a, adds_bos, text, size, answer);
+    if (!a->as_chat) {
+        return feed_text(s, a, text, size, answer);
     }
     const struct cli_kept nothing = {0}, *kept = a->prompt_cache != NULL ? &nothing : &a->kept;
-    if (status == CLI_OK) {
-        status = kept_conversation(s, kept, a->sampling.system_prompt, talk);
-    }
+    int status = kept_conversation(s, kept, a->sampling.system_prompt, talk);
     if (status == CLI_OK) {
         status = conversation_add(talk, "user", mem_strdup(NULL, text));
     }
@@ -161,7 +158,7 @@ static int feed_prompt(struct cli_session *s, const struct run_args *a, struct c
 }
 
 /* What was answered is the last message of the conversation, if there is one. */
-static int keep_answer(struct cli_session *s, const struct run_args *a, struct conversation *talk,
+static int keep_answer(struct cli_session *s, struct run_args *a, struct conversation *talk,
                        const struct answer *answer)
 {
     int status = CLI_OK;
@@ -169,7 +166,26 @@ static int keep_answer(struct cli_session *s, const struct run_args *a, struct c
         const char *said = answer->text.size > 0 ? answer->text.data : "";
         status = conversation_add(talk, "assistant", mem_strdup(NULL, said));
     }
-    return status == CLI_OK ? kept_save(s, talk->n > 0 ? talk : NULL, a->kept.path) : status;
+    return status == CLI_OK ? kept_save(s, talk->n > 0 ? talk : NULL, &a->kept) : status;
+}
+
+/* Whether something stands before the cursor: text, or the ^C that a terminal shows. */
+static bool is_amid_line(const struct answer *answer)
+{
+    const struct buf *text = &answer->text;
+    return answer->finish == GRAFT_FINISH_CANCELLED ||
+           (text->size > 0 && text->data[text->size - 1] != '\n');
+}
+
+/* Whether both are one file, as behind 2>&1, or a ^C stands there. */
+static bool errors_follow_output(const struct answer *answer)
+{
+    struct stat out, err;
+    if (answer->finish == GRAFT_FINISH_CANCELLED && isatty(STDERR_FILENO)) {
+        return true;
+    }
+    return fstat(STDOUT_FILENO, &out) == 0 && fstat(STDERR_FILENO, &err) == 0 &&
+           out.st_dev == err.st_dev && out.st_ino == err.st_ino;
 }
 
 static int print_result(const struct cli_session *s, struct run_args *a,
@@ -187,11 +203,15 @@ static int print_result(const struct cli_session *s, struct run_args *a,
         return cli_print_json(json);
     }
     bool terminal = isatty(STDOUT_FILENO) != 0;
-    if (terminal && answer->text.size > 0 && answer->text.data[answer->text.size - 1] != '\n') {
+    bool amid_line = is_amid_line(answer);
+    if (terminal && amid_line) {
         putchar('\n');
     }
     if (status == CLI_OK && (a->common.verbose || (terminal && !a->common.quiet))) {
         fflush(stdout);
+        if (!terminal && amid_line && errors_follow_output(answer)) {
+            fputc('\n', stderr);
+        }
         generate_print_speed(answer);
         cli_print_drafts(s);
     }
@@ -210,7 +230,7 @@ static int answer_prompt(struct cli_session *s, struct run_args *a, const char *
         status = feed_prompt(s, a, talk, text, size, answer);
     }
     if (status == CLI_OK && a->prompt_cache != NULL) {
-        status = kept_save(s, NULL, a->kept.path);
+        status = kept_save(s, NULL, &a->kept);
     }
     if (status == CLI_OK) {
         status = generate_answer(s, a->sampling.max_tokens, a->common.json, answer);
@@ -248,7 +268,7 @@ static int run_on(struct cli_session *s, struct run_args *a, const char *text, s
 int verb_run(int argc, char **argv)
 {
     struct run_args args = {.logprobs = -1, .common.adapters.routable = true};
-    cli_sampling_init(&args.sampling);
+    kept_sampling_init(&args.sampling);
     argp_parse(&run_argp, argc, argv, 0, NULL, &args);
     char *text = NULL;
     size_t size = 0;
@@ -264,10 +284,14 @@ int verb_run(int argc, char **argv)
     struct cli_session session;
     status = cli_open_model(&args.common, &session);
     if (status == CLI_OK) {
-        status = kept_open(&session, &args.kept, &args.common, &args.sampling);
+        status = find_ways(&session, &args);
+        if (status == CLI_OK) {
+            status = kept_open(&session, &args.kept, &args.common, &args.sampling);
+        }
         if (status == CLI_OK) {
             status = run_on(&session, &args, text, size);
         }
+        kept_close(&args.kept);
         cli_close(&session);
     }
     mem_free(NULL, text);

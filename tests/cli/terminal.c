@@ -54,7 +54,7 @@ void terminal_type(struct terminal *t, const char *text)
 static bool take_in(struct terminal *t)
 {
     struct pollfd wait = {.fd = t->fd, .events = POLLIN};
-    if (t->size + 1 >= MOST || poll(&wait, 1, PATIENCE * 1000) <= 0) {
+    if (t->fd < 0 || t->size + 1 >= MOST || poll(&wait, 1, PATIENCE * 1000) <= 0) {
         return false;
     }
     ssize_t n = read(t->fd, t->seen + t->size, MOST - 1 - t->size);
@@ -106,6 +106,12 @@ void terminal_expect_more(struct terminal *t, size_t bytes)
 bool terminal_has(const struct terminal *t, size_t from, const char *text)
 {
     return strstr(t->seen + from, text) != NULL;
+}
+
+void terminal_hang_up(struct terminal *t)
+{
+    close(t->fd);
+    t->fd = -1;
 }
 
 int terminal_wait(struct terminal *t)

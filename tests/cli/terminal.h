@@ -43,6 +43,8 @@ void terminal_expect(struct terminal *t, const char *text);
 void terminal_expect_more(struct terminal *t, size_t bytes);
 /* Whether the text came anywhere after byte `from`. */
 bool terminal_has(const struct terminal *t, size_t from, const char *text);
+/* The window is closed. */
+void terminal_hang_up(struct terminal *t);
 /* Reads until the program is gone, and returns its exit status; -1: a signal killed it. */
 int terminal_wait(struct terminal *t);
 void terminal_close(struct terminal *t);

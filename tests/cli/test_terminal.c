@@ -319,6 +319,80 @@ static void ctrl_c_ends_the_answer_and_not_the_chat(void **state)
     leave(&t);
 }
 
+/* ---- what ends a chat from outside ---- */
+
+/* A chat that is kept in a file of this name, after one answer, or amid an endless one. */
+static const char *begin_kept_chat(struct terminal *t, const char *name, bool amid)
+{
+    const char *path = scratch_path(&place, name);
+    if (amid) {
+        BEGIN(t, "chat", "--temp", "0", "--ignore-eos", "-c", "1000000", "--session", path);
+    } else {
+        BEGIN(t, "chat", "--temp", "0", "-n", "8", "--session", path);
+    }
+    prompted(t);
+    enter(t, "Tell me a story.");
+    if (amid) {
+        terminal_expect_more(t, 200);
+    } else {
+        prompted(t);
+    }
+    return path;
+}
+
+static void assert_kept(const char *path)
+{
+    struct terminal t;
+    BEGIN(&t, "chat", "--session", path);
+    terminal_expect(&t, "(2 messages so far)");
+    prompted(&t);
+    leave(&t);
+}
+
+static void a_window_that_closes_leaves_the_conversation_in_its_file(void **state)
+{
+    (void)state;
+    for (int amid = 0; amid < 2; amid++) {
+        struct terminal t;
+        const char *path = begin_kept_chat(&t, amid ? "closed-amid" : "closed", amid);
+        terminal_hang_up(&t);
+        assert_int_equal(terminal_wait(&t), 128 + SIGHUP);
+        terminal_close(&t);
+        assert_kept(path);
+    }
+}
+
+static void a_chat_that_is_terminated_leaves_the_conversation_in_its_file(void **state)
+{
+    (void)state;
+    static const int signals[] = {SIGTERM, SIGHUP};
+    for (size_t i = 0; i < 2 * ARRAY_LEN(signals); i++) {
+        struct terminal t;
+        char name[32];
+        snprintf(name, sizeof name, "ended-%zu", i);
+        const char *path = begin_kept_chat(&t, name, i >= ARRAY_LEN(signals));
+        int number = signals[i % ARRAY_LEN(signals)];
+        assert_int_equal(kill(t.pid, number), 0);
+        assert_int_equal(terminal_wait(&t), 128 + number);
+        terminal_close(&t);
+        assert_kept(path);
+    }
+}
+
+static void the_speed_of_an_interrupted_answer_has_a_line_of_its_own(void **state)
+{
+    (void)state;
+    struct terminal t;
+    BEGIN(&t, "run", "--temp", "0", "--ignore-eos", "-c", "1000000", "-p", "Tell me a story.");
+    terminal_expect_more(&t, 200);
+    terminal_type(&t, KEY_CTRL_C);
+    terminal_expect(&t, "^C");
+    terminal_expect(&t, "\r\n[");
+    terminal_expect(&t, "; cancelled]\r\ngraft: interrupted\r\n");
+    assert_int_equal(terminal_wait(&t), 1);
+    terminal_close(&t);
+}
+
 static void ctrl_c_at_the_prompt_gives_the_line_up(void **state)
 {
     (void)state;
@@ -584,6 +658,9 @@ int main(void)
         cmocka_unit_test(temp_takes_numbers_only),
         cmocka_unit_test(a_backslash_goes_on_in_the_next_line),
         cmocka_unit_test(ctrl_c_ends_the_answer_and_not_the_chat),
+        cmocka_unit_test(a_window_that_closes_leaves_the_conversation_in_its_file),
+        cmocka_unit_test(a_chat_that_is_terminated_leaves_the_conversation_in_its_file),
+        cmocka_unit_test(the_speed_of_an_interrupted_answer_has_a_line_of_its_own),
         cmocka_unit_test(ctrl_c_at_the_prompt_gives_the_line_up),
         cmocka_unit_test(a_message_too_long_is_refused_and_the_chat_goes_on),
         cmocka_unit_test(a_history_that_cannot_be_kept_is_no_hindrance),
