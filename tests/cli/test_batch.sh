@@ -2,17 +2,7 @@
 # test_batch.sh: `graft batch`: answers are those of requests alone, also with more adapters than the budget holds; what ends it
 # costs what was under way; what is wrong with a line is that line's. GRAFT, SOURCE and MODELS (a program that writes adapters)
 # are set by ctest. ADAPTERS=500 is the long form.
-. "$(dirname "$0")/lib.sh"
-
-tiny=$SOURCE/models/tiny
-if [ ! -f "$tiny/model.safetensors" ]; then
-    skip "models/tiny is not there"
-    finish
-    exit
-fi
-GRAFT_HOME=$scratch/home
-export GRAFT_HOME
-cd "$scratch" || exit 1
+. "$(dirname "$0")/batch_lib.sh"
 adapters=${ADAPTERS:-24}
 
 # wrong PATTERN WORDS...: wrong use, and nothing was written.
@@ -22,21 +12,6 @@ wrong() {
     run batch "$@"
     refused "graft batch $*" 2 "$pattern"
 }
-# value KEY: of the summary, a number.
-value() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p" "$scratch/out"; }
-# result ID: its line. text ID: the answer, as JSON.
-result() { grep "\"custom_id\":\"$1\"" results.jsonl; }
-text() { result "$1" | sed -n 's/.*"content":\(".*"\),"refusal".*/\1/p; s/.*"text":\(".*"\),"logprobs".*/\1/p'; }
-# alone WORDS...: what `graft run` answers, as JSON.
-alone() { "$GRAFT" run --json "$@" 2>"$scratch/err" | sed -n 's/.*"text":\(".*"\),"finish".*/\1/p'; }
-# code ID CODE PATTERN: how a line failed.
-code() {
-    result "$1" >"$scratch/out"
-    check "$1 is refused: $2" out_has "\"response\":null,\"error\":{\"code\":\"$2\",\"message\":\"[^}]*$3"
-}
-# without what differs from run to run
-sorted() { sed 's/"created":[0-9]*,//; s/"cached_tokens":[0-9]*//' "$1" | sort; }
-same_results() { [ "$(sorted "$1")" = "$(sorted "$2")" ]; }
 
 # ---- wrong use
 echo '{"custom_id":"a","body":{"prompt":"x","max_tokens":2}}' >one.jsonl
