@@ -100,7 +100,7 @@ void batch_request_close(struct batch_request *request);
 /* ---- adapters in use (batch_adapters.c) ------------------------------------------------------ */
 
 struct batch_adapter {
-    char *label; /* NAME@VERSION, the name of one that ships, or a path */
+    char *source; /* which one it is: a path, or name, version and digest in the registry */
     graft_adapter *handle;
     size_t bytes;
     int users; /* requests */
@@ -120,6 +120,7 @@ struct batch_adapters {
 struct batch_mix {
     graft_mix *mix; /* NULL: the base */
     struct batch_adapter *members[BATCH_MEMBERS];
+    char *labels[BATCH_MEMBERS]; /* NAME@VERSION, the name of one that ships, or a path */
     float weights[BATCH_MEMBERS];
     size_t n;
 };

@@ -6,6 +6,8 @@
  */
 #include "batch.h"
 
+#include <stdlib.h>
+
 /* ---- finding ---- */
 
 static graft_status open_registry(struct batch_adapters *a, graft_error *error)
@@ -31,13 +33,15 @@ static graft_status open_registry(struct batch_adapters *a, graft_error *error)
 /* Where an adapter is: a path, or exactly one version in the registry. */
 struct place {
     char *path;   /* NULL: registered */
-    char *label;  /* the path or name, or NAME@VERSION */
+    char *source; /* which adapter this is, however it was asked for */
+    char *label;  /* what results call it: the path or name, or NAME@VERSION */
     size_t bytes; /* that it will take; 0: not known */
 };
 
 static void place_free(struct place *place)
 {
     mem_free(NULL, place->path);
+    mem_free(NULL, place->source);
     mem_free(NULL, place->label);
     *place = (struct place){0};
 }
@@ -62,11 +66,39 @@ static bool look_at(void *user, const graft_registry_entry *entry)
 static graft_status place_path(const char *path, const char *label, struct place *out,
                                graft_error *error)
 {
+    char *real = realpath(path, NULL);
     out->path = mem_strdup(NULL, path);
+    out->source = mem_strdup(NULL, real != NULL ? real : path);
     out->label = mem_strdup(NULL, label);
-    return out->path != NULL && out->label != NULL
+    free(real); /* from realpath */
+    return out->path != NULL && out->source != NULL && out->label != NULL
                ? GRAFT_OK
                : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+}
+
+/* A version may be removed and added anew with other content: the digest tells them apart. No path has its source. */
+static graft_status place_version(const graft_adapter_id *id, struct place *out, graft_error *error)
+{
+    struct buf label, source;
+    place_free(out);
+    buf_init(&label, NULL, 256);
+    buf_init(&source, NULL, 256);
+    buf_printf(&label, "%s@%s", id->name, id->version);
+    buf_printf(&source, "%s@%s %s", id->name, id->version, id->digest);
+    out->label = buf_take(&label, NULL);
+    out->source = buf_take(&source, NULL);
+    return out->label != NULL && out->source != NULL
+               ? GRAFT_OK
+               : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+}
+
+/* Who meant a file says so. */
+static graft_status refuse_name(const char *name, graft_status status, graft_error *error)
+{
+    graft_error why = *error;
+    return status == GRAFT_NOT_FOUND && path_exists(name)
+               ? error_set(error, status, "%.400s; a path has a '/': ./%.60s", why.message, name)
+               : status;
 }
 
 /* A name that nobody registered may be that of an adapter that ships. */
@@ -82,16 +114,13 @@ static graft_status place_name(struct batch_adapters *a, const char *name, struc
         return status;
     }
     if (status != GRAFT_OK) {
-        return status;
+        return refuse_name(name, status, error);
     }
-    struct buf label;
     struct sought sought = {.id = &id};
-    buf_init(&label, NULL, 256);
-    buf_printf(&label, "%s@%s", id.name, id.version);
-    out->label = buf_take(&label, NULL);
+    status = place_version(&id, out, error);
     (void)graft_registry_list(a->registry, id.name, look_at, &sought, NULL); /* 0 will do */
     out->bytes = sought.bytes;
-    return out->label != NULL ? GRAFT_OK : error_set(error, GRAFT_NO_MEMORY, "out of memory");
+    return status;
 }
 
 static graft_status place_query(struct batch_adapters *a, const char *query, struct place *out,
@@ -108,10 +137,11 @@ static graft_status place_query(struct batch_adapters *a, const char *query, str
     return status;
 }
 
+/* A path has a '/', whatever files lie around: what a name means must not depend on the folder. */
 static graft_status find_place(struct batch_adapters *a, const char *name, struct place *out,
                                graft_error *error)
 {
-    if (strchr(name, '/') != NULL || path_exists(name)) {
+    if (strchr(name, '/') != NULL) {
         return place_path(name, name, out, error);
     }
     graft_status status = open_registry(a, error);
@@ -124,12 +154,16 @@ static graft_status find_place(struct batch_adapters *a, const char *name, struc
 
 /* ---- opening ---- */
 
-static graft_status open_place(struct batch_adapters *a, const struct place *place,
-                               graft_adapter **out, graft_error *error)
+/* What is registered may have become another one since it was found. */
+static graft_status open_place(struct batch_adapters *a, struct place *place, graft_adapter **out,
+                               graft_error *error)
 {
     graft_adapter_options options = graft_adapter_options_default();
     if (place->path == NULL) {
-        return graft_registry_acquire(a->registry, place->label, out, NULL, NULL, error);
+        graft_adapter_id id;
+        graft_status status =
+            graft_registry_acquire(a->registry, place->label, out, NULL, &id, error);
+        return status == GRAFT_OK ? place_version(&id, place, error) : status;
     }
     options.type = a->how.type;
     options.strict_base = a->how.strict_base;
@@ -157,7 +191,7 @@ static void close_one(struct batch_adapters *a, struct batch_adapter *one)
     }
     a->bytes -= one->bytes;
     graft_adapter_close(&one->handle);
-    mem_free(NULL, one->label);
+    mem_free(NULL, one->source);
     mem_free(NULL, one);
 }
 
@@ -201,8 +235,8 @@ static graft_status add_one(struct batch_adapters *a, struct place *place,
         return status;
     }
     one->bytes = (size_t)info.bytes;
-    one->label = place->label;
-    place->label = NULL;
+    one->source = place->source;
+    place->source = NULL;
     a->open[a->n_open++] = one;
     a->opened++;
     a->bytes += one->bytes;
@@ -211,20 +245,23 @@ static graft_status add_one(struct batch_adapters *a, struct place *place,
     return GRAFT_OK;
 }
 
-static graft_status take_one(struct batch_adapters *a, const char *name, struct batch_adapter **out,
+static graft_status take_one(struct batch_adapters *a, const char *name, struct batch_mix *mix,
                              graft_error *error)
 {
     struct place place = {0};
+    struct batch_adapter *one = NULL;
     graft_status status = find_place(a, name, &place, error);
-    *out = NULL;
-    for (size_t i = 0; status == GRAFT_OK && i < a->n_open && *out == NULL; i++) {
-        *out = strcmp(a->open[i]->label, place.label) == 0 ? a->open[i] : NULL;
+    for (size_t i = 0; status == GRAFT_OK && i < a->n_open && one == NULL; i++) {
+        one = strcmp(a->open[i]->source, place.source) == 0 ? a->open[i] : NULL;
     }
-    if (status == GRAFT_OK && *out == NULL) {
-        status = add_one(a, &place, out, error);
+    if (status == GRAFT_OK && one == NULL) {
+        status = add_one(a, &place, &one, error);
     }
     if (status == GRAFT_OK) {
-        (*out)->users++;
+        one->users++;
+        mix->members[mix->n] = one;
+        mix->labels[mix->n++] = place.label;
+        place.label = NULL;
     }
     place_free(&place);
     return status;
@@ -237,8 +274,7 @@ graft_status batch_adapters_take(struct batch_adapters *a, const struct batch_re
     graft_status status = GRAFT_OK;
     *out = (struct batch_mix){0};
     for (size_t i = 0; i < request->n_members && status == GRAFT_OK; i++) {
-        status = take_one(a, request->members[i].name, &out->members[i], error);
-        out->n += status == GRAFT_OK;
+        status = take_one(a, request->members[i].name, out, error);
     }
     for (size_t i = 0; i < out->n; i++) {
         out->weights[i] = request->members[i].weight;
@@ -259,6 +295,7 @@ void batch_adapters_give(struct batch_adapters *a, struct batch_mix *mix)
     graft_mix_close(&mix->mix);
     a->n_mixes -= mix->n > 0;
     for (size_t i = 0; i < mix->n; i++) {
+        mem_free(NULL, mix->labels[i]);
         if (--mix->members[i]->users == 0) {
             close_one(a, mix->members[i]);
         }

@@ -249,6 +249,22 @@ static graft_status add_member(struct batch_request *out, const char *name, size
     return GRAFT_OK;
 }
 
+/* ADAPTER[=WEIGHT], whatever files are called so: a path has a '/'. */
+static bool read_use(const char *name, struct cli_use *out, char why[CLI_WHY])
+{
+    const char *at = strrchr(name, '=');
+    if (strchr(name, '/') != NULL || at == NULL || at == name) {
+        return cli_read_use(name, out, why);
+    }
+    *out = (struct cli_use){.name = name, .size = (size_t)(at - name)};
+    if (!cli_read_weight(at + 1, &out->weight)) {
+        snprintf(why, CLI_WHY, "%.*s: \"%.100s\" is no weight: a decimal number is",
+                 (int)(out->size < 100 ? out->size : 100), name, at + 1);
+        return false;
+    }
+    return cli_check_name(out->name, out->size, why);
+}
+
 READS(read_model)
 {
     struct cli_use use;
@@ -261,7 +277,7 @@ READS(read_model)
     if (is_base(r->defaults, name)) {
         return GRAFT_OK;
     }
-    if (!cli_read_use(name, &use, why)) {
+    if (!read_use(name, &use, why)) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "\"model\": %s", why);
     }
     return add_member(r->out, use.name, use.size, use.weight, error);

@@ -138,7 +138,7 @@ static json_t *origin_of(const struct batch_request *request, const struct batch
 {
     json_t *origin = json_object(), *adapters = json_object();
     for (size_t i = 0; i < mix->n; i++) {
-        json_put(&adapters, mix->members[i]->label, weight_of(mix->weights[i]));
+        json_put(&adapters, mix->labels[i], weight_of(mix->weights[i]));
     }
     json_put(&origin, "seed", json_integer((json_int_t)request->request.sampling.seed));
     json_put(&origin, "adapters", adapters);
