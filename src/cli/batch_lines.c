@@ -96,7 +96,7 @@ graft_status batch_lines_next(struct batch_lines *l, graft_error *error)
 bool batch_line_is_blank(const struct batch_lines *l)
 {
     size_t i = 0;
-    while (i < l->text.size && strchr(" \t\r", l->text.data[i]) != NULL) {
+    while (i < l->text.size && memchr(" \t\r", l->text.data[i], 3) != NULL) {
         i++;
     }
     return i == l->text.size && !l->too_long;

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 enum { CHAT = 1, COMPLETION = 2, BOTH = 3 };
+static const char chat_url[] = "/v1/chat/completions", completion_url[] = "/v1/completions";
 
 struct reading {
     const struct batch_defaults *defaults;
@@ -48,7 +49,7 @@ READS(read_int)
 {
     json_int_t number = json_integer_value(value);
     if (!json_is_integer(value) || number < 0 || number > INT32_MAX) {
-        return must_be(field, "a whole number, 0 or more", error);
+        return must_be(field, "a whole number from 0 to 2147483647", error);
     }
     int in_place = (int)number;
     memcpy((char *)&r->out->request.sampling + field->at, &in_place, sizeof in_place);
@@ -68,7 +69,7 @@ READS(read_max_tokens)
 {
     json_int_t number = json_integer_value(value);
     if (!json_is_integer(value) || number < 1 || number > INT32_MAX) {
-        return must_be(field, "a whole number, 1 or more", error);
+        return must_be(field, "a whole number from 1 to 2147483647", error);
     }
     r->out->request.max_tokens = (size_t)number;
     return GRAFT_OK;
@@ -200,6 +201,12 @@ READS(read_format)
     static const struct field schema = {.name = "response_format.json_schema.schema"};
     const char *type = json_string_value(json_object_get(value, "type"));
     const json_t *inner = json_object_get(value, "json_schema");
+    if (!json_is_object(value)) {
+        return must_be(field,
+                       "an object: {\"type\": \"json_object\"}, {\"type\": \"text\"} or {\"type\": "
+                       "\"json_schema\", \"json_schema\": {\"schema\": ...}}",
+                       error);
+    }
     if (type != NULL &&
         strcmp(type, "text") == 0) { /* also where all others are held to something */
         r->out->request.constraint = NULL;
@@ -497,12 +504,7 @@ static graft_status take_ids(const struct reading *r, graft_error *error)
 static graft_status take_prompt(const struct reading *r, graft_error *error)
 {
     if (r->out->chat) {
-        return r->messages != NULL
-                   ? take_messages(r, error)
-                   : error_set(error, GRAFT_INVALID_ARGUMENT, "the body has no \"messages\"");
-    }
-    if (r->prompt == NULL) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "the body has no \"prompt\"");
+        return take_messages(r, error);
     }
     return json_is_string(r->prompt)
                ? take_text(r, json_string_value(r->prompt), json_string_length(r->prompt),
@@ -554,31 +556,73 @@ static const struct field fields[] = {
     {"parallel_tool_calls", CHAT, pass_over, 0},
 };
 
+/* What only the other kind of request has. */
+static graft_status refuse_place(const struct reading *r, const struct field *field,
+                                 graft_error *error)
+{
+    static const char *const counterparts[][2] = {
+        {"messages", "prompt"}, {"prompt", "messages"}, {"max_completion_tokens", "max_tokens"}};
+    const char *instead = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(counterparts); i++) {
+        instead = strcmp(field->name, counterparts[i][0]) == 0 ? counterparts[i][1] : instead;
+    }
+    return error_set(error, GRAFT_UNSUPPORTED, "\"%s\" is for %s; this request is for %s%s%s%s",
+                     field->name, r->out->chat ? completion_url : chat_url,
+                     r->out->chat ? chat_url : completion_url,
+                     instead != NULL ? ", which has \"" : "", instead != NULL ? instead : "",
+                     instead != NULL ? "\"" : "");
+}
+
 static graft_status read_field(struct reading *r, const char *name, const json_t *value,
                                graft_error *error)
 {
     int where = r->out->chat ? CHAT : COMPLETION;
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        if (strcmp(fields[i].name, name) == 0 && (fields[i].where & where) != 0) {
-            return json_is_null(value) ? GRAFT_OK : fields[i].read(r, &fields[i], value, error);
+        if (strcmp(fields[i].name, name) == 0) {
+            return json_is_null(value)              ? GRAFT_OK
+                   : (fields[i].where & where) == 0 ? refuse_place(r, &fields[i], error)
+                                                    : fields[i].read(r, &fields[i], value, error);
         }
     }
     return error_set(error, GRAFT_UNSUPPORTED, "\"%.100s\" is not supported in a batch", name);
+}
+
+static bool has(const json_t *object, const char *name)
+{
+    const json_t *value = json_object_get(object, name);
+    return value != NULL && !json_is_null(value);
+}
+
+/* Where there is one of the two, the other one is refused as a field. */
+static graft_status check_prompt(const struct reading *r, const json_t *body, graft_error *error)
+{
+    if (has(body, "messages") || has(body, "prompt")) {
+        return GRAFT_OK;
+    }
+    if (!has(r->out->json, "url")) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT,
+                         "the body has neither \"messages\" (%s) nor \"prompt\" (%s)", chat_url,
+                         completion_url);
+    }
+    return error_set(error, GRAFT_INVALID_ARGUMENT, "the body has no \"%s\", which %s asks for",
+                     r->out->chat ? "messages" : "prompt",
+                     r->out->chat ? chat_url : completion_url);
 }
 
 static graft_status read_body(struct reading *r, const json_t *body, graft_error *error)
 {
     const char *name;
     json_t *value;
-    graft_status status = GRAFT_OK;
+    graft_status status = check_prompt(r, body, error);
     json_object_foreach((json_t *)(uintptr_t)body, name, value)
     {
-        status = read_field(r, name, value, error);
-        if (status != GRAFT_OK) {
-            return status;
+        if (status == GRAFT_OK) {
+            status = read_field(r, name, value, error);
         }
     }
-    status = read_adapters(r, error);
+    if (status == GRAFT_OK) {
+        status = read_adapters(r, error);
+    }
     return status == GRAFT_OK ? take_prompt(r, error) : status;
 }
 
@@ -586,7 +630,6 @@ static graft_status read_body(struct reading *r, const json_t *body, graft_error
 
 static graft_status read_address(struct batch_request *out, const json_t *body, graft_error *error)
 {
-    static const char chat[] = "/v1/chat/completions", completion[] = "/v1/completions";
     const char *method = "POST", *url = NULL;
     graft_status status = json_get_string(out->json, "method", &method, error);
     if (status == GRAFT_OK) {
@@ -595,12 +638,12 @@ static graft_status read_address(struct batch_request *out, const json_t *body, 
     if (status == GRAFT_OK && strcmp(method, "POST") != 0) {
         return error_set(error, GRAFT_INVALID_ARGUMENT, "\"method\" must be \"POST\"");
     }
-    if (status == GRAFT_OK && url != NULL && strcmp(url, chat) != 0 &&
-        strcmp(url, completion) != 0) {
-        return error_set(error, GRAFT_INVALID_ARGUMENT, "\"url\" must be \"%s\" or \"%s\"", chat,
-                         completion);
+    if (status == GRAFT_OK && url != NULL && strcmp(url, chat_url) != 0 &&
+        strcmp(url, completion_url) != 0) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "\"url\" must be \"%s\" or \"%s\"",
+                         chat_url, completion_url);
     }
-    out->chat = url != NULL ? strcmp(url, chat) == 0 : json_object_get(body, "messages") != NULL;
+    out->chat = url != NULL ? strcmp(url, chat_url) == 0 : has(body, "messages");
     return status;
 }
 

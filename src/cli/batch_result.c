@@ -71,18 +71,31 @@ static json_t *chat_logprobs(const struct batch_answer *answer)
     return all;
 }
 
-/* {"tokens", "token_logprobs", "top_logprobs", "text_offset"} */
+static size_t characters_of(const json_t *text)
+{
+    const char *bytes = json_string_value(text);
+    size_t n = 0;
+    for (size_t i = 0; i < json_string_length(text); i++) {
+        n += ((unsigned char)bytes[i] & 0xc0) != 0x80;
+    }
+    return n;
+}
+
+/* {"tokens", "token_logprobs", "top_logprobs", "text_offset"}: offsets in characters */
 static json_t *completion_logprobs(const struct batch_answer *answer)
 {
     size_t n;
     const struct batch_token *tokens = tokens_of(answer, &n);
     json_t *texts = json_array(), *logprobs = json_array(), *offsets = json_array();
     json_t *all = json_object();
+    size_t offset = 0;
     for (size_t i = 0; i < n; i++) {
         const char *text = answer->text.size > 0 ? answer->text.data + tokens[i].begin : "";
-        json_append(&texts, json_any_text(text, tokens[i].end - tokens[i].begin));
+        json_t *one = json_any_text(text, tokens[i].end - tokens[i].begin);
+        json_append(&offsets, json_integer((json_int_t)offset));
         json_append(&logprobs, json_real((double)tokens[i].logprob));
-        json_append(&offsets, json_integer((json_int_t)tokens[i].begin));
+        offset += characters_of(one);
+        json_append(&texts, one);
     }
     json_put(&all, "tokens", texts);
     json_put(&all, "token_logprobs", logprobs);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_batch_requests.sh: lines of requests of `graft batch`: which adapter one means, whatever lies around and shares the file. GRAFT
-# and SOURCE are set by ctest.
+# test_batch_requests.sh: lines of requests of `graft batch`: which adapter one means, whatever lies around and shares the file; what
+# messages say of lines that are wrong. GRAFT and SOURCE are set by ctest.
 . "$(dirname "$0")/batch_lib.sh"
 
 # ---- a name is a name, and a path has a '/'
@@ -48,5 +48,40 @@ run batch -i alone.jsonl -o results.jsonl --overwrite
 result name >"$scratch/out"
 check "what is registered goes first" out_has '"adapters":{"coder@[0-9.]*":1.0}'
 check "... and is what it says" test "$(text name)" = "$security"
+
+# ---- messages
+cat >requests.jsonl <<'LINES'
+{"custom_id":"many","body":{"prompt":"x","max_tokens":1000000000000}}
+{"custom_id":"none","body":{"prompt":"x","max_tokens":0}}
+{"custom_id":"top","body":{"prompt":"x","top_k":-1}}
+{"custom_id":"messages","url":"/v1/completions","body":{"messages":[{"role":"user","content":"x"}]}}
+{"custom_id":"prompt","url":"/v1/chat/completions","body":{"prompt":"x"}}
+{"custom_id":"completion","url":"/v1/completions","body":{"prompt":"x","max_completion_tokens":2}}
+{"custom_id":"tools","body":{"prompt":"x","tools":[{"type":"function"}]}}
+{"custom_id":"format","body":{"prompt":"x","response_format":"json_object"}}
+{"custom_id":"nothing","body":{"max_completion_tokens":2}}
+{"custom_id":"null","body":{"messages":null,"prompt":null}}
+{"custom_id":"nothing-chat","url":"/v1/chat/completions","body":{"max_tokens":2}}
+{"custom_id":"nothing-else","url":"/v1/completions","body":{"max_tokens":2}}
+{"custom_id":"fine","body":{"messages":null,"prompt":"x","max_tokens":2}}
+LINES
+printf '\0\0\0\n' >>requests.jsonl
+run batch -i requests.jsonl -o results.jsonl --overwrite --json
+check "all but one are wrong" test "$(value failed)" -eq 13
+code many invalid_request 'max_tokens\\" must be a whole number from 1 to 2147483647'
+code none invalid_request 'max_tokens\\" must be a whole number from 1 to 2147483647'
+code top invalid_request 'top_k\\" must be a whole number from 0 to 2147483647'
+code messages unsupported_parameter 'messages\\" is for /v1/chat/completions; this request is for /v1/completions, which has \\"prompt'
+code prompt unsupported_parameter 'prompt\\" is for /v1/completions; this request is for /v1/chat/completions, which has \\"messages'
+code completion unsupported_parameter 'max_completion_tokens\\" is for /v1/chat/completions; .* which has \\"max_tokens'
+code tools unsupported_parameter 'tools\\" is for /v1/chat/completions; this request is for /v1/completions"'
+code format invalid_request 'response_format\\" must be an object: {\\"type\\": \\"json_object'
+for id in nothing null; do
+    code $id invalid_request 'neither \\"messages\\" (/v1/chat/completions) nor \\"prompt\\" (/v1/completions)'
+done
+code nothing-chat invalid_request 'no \\"messages\\", which /v1/chat/completions asks for'
+code nothing-else invalid_request 'no \\"prompt\\", which /v1/completions asks for'
+grep '"id":"batch_req_14"' results.jsonl >"$scratch/out"
+check "a line of zeros is no blank one" out_has '"custom_id":null.*"invalid_json"'
 
 finish
