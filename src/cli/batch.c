@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -128,21 +129,20 @@ static const struct argp_option batch_options[] = {
     {"overwrite", KEY_OVERWRITE, NULL, 0, "Begin anew, whatever FILE holds", 1},
     {"in-order", KEY_ORDER, NULL, 0, "Results as requests stand; default: as they are done", 1},
     {NULL, 0, NULL, 0, "At once:", 2},
-    {"max-streams", KEY_STREAMS, "N", 0, "Answers in progress; default: 64", 2},
+    {"max-streams", KEY_STREAMS, "N", 0, "Answers in progress, also -np N; default: 64", 2},
     {"parallel", 0, NULL, OPTION_ALIAS, NULL, 2},
     {"batch-size", KEY_ROWS, "N", 0, "Tokens of a pass; default: 256", 2},
     {"cache-size", KEY_CACHE, "SIZE", 0, "Memory of keys and values; default: 1G", 2},
     {"budget", KEY_BUDGET, "SIZE", 0, "Memory of adapters; default: 1G", 2},
     {"adapter-type", KEY_TYPE, "TYPE", 0,
-     "Hold their factors as bf16, int8 or q4; default: as they are stored", 2},
+     "Hold factors of adapters as bf16, int8 or q4; default: as they are stored", 2},
     {"strict-base", KEY_STRICT, NULL, 0,
      "Refuse adapters that were made for another base, in place of a warning", 2},
+    {NULL, 0, NULL, 0, "What requests begin with that do not say it themselves:", 3},
     {0},
 };
 static const struct argp_child batch_children[] = {
-    {&cli_sampling_argp, 0, "What requests begin with that do not say it:", 3},
-    {&cli_common_argp, 0, NULL, 0},
-    {0}};
+    {&cli_sampling_argp, 0, NULL, 3}, {&cli_common_argp, 0, NULL, 0}, {0}};
 static const struct argp batch_argp = {
     .options = batch_options,
     .parser = parse_batch,
@@ -190,8 +190,7 @@ struct batch {
     int input;
     struct cli_progress progress;
     double begun;
-    size_t answered; /* in this run: results written, tokens: */
-    uint64_t prompt_tokens, cached_tokens, tokens;
+    struct batch_sums sums;
     /* Where the engine's thread says that an answer is complete. */
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -317,6 +316,22 @@ static graft_status read_next(struct batch *b, graft_error *error)
     return status;
 }
 
+/* The engine names its own options; here they have others. */
+static void name_options(graft_error *error)
+{
+    static const char *const names[][2] = {{"kv_bytes hold", "--cache-size holds"},
+                                           {"kv_bytes", "--cache-size"},
+                                           {"n_ctx", "--ctx-size"}};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        graft_error old = *error;
+        const char *at = strstr(old.message, names[i][0]);
+        if (at != NULL) {
+            snprintf(error->message, sizeof error->message, "%.*s%s%s", (int)(at - old.message),
+                     old.message, names[i][1], at + strlen(names[i][0]));
+        }
+    }
+}
+
 /* BUSY: later. What fails is the slot's own. */
 static graft_status begin(struct batch *b, struct slot *slot)
 {
@@ -348,6 +363,7 @@ static graft_status begin(struct batch *b, struct slot *slot)
         }
     }
     if (status != GRAFT_OK && status != GRAFT_BUSY) {
+        name_options(&why);
         set_failure(slot, batch_code(status), &why);
         status = GRAFT_OK;
     }
@@ -378,6 +394,20 @@ static graft_status begin_more(struct batch *b, graft_error *error)
 
 /* ---- ending --------------------------------------------------------------------------------- */
 
+static void count(struct batch_sums *sums, const struct slot *slot)
+{
+    const graft_stream_info *info = &slot->answer.info;
+    sums->prompt_tokens += info->prompt_tokens;
+    sums->cached_tokens += info->cached_tokens;
+    sums->tokens += info->tokens;
+    sums->passes += info->passes;
+    sums->drafted += info->drafted;
+    sums->accepted += info->accepted;
+    graft_finish finish = slot->answer.finish;
+    bool cut = finish == GRAFT_FINISH_LENGTH || finish == GRAFT_FINISH_STOP;
+    sums->cut_off += slot->request.request.constraint != NULL && cut;
+}
+
 /* An answer that is complete becomes a result. */
 static void finish(struct batch *b, struct slot *slot)
 {
@@ -401,9 +431,7 @@ static void finish(struct batch *b, struct slot *slot)
         slot->result =
             batch_result(&b->defaults, slot->line, &slot->request, &slot->mix, &slot->answer);
         slot->ready = true;
-        b->prompt_tokens += a->info.prompt_tokens;
-        b->cached_tokens += a->info.cached_tokens;
-        b->tokens += a->info.tokens;
+        count(&b->sums, slot);
     }
     batch_adapters_give(&b->adapters, &slot->mix);
 }
@@ -433,10 +461,10 @@ static graft_status write_ready(struct batch *b, graft_error *error)
         }
         json_t *result = slot->result;
         slot->result = NULL;
-        status = batch_output_add(&b->output, result, error);
+        status = batch_output_add(&b->output, slot->line - 1, result, error);
         if (status == GRAFT_OK) {
             batch_index_set(&b->index, slot->line - 1, slot->failed ? BATCH_FAILED : BATCH_DONE);
-            b->answered++;
+            b->sums.answered++;
         }
         slot_free(slot);
     }
@@ -479,14 +507,29 @@ static graft_status run_all(struct batch *b, graft_error *error)
 
 /* ---- opening and closing -------------------------------------------------------------------- */
 
+/* Never waits for somebody to write into a pipe. */
+static graft_status open_input(struct batch *b, graft_error *error)
+{
+    const char *path = b->args->input;
+    struct stat info;
+    b->input = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (b->input < 0 || fstat(b->input, &info) != 0) {
+        return error_set(error, GRAFT_IO, "%s: %s", path, strerror(errno));
+    }
+    return S_ISREG(info.st_mode)
+               ? GRAFT_OK
+               : error_set(error, GRAFT_IO, "%s: requests are read twice, so they must be a file",
+                           path);
+}
+
+/* Changes nothing yet. */
 static graft_status open_files(struct batch *b, graft_error *error)
 {
     const struct batch_args *a = b->args;
-    b->input = open(a->input, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (b->input < 0) {
-        return error_set(error, GRAFT_IO, "%s: %s", a->input, strerror(errno));
+    graft_status status = open_input(b, error);
+    if (status == GRAFT_OK) {
+        status = path_refuse_same(a->output, a->input, error);
     }
-    graft_status status = path_refuse_same(a->output, a->input, error);
     if (status == GRAFT_OK) {
         status = batch_index_read(&b->index, b->input, a->input, error);
     }
@@ -546,7 +589,11 @@ static graft_status open_engine(struct batch *b, const graft_draft_options *draf
     if (b->slots == NULL) {
         return error_set(error, GRAFT_NO_MEMORY, "no memory for %zu requests", b->capacity);
     }
-    return graft_engine_open(b->s.model, &options, &b->engine, error);
+    graft_status status = graft_engine_open(b->s.model, &options, &b->engine, error);
+    if (status != GRAFT_OK) {
+        name_options(error);
+    }
+    return status;
 }
 
 /* The engine ends what is under way, through the callback, before slots go. */
@@ -574,51 +621,12 @@ static void close_batch(struct batch *b)
     cli_close(&b->s);
 }
 
-/* ---- what it came to ------------------------------------------------------------------------ */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
-static int tell(struct batch *b, double seconds)
-{
-    const struct batch_index *index = &b->index;
-    const struct batch_args *a = b->args;
-    size_t all = index->done + index->failed + index->open;
-    if (cli_interrupted()) {
-        cli_fail_text("interrupted: %zu of %zu requests have results; the same command goes on",
-                      index->done + index->failed, all);
-    } else if (!a->common.quiet && !a->common.json) {
-        fprintf(stderr, "%zu requests: %zu done, %zu failed%s; %llu tokens in %.1f s, %.0f/s\n",
-                all, index->done, index->failed,
-                index->failed > 0 ? " (--retry-failed asks them again)" : "",
-                (unsigned long long)b->tokens, seconds,
-                seconds > 0 ? (double)b->tokens / seconds : 0);
-    }
-    int status = CLI_OK;
-    if (a->common.json) {
-        json_t *json = json_object();
-        json_put(&json, "output", json_any_text(a->output, strlen(a->output)));
-        json_put(&json, "requests", json_integer((json_int_t)all));
-        json_put(&json, "done", json_integer((json_int_t)index->done));
-        json_put(&json, "failed", json_integer((json_int_t)index->failed));
-        json_put(&json, "remaining", json_integer((json_int_t)index->open));
-        json_put(&json, "answered", json_integer((json_int_t)b->answered));
-        json_put(&json, "interrupted", json_boolean(cli_interrupted()));
-        json_put(&json, "prompt_tokens", json_integer((json_int_t)b->prompt_tokens));
-        json_put(&json, "cached_tokens", json_integer((json_int_t)b->cached_tokens));
-        json_put(&json, "tokens", json_integer((json_int_t)b->tokens));
-        json_put(&json, "seconds", json_real(seconds));
-        json_put(&json, "adapters_opened", json_integer((json_int_t)b->adapters.opened));
-        json_put(&json, "adapter_bytes", json_integer((json_int_t)b->adapters.most));
-        status = cli_print_json(json);
-    }
-    return status == CLI_OK && (index->failed > 0 || index->open > 0) ? CLI_FAILED : status;
-}
-
-/* The model and all that stands on it, where there is something to do. */
-static int answer_all(struct batch *b, double *seconds)
+/* The model and all that stands on it. */
+static int open_all(struct batch *b)
 {
     graft_error error = {0};
-    if (b->index.open == 0) {
-        return CLI_OK;
-    }
     const struct cli_draft *typed = &b->args->sampling.draft;
     const struct cli_constraint *held = &b->args->sampling.constraint;
     graft_draft_options draft;
@@ -636,11 +644,40 @@ static int answer_all(struct batch *b, double *seconds)
     if (done == GRAFT_OK) {
         done = open_engine(b, typed->model != NULL ? &draft : NULL, &error);
     }
-    if (done == GRAFT_OK) {
+    return done == GRAFT_OK ? CLI_OK : cli_fail(&error);
+}
+
+/* Results stay as they are until all is there that it takes to answer. */
+static int answer_all(struct batch *b)
+{
+    graft_error error = {0};
+    graft_status done = GRAFT_OK;
+    bool some = b->index.open > 0;
+    int status = some ? open_all(b) : CLI_OK;
+    if (status != CLI_OK || cli_interrupted()) {
+        return status;
+    }
+    done = batch_output_begin(&b->output, &b->index, &error);
+    if (done == GRAFT_OK && some) {
         done = run_all(b, &error);
-        *seconds = time_seconds() - b->begun;
+        b->sums.seconds = time_seconds() - b->begun;
+    }
+    if (done == GRAFT_OK && b->args->in_order && b->index.open == 0) {
+        done = batch_output_order(&b->output, &b->index, &error);
     }
     return done == GRAFT_OK ? CLI_OK : cli_fail(&error);
+}
+
+static int tell(const struct batch *b)
+{
+    const struct batch_told told = {.input = b->args->input,
+                                    .output = b->args->output,
+                                    .again = b->args->again,
+                                    .drafts = b->args->sampling.draft.model != NULL,
+                                    .index = &b->index,
+                                    .sums = &b->sums,
+                                    .adapters = &b->adapters};
+    return batch_tell(&told, &b->args->common);
 }
 
 /* `-np` is two letters, which no other option here has. */
@@ -658,7 +695,6 @@ int verb_batch(int argc, char **argv)
                               .engine = graft_engine_options_default()};
     struct batch b = {.args = &args, .input = -1, .output.file = -1, .lines.file = -1};
     graft_error error = {0};
-    double seconds = 0;
     pthread_condattr_t monotonic;
     cli_sampling_init(&args.sampling);
     spell_out(argc, argv);
@@ -670,14 +706,14 @@ int verb_batch(int argc, char **argv)
     pthread_cond_init(&b.changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     graft_status opened = open_files(&b, &error);
-    int status = opened == GRAFT_OK      ? answer_all(&b, &seconds)
+    int status = opened == GRAFT_OK      ? answer_all(&b)
                  : opened == GRAFT_STATE ? cli_fail_hint(&error, "--overwrite begins anew")
                                          : cli_fail(&error);
     if (batch_output_close(&b.output, &error) != GRAFT_OK) {
         status = cli_fail(&error);
     }
     if (status == CLI_OK) {
-        status = tell(&b, seconds);
+        status = tell(&b);
     }
     close_batch(&b);
     return status;

@@ -176,18 +176,53 @@ extern const char
 
 /* ---- the file of results (batch_output.c) ---------------------------------------------------- */
 
+enum batch_again { BATCH_GO_ON, BATCH_RETRY, BATCH_OVERWRITE };
 struct batch_output {
     int file;
     const char *path;
+    enum batch_again again;
+    bool made, begun; /* it was not there before; something may be written */
+    bool drops;       /* what failed goes when it begins */
+    uint64_t end;     /* of its last whole line */
+    bool ordered;     /* its lines are in the order of their requests; the last one: */
+    size_t last;
     double synced;
 };
-enum batch_again { BATCH_GO_ON, BATCH_RETRY, BATCH_OVERWRITE };
-/* Opens it, alone; marks in the index what has a result; drops a last line that was not written to its end, and with RETRY what
- * failed. STATE: it has results of other requests, or something else; or somebody else writes it. */
+/* Opens it, alone, and marks in the index what has a result, with RETRY only what did not fail. Changes nothing in it. STATE: it
+ * has results of other requests, or something else; BUSY: another program writes it. */
 graft_status batch_output_open(struct batch_output *o, const char *path, struct batch_index *index,
                                enum batch_again again, graft_error *error);
-/* Appends one line; takes `result` over, NULL: there was no memory for it. */
-graft_status batch_output_add(struct batch_output *o, json_t *result, graft_error *error);
+/* Before the first result: drops a last line that was not written to its end, with RETRY what failed, with OVERWRITE all. */
+graft_status batch_output_begin(struct batch_output *o, const struct batch_index *index,
+                                graft_error *error);
+/* Appends one line, of the request in `line` (from 0); takes `result` over, NULL: there was no memory for it. */
+graft_status batch_output_add(struct batch_output *o, size_t line, json_t *result,
+                              graft_error *error);
+/* Puts results that are not in the order of their requests into it. */
+graft_status batch_output_order(struct batch_output *o, const struct batch_index *index,
+                                graft_error *error);
+/* One that was made, and never begun, is gone. */
 graft_status batch_output_close(struct batch_output *o, graft_error *error);
+
+/* ---- what it came to (batch_summary.c) ------------------------------------------------------- */
+
+/* Of this run. */
+struct batch_sums {
+    size_t answered; /* results written */
+    size_t cut_off;  /* answers that end before what they are held to is complete */
+    uint64_t prompt_tokens, cached_tokens, tokens;
+    uint64_t passes, drafted, accepted;
+    double seconds;
+};
+struct batch_told {
+    const char *input, *output;
+    enum batch_again again;
+    bool drafts; /* there were guesses */
+    const struct batch_index *index;
+    const struct batch_sums *sums;
+    const struct batch_adapters *adapters;
+};
+/* Says it on stderr, and with --json on stdout. The exit status. */
+int batch_tell(const struct batch_told *t, const struct cli_common *common);
 
 #endif

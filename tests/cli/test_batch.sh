@@ -110,7 +110,7 @@ for signal in KILL INT; do
     while [ ! -s results.jsonl ] && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
     if [ "$signal" = INT ]; then
         run batch -i long.jsonl -o results.jsonl
-        [ "$status" -eq 0 ] || refused "two at once" 1 "somebody else writes"
+        [ "$status" -eq 0 ] || refused "two at once" 1 "another program writes"
     fi
     kill -s "$signal" "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null

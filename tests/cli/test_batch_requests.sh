@@ -1,6 +1,6 @@
 #!/bin/sh
 # test_batch_requests.sh: lines of requests of `graft batch`: which adapter one means, whatever lies around and shares the file; what
-# messages say of lines that are wrong. GRAFT and SOURCE are set by ctest.
+# messages say of lines that are wrong; forms that do not fit; drafts. GRAFT and SOURCE are set by ctest.
 . "$(dirname "$0")/batch_lib.sh"
 
 # ---- a name is a name, and a path has a '/'
@@ -63,11 +63,12 @@ cat >requests.jsonl <<'LINES'
 {"custom_id":"null","body":{"messages":null,"prompt":null}}
 {"custom_id":"nothing-chat","url":"/v1/chat/completions","body":{"max_tokens":2}}
 {"custom_id":"nothing-else","url":"/v1/completions","body":{"max_tokens":2}}
+{"custom_id":"context","body":{"prompt":"x","max_tokens":100000}}
 {"custom_id":"fine","body":{"messages":null,"prompt":"x","max_tokens":2}}
 LINES
 printf '\0\0\0\n' >>requests.jsonl
 run batch -i requests.jsonl -o results.jsonl --overwrite --json
-check "all but one are wrong" test "$(value failed)" -eq 13
+check "all but one are wrong" test "$(value failed)" -eq 14
 code many invalid_request 'max_tokens\\" must be a whole number from 1 to 2147483647'
 code none invalid_request 'max_tokens\\" must be a whole number from 1 to 2147483647'
 code top invalid_request 'top_k\\" must be a whole number from 0 to 2147483647'
@@ -81,7 +82,39 @@ for id in nothing null; do
 done
 code nothing-chat invalid_request 'no \\"messages\\", which /v1/chat/completions asks for'
 code nothing-else invalid_request 'no \\"prompt\\", which /v1/completions asks for'
-grep '"id":"batch_req_14"' results.jsonl >"$scratch/out"
+code context context_length_exceeded '(--ctx-size)'
+grep '"id":"batch_req_15"' results.jsonl >"$scratch/out"
 check "a line of zeros is no blank one" out_has '"custom_id":null.*"invalid_json"'
+
+# ---- sizes
+echo '{"custom_id":"a","body":{"prompt":"x","max_tokens":500}}' >requests.jsonl
+run batch -i requests.jsonl -o results.jsonl --overwrite --cache-size 100K -q
+code a context_length_exceeded '(--cache-size)'
+run batch -i requests.jsonl -o results.jsonl --overwrite --cache-size 1K
+refused "a cache that holds nothing" 1 "--cache-size holds no block of 64 tokens: at least [0-9]* "
+
+# ---- what does not come to its end
+cat >requests.jsonl <<'LINES'
+{"custom_id":"short","body":{"prompt":"x","max_tokens":2,"json_schema":{"const":"a rather long text that takes more than two tokens"}}}
+{"custom_id":"long","body":{"prompt":"x","max_tokens":40,"json_schema":{"const":"no"}}}
+{"custom_id":"free","body":{"prompt":"x","max_tokens":2}}
+LINES
+run batch -i requests.jsonl -o results.jsonl --overwrite
+check "what was cut off is an answer" status_is 0
+check "... that is told of" err_has "^3 requests: 3 done, 0 failed; 1 cut off before their schema or grammar ends; [0-9]* tokens in "
+result short >"$scratch/out"
+check "... as in OpenAI's words" out_has '"finish_reason":"length"'
+run batch -i requests.jsonl -o results.jsonl --overwrite --json
+check "... and of machines" test "$(value cut_off)" -eq 1
+
+# ---- drafts
+printf '{"custom_id":"%s","body":{"prompt":"Once upon a time","max_tokens":30,"temperature":0}}\n' a b >requests.jsonl
+run batch -i requests.jsonl -o results.jsonl --overwrite --json
+check "without guesses nothing is said of them" test "$(grep -c drafts "$scratch/out")" -eq 0
+run batch -i requests.jsonl -o results.jsonl --overwrite --model-draft tiny-draft -v --json
+check "guesses are counted" out_has '"drafts":{"passes":[1-9][0-9]*,"tokens":60,"drafted":[1-9][0-9]*,"accepted":[0-9]*}'
+check "... and told of" err_has '^drafts: [0-9]* of [1-9][0-9]* right ([0-9]* %), [0-9.]* tokens a pass$'
+run batch -i requests.jsonl -o results.jsonl --overwrite --model-draft ngram
+check "... below the other line" test "$(sed -n '2s/:.*//p' "$scratch/err")" = drafts
 
 finish

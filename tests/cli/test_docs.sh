@@ -242,8 +242,8 @@ for key in files loss template max_seq_length records formats examples tokens le
     check "docs/training-data.md has $key" grep -q "\b$key\b" "$SOURCE/docs/training-data.md"
 done
 printf '{"custom_id":"1","body":{"prompt":"Hello","max_tokens":2}}\n' >"$scratch/requests.jsonl"
-run batch -i "$scratch/requests.jsonl" -o "$scratch/results.jsonl" --json
-keys batch "output requests done failed remaining answered interrupted prompt_tokens cached_tokens tokens seconds adapters_opened adapter_bytes"
+run batch -i "$scratch/requests.jsonl" -o "$scratch/results.jsonl" --json --model-draft ngram
+keys batch "output requests done failed remaining answered cut_off interrupted prompt_tokens cached_tokens tokens seconds adapters_opened adapter_bytes drafts passes drafted accepted"
 # shellcheck disable=SC2013 # words are what is wanted
 for field in $(sed -n 's/^    {"\([a-z_]*\)", \(CHAT\|COMPLETION\|BOTH\), .*/\1/p' "$SOURCE/src/cli/batch_request.c"); do
     check "docs/engine.md has $field" grep -q "\b$field\b" "$SOURCE/docs/engine.md"
