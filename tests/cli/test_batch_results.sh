@@ -97,7 +97,12 @@ while [ "$i" -lt 40 ]; do
     i=$((i + 1))
 done >long.jsonl
 run batch -i long.jsonl -o whole.jsonl -q
-for signal in INT; do
+for signal in INT TERM HUP; do
+    case $signal in # that of a program which they end
+    INT) ends=1 ;;
+    TERM) ends=143 ;;
+    *) ends=129 ;;
+    esac
     rm -f results.jsonl
     "$GRAFT" batch -i long.jsonl -o results.jsonl -np 2 --overwrite >first.out 2>first.err &
     pid=$!
@@ -117,7 +122,7 @@ for signal in INT; do
     fi
     cp first.out out
     cp first.err err
-    check "SIG$signal ends it" status_is 1
+    check "SIG$signal ends it" status_is "$ends"
     check "... with a word" err_has '^graft: interrupted: [0-9]* of 40 requests have results; the same command goes on, without --overwrite$'
     check "... in one line" err_lines 1
     check "... and whole lines" test "$(tail -c 1 results.jsonl | wc -l)" -eq 1
