@@ -18,22 +18,42 @@ extern "C" {
 
 enum { GRAFT_BENCH_LIST_MAX = 16 };
 
+/* The options that a bench goes by; the others it passes over. */
+enum {
+    GRAFT_BENCH_MODEL = 1 << 0, /* model, or shape and type; pack */
+    GRAFT_BENCH_TOKENS = 1 << 1,
+    GRAFT_BENCH_CONTEXTS = 1 << 2,
+    GRAFT_BENCH_ROWS = 1 << 3,
+    GRAFT_BENCH_SAMPLES = 1 << 4,
+    GRAFT_BENCH_CACHE = 1 << 5, /* cache_k and cache_v */
+    GRAFT_BENCH_RANK = 1 << 6,
+    GRAFT_BENCH_ADAPTER_TYPE = 1 << 7,
+    GRAFT_BENCH_DORA = 1 << 8,
+    GRAFT_BENCH_DRAFT = 1 << 9
+};
+
+/* One bench. Made by the library, so later versions may append members. */
+typedef struct graft_bench_kind {
+    const char *name;   /* "decode" */
+    const char *about;  /* what it measures, in a few words */
+    unsigned uses;      /* GRAFT_BENCH_… */
+    const char *tokens; /* what its `tokens` are, with their default; NULL: it has none */
+} graft_bench_kind;
+/* The i-th, NULL past the last; static. */
+GRAFT_API const graft_bench_kind *graft_bench_kind_at(size_t i);
+
 /* Names that are not known are GRAFT_INVALID_ARGUMENT, with a message of one line that lists those that
  * are. */
 typedef struct graft_bench_options {
     size_t struct_size;
-    /* "limits", "decode", "prefill", "attention", "linear", "load", "adapters", "swap", "presets", "train", "vectors", "stream",
-     * "batch", "isolation" or "speculative". */
-    const char *bench;
+    const char *bench; /* the name of a graft_bench_kind */
     const char *model; /* directory, file or name; NULL (default): `shape` with random weights */
     const char *shape; /* default "qwen2.5-0.5b"; graft_bench_shapes lists them */
     /* Of random weights: "q8_0" (default), any other of graft_convert, "mlx4" or "mlx8" (group 64). */
     const char *type;
     /* Samples of each case, at most 256; 0 (default): what some seconds for each case hold, 3 at least. */
     int samples;
-    /* decode: tokens in a sample, default 4. prefill, linear, attention and train: rows of the prompt, or tokens of an
-     * example, at most 4096, default 512. stream, batch, isolation and speculative: tokens of an answer. 0: the default. */
-    int tokens;
+    int tokens; /* at most 4096; graft_bench_kind tells of what; 0: its default */
     /* decode and attention: tokens before those that are timed; n 0 (default): 128 and 4096. */
     int contexts[GRAFT_BENCH_LIST_MAX];
     int n_contexts;

@@ -62,10 +62,8 @@ static graft_status check(const graft_bench_options *o, graft_error *error)
 
 static void fill_defaults(graft_bench_options *o)
 {
-    bool of_streams = strcmp(o->bench, "stream") == 0 || strcmp(o->bench, "batch") == 0 ||
-                      strcmp(o->bench, "speculative") == 0 || strcmp(o->bench, "isolation") == 0;
-    if (o->tokens == 0 && !of_streams) {
-        o->tokens = strcmp(o->bench, "decode") == 0 ? 4 : 512;
+    if (o->tokens == 0) {
+        o->tokens = bench_tokens(o->bench);
     }
     if (o->pack == NULL) {
         o->pack = "auto";
@@ -142,4 +140,9 @@ graft_status graft_bench_write(graft_runtime *runtime, const graft_bench_options
 const char *graft_bench_shapes(void)
 {
     return bench_shapes();
+}
+
+const graft_bench_kind *graft_bench_kind_at(size_t i)
+{
+    return bench_kind_at(i);
 }

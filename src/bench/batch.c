@@ -5,7 +5,7 @@
  */
 #include "bench/talk.h"
 
-enum { STREAMS = 16, CASES = 5, TOKENS = 16 };
+enum { STREAMS = 16, CASES = 5 };
 
 struct batch;
 struct batch_case {
@@ -113,7 +113,7 @@ static void list_cases(struct bench *b, struct batch *a)
 static graft_status open_batch(struct bench *b, struct batch *a, graft_error *error)
 {
     struct synth_adapter how = synth_adapter_of(b->options);
-    a->n = b->options->tokens > 0 ? (size_t)b->options->tokens : TOKENS;
+    a->n = (size_t)b->options->tokens;
     a->known = mem_calloc(b->mem, 3 * STREAMS * a->n, sizeof *a->known);
     a->said = mem_calloc(b->mem, a->n, sizeof *a->said);
     if (!a->known || !a->said)

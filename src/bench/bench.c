@@ -13,28 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const struct {
-    const char *name;
-    graft_status (*run)(struct bench *b, graft_error *error);
-    bool needs_model;
-} BENCHES[] = {
-    {"limits", bench_limits, false},
-    {"decode", bench_decode, true},
-    {"prefill", bench_prefill, true},
-    {"attention", bench_attention, true},
-    {"linear", bench_linear, true},
-    {"load", bench_load, true},
-    {"adapters", bench_adapters, true},
-    {"swap", bench_swap, true},
-    {"presets", bench_presets, true},
-    {"train", bench_train, true},
-    {"vectors", bench_vectors, false},
-    {"stream", bench_stream, true},
-    {"batch", bench_batch, true},
-    {"isolation", bench_isolation, true},
-    {"speculative", bench_speculative, true},
-};
-
 const char *bench_shapes(void)
 {
     return shape_names();
@@ -184,24 +162,18 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
                       .callback = callback,
                       .user = user,
                       .memory_file = -1};
-    size_t i = 0;
-    while (i < ARRAY_LEN(BENCHES) && strcmp(BENCHES[i].name, options->bench) != 0)
-        i++;
-    if (i == ARRAY_LEN(BENCHES))
-        return error_set(
-            error, GRAFT_INVALID_ARGUMENT,
-            "no bench \"%s\"; known are limits, decode, prefill, attention, linear, "
-            "load, adapters, swap, presets, train, vectors, stream, batch, isolation, speculative",
-            options->bench);
+    const struct kind *kind = NULL;
+    graft_status status = kind_find(options->bench, &kind, error);
+    if (status != GRAFT_OK)
+        return status;
     open_scalar(&b);
-    graft_status status = GRAFT_OK;
-    if (BENCHES[i].needs_model)
+    if (kind->known.uses & GRAFT_BENCH_MODEL)
         status = open_model(&b, error);
     if (status == GRAFT_OK)
         status = limits_open(&b.limits, runtime, error);
     if (status == GRAFT_OK) {
         describe(&b);
-        status = BENCHES[i].run(&b, error);
+        status = kind->run(&b, error);
     }
     close_all(&b);
     return status;

@@ -17,6 +17,9 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
 graft_status bench_write(graft_runtime *runtime, const graft_bench_options *options,
                          const char *path, char **subject, graft_error *error);
 const char *bench_shapes(void);
+const graft_bench_kind *bench_kind_at(size_t i); /* NULL past the last */
+/* Where options leave `tokens` to the bench: how many; 0: it has several lengths, or none, or there is no such bench. */
+int bench_tokens(const char *bench);
 
 /* Figures of n samples, at least one; each sorts them, the least first. A percentile is one of the samples, the
  * median of an even number the mean of two; spread: how far apart the quartiles lie, which half of the samples are

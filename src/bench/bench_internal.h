@@ -252,6 +252,14 @@ graft_status prompt_run(struct bench *b, void *prompt, struct seconds *seconds, 
 
 /* ---- the benches -------------------------------------------------------------------------- */
 
+struct kind {
+    graft_bench_kind known;
+    int tokens; /* the default; 0: several, or none */
+    graft_status (*run)(struct bench *b, graft_error *error);
+};
+/* INVALID_ARGUMENT lists them. (kinds.c) */
+graft_status kind_find(const char *name, const struct kind **out, graft_error *error);
+
 graft_status bench_limits(struct bench *b, graft_error *error);
 graft_status bench_decode(struct bench *b, graft_error *error);
 graft_status bench_prefill(struct bench *b, graft_error *error);

@@ -1,11 +1,9 @@
 /* bench.c: `graft bench`: how fast, beside what the machine can do.
  *
- * The measuring is the library's; here are the options, a table for people and a line of JSON for each
- * figure for machines. `bench model` keeps a random model instead.
+ * The measuring is the library's, and so is the list of benches with the options that each goes by: what is refused and what
+ * --help says are made of it. `bench model` keeps a random model instead.
  */
-#include "cli.h"
-
-#include <math.h>
+#include "bench_figures.h"
 
 enum {
     KEY_SHAPE = 0x300,
@@ -21,12 +19,82 @@ enum {
     KEY_DRAFT,
 };
 
+enum { KEEP = 1u << 31 }; /* beside GRAFT_BENCH_…: -o */
+
 struct bench_args {
     struct cli_common common;
     graft_bench_options options;
     const char *out, *draft;
-    bool shape_given;
+    unsigned typed; /* bits of OPTIONS, by their place */
 };
+
+/* ---- what there is ---- */
+
+/* A bench writes nothing with these two words, but makes what others measure. */
+static const graft_bench_kind KEPT[] = {
+    {"model", "keep a random model, with -o", GRAFT_BENCH_MODEL | KEEP, NULL},
+    {"adapters -o", NULL, GRAFT_BENCH_MODEL | GRAFT_BENCH_RANK | GRAFT_BENCH_DORA | KEEP, NULL},
+};
+
+/* The benches, then `model`; NULL past it. */
+static const graft_bench_kind *kind_at(size_t i)
+{
+    size_t n = 0;
+    while (graft_bench_kind_at(n) != NULL) {
+        n++;
+    }
+    return i < n ? graft_bench_kind_at(i) : i == n ? &KEPT[0] : NULL;
+}
+
+static const graft_bench_kind *find_kind(const char *name)
+{
+    const graft_bench_kind *kind;
+    for (size_t i = 0; (kind = kind_at(i)) != NULL && strcmp(kind->name, name) != 0; i++) {
+    }
+    return kind;
+}
+
+/* Options that not every bench goes by. */
+static const struct {
+    int key;
+    unsigned use;
+    const char *name;
+} OPTIONS[] = {
+    {KEY_SHAPE, GRAFT_BENCH_MODEL, "--shape"},
+    {KEY_TYPE, GRAFT_BENCH_MODEL, "--type"},
+    {'n', GRAFT_BENCH_TOKENS, "-n"},
+    {KEY_CONTEXT, GRAFT_BENCH_CONTEXTS, "--context"},
+    {KEY_ROWS, GRAFT_BENCH_ROWS, "--rows"},
+    {KEY_SAMPLES, GRAFT_BENCH_SAMPLES, "--samples"},
+    {KEY_CACHE_K, GRAFT_BENCH_CACHE, "--cache-type-k"},
+    {KEY_CACHE_V, GRAFT_BENCH_CACHE, "--cache-type-v"},
+    {KEY_RANK, GRAFT_BENCH_RANK, "--rank"},
+    {KEY_FACTORS, GRAFT_BENCH_ADAPTER_TYPE, "--adapter-type"},
+    {KEY_DORA, GRAFT_BENCH_DORA, "--dora"},
+    {KEY_DRAFT, GRAFT_BENCH_DRAFT, "--model-draft"},
+    {'o', KEEP, "-o"},
+};
+
+static bool goes_by(const graft_bench_kind *kind, unsigned use)
+{
+    bool keeps = use == KEEP && strcmp(kind->name, "adapters") == 0;
+    return (kind->uses & use) != 0 || keeps;
+}
+
+/* "a, b, c": the benches that go by `use`, or (without) those that do not; 0: all. */
+static const char *list_kinds(char *out, size_t size, unsigned use, bool without)
+{
+    const graft_bench_kind *kind;
+    size_t at = 0;
+    out[0] = '\0';
+    for (size_t i = 0; (kind = kind_at(i)) != NULL; i++) {
+        if (use == 0 || goes_by(kind, use) != without) {
+            at += (size_t)snprintf(out + at, at < size ? size - at : 0, "%s%s", at > 0 ? ", " : "",
+                                   kind->name);
+        }
+    }
+    return out;
+}
 
 /* ---- options ---- */
 
@@ -43,27 +111,80 @@ static int parse_list(struct argp_state *state, const char *option, char *arg, i
     return n;
 }
 
+enum { LIST_SIZE = 256 };
+
+/* The same in the shorter way: "a, b", or "all but c". */
+static const char *name_kinds(char out[LIST_SIZE], unsigned use)
+{
+    static const char BUT[] = "all but ";
+    char with[LIST_SIZE], without[LIST_SIZE];
+    list_kinds(with, sizeof with, use, false);
+    list_kinds(without, sizeof without - sizeof BUT, use, true);
+    bool few = strlen(with) <= strlen(without);
+    snprintf(out, LIST_SIZE, "%s%s", few ? "" : BUT, few ? with : without);
+    return out;
+}
+
+static void check_use(const graft_bench_kind *kind, unsigned use, const char *option,
+                      struct argp_state *state)
+{
+    char list[LIST_SIZE];
+    if (!goes_by(kind, use)) {
+        argp_error(state, "%s goes with %s, not with %s", option, name_kinds(list, use),
+                   kind->name);
+    }
+}
+
+/* No option is passed over in silence. */
+static void check_options(const struct bench_args *a, const graft_bench_kind *kind,
+                          struct argp_state *state)
+{
+    for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
+        if ((a->typed & 1u << i) != 0) {
+            check_use(kind, OPTIONS[i].use, OPTIONS[i].name, state);
+        }
+    }
+    if (a->common.model != NULL && kind == &KEPT[0]) {
+        argp_error(state, "bench model makes one: give --shape and --type, not -m");
+    }
+    if (a->common.model != NULL) {
+        check_use(kind, GRAFT_BENCH_MODEL, "-m", state);
+    }
+    if (a->common.pack != NULL && a->out != NULL) {
+        argp_error(state, "--pack goes with what is measured, not with -o");
+    }
+    if (a->common.pack != NULL) {
+        check_use(kind, GRAFT_BENCH_MODEL, "--pack", state);
+    }
+    if (a->common.copy) {
+        argp_error(state, "--no-mmap goes with no bench: all of them map their model");
+    }
+}
+
 static void check_args(const struct bench_args *a, struct argp_state *state)
 {
     const char *bench = a->options.bench;
-    bool model = bench != NULL && strcmp(bench, "model") == 0;
+    const graft_bench_kind *kind = bench != NULL ? find_kind(bench) : NULL;
+    char list[LIST_SIZE];
     if (bench == NULL) {
-        argp_error(
-            state,
-            "which one? limits, decode, prefill, attention, linear, load, adapters, "
-            "swap, presets, train, vectors, stream, batch, isolation, speculative, or model");
+        argp_error(state, "which one? %s", list_kinds(list, sizeof list, 0, false));
     }
-    if (a->common.model != NULL && a->shape_given) {
+    if (a->common.model != NULL && (a->options.shape != NULL || a->options.type != NULL)) {
         argp_error(state, "give a model (-m) or --shape and --type, not both");
     }
-    if (model && a->out == NULL) {
+    if (kind == &KEPT[0] && a->out == NULL) {
         argp_error(state, "where to? give -o FILE.gguf (mlx4, mlx8: -o DIR)");
     }
-    if (model && a->common.model != NULL) {
-        argp_error(state, "bench model makes one: give --shape and --type, not -m");
+    if (kind != NULL) {
+        bool keeps = a->out != NULL && strcmp(bench, "adapters") == 0;
+        check_options(a, keeps ? &KEPT[1] : kind, state);
     }
-    if (!model && a->out != NULL && (bench == NULL || strcmp(bench, "adapters") != 0)) {
-        argp_error(state, "-o goes with bench model and bench adapters");
+}
+
+static void note(struct bench_args *a, int key)
+{
+    for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
+        a->typed |= OPTIONS[i].key == key ? 1u << i : 0;
     }
 }
 
@@ -71,6 +192,7 @@ static error_t parse_bench(int key, char *arg, struct argp_state *state)
 {
     struct bench_args *a = state->input;
     graft_bench_options *o = &a->options;
+    note(a, key);
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->common;
@@ -86,11 +208,9 @@ static error_t parse_bench(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_SHAPE:
         o->shape = arg;
-        a->shape_given = true;
         return 0;
     case KEY_TYPE:
         o->type = arg;
-        a->shape_given = true;
         return 0;
     case KEY_CONTEXT:
         o->n_contexts = parse_list(state, "--context", arg, 1 << 20, o->contexts);
@@ -130,43 +250,107 @@ static error_t parse_bench(int key, char *arg, struct argp_state *state)
     }
 }
 
+/* Help puts before each what goes by it, from the table; of -n, what it is of. */
 static const struct argp_option bench_options[] = {
     {"shape", KEY_SHAPE, "S", 0,
-     "Random weights in the shape of qwen2.5-0.5b (default), llama-3.2-1b, tinyllama-1.1b, "
+     "random weights in the shape of qwen2.5-0.5b (default), llama-3.2-1b, tinyllama-1.1b, "
      "width-768 or mini",
      1},
     {"type", KEY_TYPE, "T", 0,
-     "Type of random weights: q8_0 (default), any other of quantize, mlx4 or mlx8", 1},
-    {"tokens", 'n', "N", 0,
-     "decode: tokens in a sample, default 4; stream, batch: of an answer; else: rows of the "
-     "prompt, default 512",
-     1},
-    {"model-draft", KEY_DRAFT, "MODEL", 0, "speculative: a smaller model of the same vocabulary",
-     1},
-    {"context", KEY_CONTEXT, "N,...", 0, "decode, attention: tokens before; default 128,4096", 1},
-    {"rows", KEY_ROWS, "N,...", 0, "decode, linear: sequences stepped together, 1 to 64; default 1",
-     1},
+     "type of random weights: q8_0 (default), any other of quantize, mlx4 or mlx8", 1},
+    {"tokens", 'n', "N", 0, "Tokens. ", 1},
+    {"model-draft", KEY_DRAFT, "MODEL", 0, "a smaller model of the same vocabulary", 1},
+    {"context", KEY_CONTEXT, "N,...", 0, "tokens before; default 128,4096", 1},
+    {"rows", KEY_ROWS, "N,...", 0, "sequences stepped together, 1 to 64; default 1", 1},
     {"samples", KEY_SAMPLES, "N", 0,
-     "Samples of each case; default as many as a few seconds hold, at most 256", 1},
-    {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "Keys are kept as f16 (default), f32 or q8", 1},
-    {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values likewise", 1},
-    {"rank", KEY_RANK, "R", 0, "adapters, swap, train: of the random adapters; default 16", 1},
+     "samples of each case; default as many as a few seconds hold, at most 256", 1},
+    {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "keys are kept as f16 (default), f32 or q8", 1},
+    {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "values are kept so", 1},
+    {"rank", KEY_RANK, "R", 0, "of the random adapters; default 16", 1},
     {"adapter-type", KEY_FACTORS, "TYPE", 0,
-     "Their factors in memory, and of presets: bf16 (default), f16, int8, q4", 1},
-    {"dora", KEY_DORA, NULL, 0, "They are DoRA", 1},
+     "factors of adapters in memory: bf16 (default), f16, int8, q4", 1},
+    {"dora", KEY_DORA, NULL, 0, "the adapters are DoRA", 1},
     {"output", 'o', "FILE", 0,
-     "model: the GGUF file to write; mlx4, mlx8: the directory. adapters: keep one as a PEFT "
-     "directory and measure nothing",
+     "write the random model, a GGUF file (mlx4, mlx8: a directory), or a random adapter, a PEFT "
+     "directory, and measure nothing",
      1},
     {0},
 };
+
+/* "decode: of a sample, default 4; prefill, attention: of the prompt, default 512; …" */
+static void help_tokens(FILE *out)
+{
+    const graft_bench_kind *kind, *other;
+    const char *between = "";
+    for (size_t i = 0; (kind = graft_bench_kind_at(i)) != NULL; i++) {
+        size_t first = 0;
+        if (kind->tokens == NULL) {
+            continue;
+        }
+        for (; (other = graft_bench_kind_at(first)) != kind; first++) {
+            if (other->tokens != NULL && strcmp(other->tokens, kind->tokens) == 0) {
+                break;
+            }
+        }
+        for (size_t k = i; first == i && (other = graft_bench_kind_at(k)) != NULL; k++) {
+            if (other->tokens != NULL && strcmp(other->tokens, kind->tokens) == 0) {
+                fprintf(out, "%s%s", k == i ? between : ", ", other->name);
+                between = "; ";
+            }
+        }
+        fprintf(out, "%s%s", first == i ? ": " : "", first == i ? kind->tokens : "");
+    }
+}
+
+static void help_kinds(FILE *out)
+{
+    const graft_bench_kind *kind;
+    fputs("\n\nBenches:\n", out);
+    for (size_t i = 0; (kind = kind_at(i)) != NULL; i++) {
+        fprintf(out, "  %-11s  %s\n", kind->name, kind->about);
+    }
+}
+
+static void help_use(FILE *out, int key)
+{
+    char list[LIST_SIZE];
+    for (size_t i = 0; i < ARRAY_LEN(OPTIONS); i++) {
+        if (OPTIONS[i].key == key) {
+            fprintf(out, "%s: ", name_kinds(list, OPTIONS[i].use));
+        }
+    }
+}
+
+/* argp frees what is another text than the one it gave. */
+static char *help_bench(int key, const char *text, void *input)
+{
+    char *longer = NULL;
+    size_t size = 0;
+    FILE *out = text != NULL && key != 0 ? open_memstream(&longer, &size) : NULL;
+    (void)input;
+    if (out == NULL) {
+        return (char *)text;
+    }
+    if (key != 'n') {
+        help_use(out, key);
+    }
+    fputs(text, out);
+    if (key == 'n') {
+        help_tokens(out);
+    } else if (key == ARGP_KEY_HELP_PRE_DOC) {
+        help_kinds(out);
+    }
+    fclose(out);
+    return longer;
+}
+
 static const struct argp_child bench_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
 static const struct argp bench_argp = {
     .options = bench_options,
     .parser = parse_bench,
     .children = bench_children,
-    .args_doc = "limits|decode|prefill|attention|linear|load|adapters|swap|presets|train|vectors|"
-                "stream|batch|model",
+    .help_filter = help_bench,
+    .args_doc = "BENCH",
     .doc = "Measure speed beside the limits of this machine: what it reads from memory, and what "
            "it multiplies. Without -m the weights are random; the speed does not depend on them. "
            "Figures are medians; every result is checked against the scalar tier first.\v"
@@ -177,92 +361,11 @@ static const struct argp bench_argp = {
            "  graft bench adapters --type q4_0 --adapter-type int8\n"
            "  graft bench presets --shape width-768 --adapter-type f16\n"
            "  graft bench train --samples 3\n"
+           "  graft bench stream -m tiny -n 100\n"
+           "  graft bench batch --adapter-type int8\n"
+           "  graft bench isolation -m tiny\n"
+           "  graft bench speculative -m tiny --model-draft tiny-draft\n"
            "  graft bench model --shape qwen2.5-0.5b --type q8_0 -o qwen.gguf\n"};
-
-/* ---- figures ---- */
-
-struct report {
-    const struct bench_args *args;
-    struct cli_progress progress;
-    graft_runtime_info info;
-    const char *command;
-    int printed;
-};
-
-static void set_number(json_t *object, const char *key, double value)
-{
-    if (!isnan(value)) {
-        json_object_set_new(object, key, json_real(value));
-    }
-}
-
-static void set_text(json_t *object, const char *key, const char *text)
-{
-    if (text != NULL) {
-        json_object_set_new(object, key, json_any_text(text, strlen(text)));
-    }
-}
-
-static void print_json(const struct report *p, const graft_bench_result *r)
-{
-    json_t *object = json_object();
-    set_text(object, "bench", r->bench);
-    set_text(object, "case", r->name);
-    set_text(object, "subject", r->subject);
-    set_number(object, "value", r->value);
-    set_text(object, "unit", r->unit);
-    set_text(object, "limit", r->limit);
-    set_number(object, "limit_share", r->limit_share);
-    set_number(object, "share_spread", r->share_spread);
-    set_text(object, "baseline_case", r->baseline);
-    set_number(object, "baseline", r->baseline_value);
-    set_number(object, "ratio", r->ratio);
-    set_number(object, "ratio_spread", r->ratio_spread);
-    set_number(object, "spread", r->spread);
-    json_object_set_new(object, "samples", json_integer(r->samples));
-    set_number(object, "seconds", r->seconds);
-    set_text(object, "clock", r->clock);
-    set_text(object, "checked", r->checked);
-    set_text(object, "tier", p->info.tier);
-    json_object_set_new(object, "threads", json_integer(p->info.threads));
-    set_text(object, "command", p->command);
-    cli_print_json(object);
-}
-
-static void print_row(struct report *p, const graft_bench_result *r)
-{
-    if (p->printed++ == 0) {
-        printf("%s: %s; tier %s, %d thread%s\n", r->bench, r->subject, p->info.tier,
-               p->info.threads, p->info.threads > 1 ? "s" : "");
-        if (r->checked != NULL) {
-            printf("equal to the scalar tier: %s\n", r->checked);
-        }
-        if (r->samples > 1) {
-            printf("medians of %d samples, ", r->samples);
-        }
-        printf("%s time; spread, of ratios in brackets: between the quartiles\n\n", r->clock);
-        printf("  %-34s %20s  %7s\n", "case", "", "spread");
-    }
-    printf("  %-34s %10.4g %-9s  %5.0f %%", r->name, r->value, r->unit, r->spread * 100);
-    if (r->limit != NULL) {
-        printf("  %4.2f of %s", r->limit_share, r->limit);
-    }
-    if (r->baseline != NULL) {
-        printf("  %5.3f (%.0f %%) x %s", r->ratio, 100 * r->ratio_spread, r->baseline);
-    }
-    putchar('\n');
-}
-
-static void on_result(void *user, const graft_bench_result *r)
-{
-    struct report *p = user;
-    cli_progress_end(&p->progress);
-    if (p->args->common.json) {
-        print_json(p, r);
-    } else {
-        print_row(p, r);
-    }
-}
 
 /* ---- the verb ---- */
 
@@ -278,10 +381,9 @@ static char *join_command(int argc, char **argv)
     return buf_take(&text, NULL);
 }
 
-static int write_subject(graft_runtime *runtime, const struct report *p,
+static int write_subject(graft_runtime *runtime, const struct bench_args *a,
                          const graft_bench_options *options, graft_error *error)
 {
-    const struct bench_args *a = p->args;
     char *subject = NULL;
     if (graft_bench_write(runtime, options, a->out, &subject, error) != GRAFT_OK) {
         return CLI_FAILED;
@@ -296,9 +398,9 @@ static int write_subject(graft_runtime *runtime, const struct report *p,
     return CLI_OK;
 }
 
-static int run_bench(graft_runtime *runtime, struct report *p, graft_error *error)
+static int run_bench(graft_runtime *runtime, const struct bench_args *a, struct bench_figures *f,
+                     graft_error *error)
 {
-    const struct bench_args *a = p->args;
     graft_bench_options o = a->options;
     char *path = a->common.model != NULL ? cli_model_path(a->common.model) : NULL;
     if (a->common.model != NULL && path == NULL) {
@@ -314,8 +416,8 @@ static int run_bench(graft_runtime *runtime, struct report *p, graft_error *erro
     o.pack = a->common.pack;
     int status = CLI_FAILED;
     if (a->out != NULL) {
-        status = write_subject(runtime, p, &o, error);
-    } else if (graft_bench_run(runtime, &o, on_result, p, error) == GRAFT_OK) {
+        status = write_subject(runtime, a, &o, error);
+    } else if (graft_bench_run(runtime, &o, bench_figures_take, f, error) == GRAFT_OK) {
         status = CLI_OK;
     }
     mem_free(NULL, draft);
@@ -326,24 +428,36 @@ static int run_bench(graft_runtime *runtime, struct report *p, graft_error *erro
 int verb_bench(int argc, char **argv)
 {
     struct bench_args args = {.options = graft_bench_options_default()};
-    struct report report = {.args = &args};
-    char *command = join_command(argc, argv);
+    struct bench_figures figures = {0};
+    const char *shape = args.options.shape, *type = args.options.type;
+    char list[LIST_SIZE], *command = join_command(argc, argv);
     graft_runtime *runtime = NULL;
     graft_error error = {0};
+    args.options.shape = args.options.type = NULL;
     argp_parse(&bench_argp, argc, argv, 0, NULL, &args);
-    int status = cli_open_runtime(&args.common, &runtime);
+    args.options.shape = args.options.shape != NULL ? args.options.shape : shape;
+    args.options.type = args.options.type != NULL ? args.options.type : type;
+    int status = CLI_USAGE;
+    if (find_kind(args.options.bench) == NULL) {
+        cli_fail_text("no bench \"%s\"; known are %s", args.options.bench,
+                      list_kinds(list, sizeof list, 0, false));
+    } else {
+        status = cli_open_runtime(&args.common, &runtime);
+    }
     if (status != CLI_OK) {
         mem_free(NULL, command);
         return status;
     }
     cli_catch_interrupt();
-    report.command = command;
+    figures.json = args.common.json;
+    figures.command = command;
     args.options.progress = cli_progress_step;
-    args.options.progress_user = &report.progress;
-    graft_runtime_describe(runtime, &report.info, &error);
-    cli_progress_begin(&report.progress, "bench", args.common.quiet);
-    status = run_bench(runtime, &report, &error);
-    cli_progress_end(&report.progress);
+    args.options.progress_user = &figures.progress;
+    graft_runtime_describe(runtime, &figures.info, &error);
+    cli_progress_begin(&figures.progress, "bench", args.common.quiet);
+    bench_figures_begin(&figures);
+    status = run_bench(runtime, &args, &figures, &error);
+    bench_figures_end(&figures);
     if (error.status != GRAFT_OK) {
         cli_fail(&error);
         status = error.status == GRAFT_INVALID_ARGUMENT ? CLI_USAGE : CLI_FAILED;
