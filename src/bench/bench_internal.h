@@ -126,6 +126,8 @@ struct bench {
     struct graft_runtime scalar; /* the same workers with the scalar tier */
     char subject[SUBJECT_SIZE];
     const char *checked;
+    double part_from,
+        part_to; /* of the way to the end, what progress counts in; both 0: all of it */
 };
 
 struct kv_pool_options bench_kv_options(const struct bench *b, int64_t max_blocks);
@@ -165,6 +167,8 @@ void bench_report_beside(const struct bench *b, const char *name, const char *un
                          int n, const char *baseline, double baseline_value);
 /* Samples to take of each case. */
 int bench_samples(const struct bench *b);
+/* About how long bench_measure takes with n cases of so many seconds each. */
+double bench_expected(const struct bench *b, int n, double seconds);
 graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total, const char *what,
                             graft_error *error);
 /* Wall clock around a call. */

@@ -231,7 +231,9 @@ static graft_status run_view(struct bench *b, graft_runtime *runtime, const stru
 graft_status check_model_with(struct bench *b, const struct adapter *adapter, graft_error *error)
 {
     size_t n = (size_t)CHECK_ROWS * (size_t)b->model->config.d_model;
-    graft_status status = check_products(b, error);
+    graft_status status = bench_progress(b, 0, 1, "checking results", error);
+    if (status == GRAFT_OK)
+        status = check_products(b, error);
     if (status != GRAFT_OK)
         return status;
     float *got = mem_calloc(b->mem, 2 * n, sizeof *got);

@@ -136,7 +136,9 @@ static graft_status open_isolation(struct bench *b, struct isolation *s, graft_e
         ok ? open_engines(b, s, error) : error_set(error, GRAFT_NO_MEMORY, "no memory for gaps");
     for (int i = 0; i < OTHERS && status == GRAFT_OK; i++) {
         how.seed = (uint64_t)i + 1;
-        status = synth_adapter_open(b, &how, &s->adapter[i], error);
+        status = bench_progress(b, (uint64_t)i, OTHERS, "adapters", error);
+        if (status == GRAFT_OK)
+            status = synth_adapter_open(b, &how, &s->adapter[i], error);
         if (status == GRAFT_OK)
             status = mix_make(b->model, &(struct mix_part){s->adapter[i], 1}, 1, &s->mix[i], error);
     }

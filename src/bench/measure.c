@@ -28,6 +28,12 @@ graft_status bench_progress(const struct bench *b, uint64_t done, uint64_t total
                             graft_error *error)
 {
     const graft_bench_options *o = b->options;
+    const double units = 1e6; /* of the whole */
+    if (b->part_to > 0) {
+        double share = b->part_from + (b->part_to - b->part_from) * (double)done / (double)total;
+        done = (uint64_t)(units * share);
+        total = (uint64_t)units;
+    }
     if (o->progress && !o->progress(o->progress_user, done, total, what))
         return error_set(error, GRAFT_CANCELLED, "cancelled");
     return GRAFT_OK;
@@ -144,15 +150,31 @@ static graft_status sample_case(const struct series *s, int index, int turn, str
     return GRAFT_OK;
 }
 
-/* How many turns there will be, going by those that are over. */
-static int expected_turns(int over, double spent, double most)
+/* How many turns there will be where one takes so many seconds. */
+static int expected_turns(const struct bench *b, int n, double seconds)
 {
-    double expected = over ? over * most / spent : SAMPLES_MAX;
-    return (int)fmax(over + 1, fmin(expected, SAMPLES_MAX));
+    double ours = fmin(CASE_SECONDS * n / seconds + 1, SAMPLES_MAX);
+    return b->options->samples > 0 ? b->options->samples : (int)fmax(ours, SAMPLES_LEAST);
+}
+
+double bench_expected(const struct bench *b, int n, double seconds)
+{
+    return (1 + expected_turns(b, n, n * seconds)) * n * seconds;
+}
+
+/* Before case i of a turn, the one that warms up being turn 0. `seconds`: of a turn, as far as is known. */
+static graft_status show_progress(const struct series *s, int turn, int i, double seconds,
+                                  graft_error *error)
+{
+    int turns = seconds > 0 ? expected_turns(s->b, s->n, seconds) : SAMPLES_MAX;
+    turns = turns > turn ? turns : turn;
+    return bench_progress(s->b, (uint64_t)(turn * s->n + i), (uint64_t)(1 + turns) * (uint64_t)s->n,
+                          turn > 0 ? s->cases[i].name : "warming up", error);
 }
 
 /* Turns until there are enough samples. */
-static graft_status sample_all(const struct series *s, int *n_samples, graft_error *error)
+static graft_status sample_all(const struct series *s, double warm, int *n_samples,
+                               graft_error *error)
 {
     int wanted = s->b->options->samples, turn = 0;
     bool ours = wanted <= 0;
@@ -162,10 +184,9 @@ static graft_status sample_all(const struct series *s, int *n_samples, graft_err
         double spent = wall_seconds(begun), most = CASE_SECONDS * s->n;
         if (ours && turn >= SAMPLES_LEAST && spent > most)
             break;
-        uint64_t turns = (uint64_t)(ours ? expected_turns(turn, spent, most) : wanted);
         for (int i = 0; i < s->n; i++) {
-            graft_status status = bench_progress(s->b, (uint64_t)(turn * s->n + i),
-                                                 turns * (uint64_t)s->n, s->cases[i].name, error);
+            graft_status status =
+                show_progress(s, 1 + turn, i, turn > 0 ? spent / turn : warm, error);
             if (i == 0 || s->cases[i].limit != s->cases[i - 1].limit)
                 before = sample_limit(s->b, s->cases[i].limit, s->samples[i].took);
             if (status == GRAFT_OK)
@@ -234,19 +255,22 @@ graft_status bench_measure(struct bench *b, const struct bench_case *cases, int 
 {
     struct series s = {.b = b, .cases = cases, .n = n};
     int n_samples = 0;
+    double taken = 0;
     graft_status status = GRAFT_OK;
     s.samples = mem_calloc(b->mem, (size_t)n, sizeof *s.samples);
     if (!s.samples)
         return error_set(error, GRAFT_NO_MEMORY, "no memory for samples");
     for (int i = 0; i < n && status == GRAFT_OK; i++) {
         struct seconds warm = {{0}};
-        status = bench_progress(b, 0, (uint64_t)n, "warming up", error);
+        double begun = time_seconds();
+        status = show_progress(&s, 0, i, i > 0 ? taken / i * n : 0, error);
         if (status == GRAFT_OK)
             status = cases[i].run(b, cases[i].context, &warm, error);
         s.samples[i].took = warm.by[CLOCK_WALL];
+        taken += wall_seconds(begun);
     }
     if (status == GRAFT_OK)
-        status = sample_all(&s, &n_samples, error);
+        status = sample_all(&s, taken, &n_samples, error);
     for (int i = 0; i < n && status == GRAFT_OK; i++) {
         report_case(&s, i, n_samples);
         if (cases[i].extra_work > 0)

@@ -173,6 +173,8 @@ static graft_status run_all(struct bench *b, struct speculative *s, graft_error 
         status = open_session(b, s, way, error);
     for (int text = 0; text < TEXTS && status == GRAFT_OK; text++) {
         s->n_cases = 0;
+        b->part_from = b->part_to;
+        b->part_to = (text + 1.0) / TEXTS;
         for (int way = 0; way < ways; way++)
             add_case(b, s, text, way);
         status = bench_measure(b, s->cases, s->n_cases, error);

@@ -117,9 +117,9 @@ enum { LIST_SIZE = 256 };
 static const char *name_kinds(char out[LIST_SIZE], unsigned use)
 {
     static const char BUT[] = "all but ";
-    char with[LIST_SIZE], without[LIST_SIZE];
+    char with[LIST_SIZE - sizeof BUT], without[LIST_SIZE - sizeof BUT];
     list_kinds(with, sizeof with, use, false);
-    list_kinds(without, sizeof without - sizeof BUT, use, true);
+    list_kinds(without, sizeof without, use, true);
     bool few = strlen(with) <= strlen(without);
     snprintf(out, LIST_SIZE, "%s%s", few ? "" : BUT, few ? with : without);
     return out;
