@@ -135,7 +135,16 @@ _graft() {
     if [ "${COMP_WORDS[1]}" = bench ]; then
         case $prev in
         bench)
-            mapfile -t COMPREPLY < <(compgen -W "limits decode prefill attention linear load adapters swap presets train vectors model" -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W "$("$graft" bench --help 2>/dev/null |
+                sed -n '/^Benches:/,/^$/s/^  \([a-z]\{1,\}\)  .*/\1/p')" -- "$cur")
+            return
+            ;;
+        --adapter-type)
+            mapfile -t COMPREPLY < <(compgen -W "bf16 f16 int8 q4" -- "$cur")
+            return
+            ;;
+        --model-draft)
+            mapfile -t COMPREPLY < <(compgen -f -W "tiny-draft tiny" -- "$cur")
             return
             ;;
         --type)
@@ -157,6 +166,14 @@ _graft() {
         ;;
     --format)
         mapfile -t COMPREPLY < <(compgen -W "gguf hf mlx" -- "$cur")
+        return
+        ;;
+    --model-draft)
+        mapfile -t COMPREPLY < <(compgen -f -W "ngram tiny-draft tiny" -- "$cur")
+        return
+        ;;
+    -m | --model)
+        mapfile -t COMPREPLY < <(compgen -f -W "tiny tiny-draft" -- "$cur")
         return
         ;;
     --compose)

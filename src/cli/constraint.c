@@ -29,11 +29,12 @@ static error_t parse_constraint(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option constraint_options[] = {
-    {NULL, 0, NULL, 0, "Form of the answer:", 4},
+    {NULL, 0, NULL, 0, "Form of the answer:", 7},
+    {"grammar", KEY_GRAMMAR, "TEXT", 0, "Answer with a text of this grammar, in GBNF", 7},
+    {"grammar-file", KEY_GRAMMAR_FILE, "FILE", 0, "Answer with a text of the grammar in this file",
+     7},
     {"json-schema", 'j', "JSON", 0,
-     "Answer in JSON that this schema, or the one in a file, describes", 4},
-    {"grammar-file", KEY_GRAMMAR_FILE, "FILE", 0, "Answer with a text of this GBNF grammar", 4},
-    {"grammar", KEY_GRAMMAR, "TEXT", 0, "The same from the command line", 4},
+     "Answer in JSON that this schema, or the one in a file, describes", 7},
     {0},
 };
 const struct argp cli_constraint_argp = {.options = constraint_options, .parser = parse_constraint};

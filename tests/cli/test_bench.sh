@@ -26,7 +26,38 @@ refused "a context of nothing" 2 "context"
 run bench model --shape mini
 refused "a model to nowhere" 2 "-o"
 run bench decode -o file
-refused "an output of no model" 2 "bench model"
+refused "an output of no model" 2 "adapters, model"
+run bench isolation --shape mini -n 31
+refused "an answer too short to have gaps" 2 "at least 32"
+
+# ---- an option that a bench does not go by is refused, and said where it belongs
+not_with() { # BENCH WHERE WORDS...
+    bench=$1 where=$2
+    shift 2
+    run bench "$bench" "$@"
+    refused "bench $bench $*" 2 "graft bench: $1 goes with $where, not with $bench"
+}
+not_with stream speculative --model-draft nope
+not_with batch 'decode, linear' --rows 4
+not_with batch 'decode, attention' --context 5
+not_with load 'decode, .*, speculative' -n 5
+not_with prefill 'decode, attention' --context 9
+not_with decode 'adapters, swap, train, batch, isolation' --rank 4
+not_with decode 'adapters, .*, isolation' --dora
+not_with train 'adapters, .*, isolation' --adapter-type q4
+not_with swap 'all but swap, model' --samples 3
+not_with linear 'all but .*linear' --cache-type-k q8
+not_with limits 'all but limits, vectors' --shape mini
+not_with vectors 'all but limits, vectors' -m tiny
+not_with limits 'all but limits, vectors' --pack none
+not_with model 'all but swap, model' --samples 3 -o "$scratch/x"
+run bench adapters --shape mini -n 4 -o "$scratch/x"
+refused "tokens of an adapter that is kept" 2 "not with adapters -o"
+run bench model --shape mini --pack none -o "$scratch/x"
+refused "weights rearranged in a file" 2 "not with -o"
+run bench decode --no-mmap
+refused "weights that are not mapped" 2 "goes with no bench"
+check "nothing was written" test ! -e "$scratch/x"
 run bench decode -m /nonexistent/model
 refused "a model that is not there" 1 "/nonexistent/model"
 
@@ -41,8 +72,9 @@ run bench limits --samples 1 --json
 check "bench limits" status_is 0
 check "... has the fields of a figure" has_fields
 check "... of reading" out_has '"case":"read bandwidth, 1 thread"'
-for bench in decode prefill attention linear load; do
-    run bench "$bench" --shape mini -n 4 --context 9 --samples 2 --json
+for bench in "decode -n 4 --context 9" "prefill -n 4" "attention -n 4 --context 9" "linear -n 4" load; do
+    # shellcheck disable=SC2086 # words are what is wanted
+    run bench $bench --shape mini --samples 2 --json
     check "bench $bench" status_is 0
     check "... has the fields of a figure beside a limit" has_fields limit limit_share share_spread checked
     check "... says what was run" out_has '"subject":"mini q8_0 (random weights, head Q8_0)"'
@@ -78,7 +110,50 @@ run bench decode --shape mini --type q4_k_m -n 4 --context 9 --samples 1
 check "the table has its head" out_has "^decode: mini q4_k_m (random weights, head Q6_K); tier"
 check "... and a row" out_has "context 9 .*tokens/s.*of read bandwidth"
 check "... and nothing on stderr" err_lines 0
+check "... of one value, which has no spread" test "$(grep -c '%' "$scratch/out")" -eq 0
+
+# ---- a table is in line, whatever its names, and its numbers have no powers of ten
+# in_line: where the unit of a row begins, all others begin.
+in_line() {
+    sed -n 's| ms\( .*\)\{0,1\}$|@|p' "$scratch/out" | sed 's/@.*//' | awk '{ n[length]++ } END { for (i in n) k++; exit k != 1 }'
+}
+run bench isolation --shape mini -n 32 --samples 1
+check "bench isolation" status_is 0
+check "... has its columns in line" in_line
+check "... and compares nothing with itself" test "$(grep -c ' x alone' "$scratch/out")" -eq 6
+check "... as what is alone is beside nothing" test "$(grep -c '^  alone: .* ms$' "$scratch/out")" -eq 2
+run bench isolation --shape mini -n 32 --samples 1 --cache-type-k q8 --json
+check "bench isolation --json" has_fields checked
+run bench stream --shape mini -n 20 --samples 2
+check "bench stream" status_is 0
+check "... has numbers without powers of ten" test "$(grep -c '[0-9]e[+-]' "$scratch/out")" -eq 0
+check "... five of them" test "$(grep -c '^  20 tokens, .* [0-9.]* tokens/s ' "$scratch/out")" -eq 5
+run bench batch --shape mini -n 2 --samples 1 --json
+check "bench batch" has_fields checked limit
+
+# ---- the lists are one list
+"$GRAFT" bench --help | sed -n '/^Benches:/,/^$/s/^  \([a-z]*\)  .*/\1/p' >"$scratch/benches"
+check "bench --help lists the benches" test "$(wc -l <"$scratch/benches")" -eq 16
+known=$(paste -s -d, "$scratch/benches" | sed 's/,/, /g')
+run bench dance
+refused "an unknown bench is told all of them" 2 "known are $known\$"
+run bench
+refused "and so is who names none" 2 "which one? $known"
+while read -r bench; do
+    check "docs/bench.md has an example of $bench" grep -q "^    graft bench $bench" "$SOURCE/docs/bench.md"
+    check "the manual has bench $bench" grep -q "^\.Cm $bench\b" "$SOURCE/docs/man/graft.1"
+done <"$scratch/benches"
+
 if [ -f "$SOURCE/models/tiny/model.safetensors" ]; then
+    run bench speculative -m tiny --model-draft tiny-draft -n 4 --samples 1
+    check "bench speculative" status_is 0
+    check "... has its columns in line" test "$(sed -n 's|\(.*[0-9]\) tokens.*|\1|p' "$scratch/out" | awk '{ print length }' | sort -u | wc -l)" -eq 1
+    check "... and no spread of one value" test "$(grep -c '(' "$scratch/out")" -eq 1
+    "$GRAFT" bench model --shape mini -o "$scratch/other.gguf" >"$scratch/err"
+    run bench speculative -m tiny --model-draft "$scratch/other.gguf" -n 4 --samples 1
+    refused "a draft of another vocabulary" 1 "has other tokens"
+    run run --model-draft "$scratch/other.gguf" -p Hello
+    refused "... as in run" 1 "has other tokens"
     run bench decode -m "$SOURCE/models/tiny" -n 4 --context 9 --samples 1 --json
     check "the model that ships" out_has '"subject":"tiny (head BF16)"'
     GRAFT_TIER=scalar run bench prefill -m tiny -n 4 --samples 1 --json

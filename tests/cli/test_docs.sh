@@ -207,6 +207,20 @@ if command -v bash >/dev/null 2>&1; then
     check "completion of parts" out_is valid
     offered graft adapter convert --format m
     check "completion of its formats" out_is mlx
+    offered graft bench ""
+    check "completion of benches" test "$(sort "$scratch/out")" = \
+        "$(graft bench --help | sed -n '/^Benches:/,/^$/s/^  \([a-z]*\)  .*/\1/p' | sort)"
+    check "... all of them" test "$(wc -l <"$scratch/out")" -eq 16
+    offered graft bench spec
+    check "completion of a bench" out_is speculative
+    offered graft run --model-draft ng
+    check "completion of drafts: the text" out_is ngram
+    offered graft batch --model-draft tiny-
+    check "... a model that ships" out_is tiny-draft
+    offered graft bench speculative --model-draft "$scratch/tiny.g"
+    check "... and a file" out_is "$scratch/tiny.gguf"
+    offered graft run -m tiny-
+    check "completion of models" out_is tiny-draft
     offered graft quantize --type ""
     graft quantize -m "$tiny" -o "$scratch/x" --type none 2>"$scratch/err"
     types=$(sed 's/.*known are //; s/, /\n/g' "$scratch/err" | sort)
