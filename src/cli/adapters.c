@@ -218,8 +218,8 @@ static const struct argp_option member_options[] = {
      "registered, else of one that ships; repeatable: a mix",
      2},
     {"adapter-path", KEY_PATH, "ADAPTER", 0, "The same as --adapter", 2},
-    {"lora", KEY_LORA, "FILE", 0, "The same, without a weight", 2},
-    {"lora-scaled", KEY_LORA_SCALED, "FILE:WEIGHT", 0, "The same, with a weight", 2},
+    {"lora", KEY_LORA, "FILE", 0, "As --adapter, without a weight", 2},
+    {"lora-scaled", KEY_LORA_SCALED, "FILE:WEIGHT", 0, "As --adapter, with a weight", 2},
     {"adapter-type", KEY_TYPE, "TYPE", 0,
      "Hold factors as bf16, int8 or q4; default: as they are stored", 2},
     {"adapter-scale", KEY_SCALE, "X", 0, "The multiplier that an MLX adapter does not give", 2},
@@ -234,7 +234,7 @@ static const struct argp_option adapter_options[] = {
      "How several become one: weighted (default), average, sequential, most-recent, or "
      "interpolate[=T] between two",
      2},
-    {"fuse", KEY_FUSE, NULL, 0, "Bake them into private copies of the weights", 2},
+    {"fuse", KEY_FUSE, NULL, 0, "Bake the adapters into private copies of the weights", 2},
     {0},
 };
 static const struct argp_child adapter_children[] = {{&cli_members_argp, 0, NULL, 0}, {0}};

@@ -35,8 +35,8 @@ static error_t parse_auto(int key, char *arg, struct argp_state *state)
 static const struct argp_option auto_options[] = {
     {"router", KEY_ROUTER, "ROUTER", 0,
      "What -a auto goes by; default: `router` in the home, else the one that ships", 2},
-    {"router-top-k", KEY_TOP_K, "K", 0, "A mix of the K best adapters; default 1", 2},
-    {"router-temperature", KEY_TEMPERATURE, "T", 0, "How even that mix is; default 1", 2},
+    {"router-top-k", KEY_TOP_K, "K", 0, "-a auto is a mix of the K best adapters; default 1", 2},
+    {"router-temperature", KEY_TEMPERATURE, "T", 0, "How even the mix of -a auto is; default 1", 2},
     {0},
 };
 const struct argp cli_auto_argp = {.options = auto_options, .parser = parse_auto};

@@ -136,11 +136,11 @@ static const struct argp_option eval_options[] = {
     {"no-answers", KEY_NO_ANSWERS, NULL, 0, "Loss and perplexity only, which is sooner done", 1},
     {"no-base", KEY_NO_BASE, NULL, 0, "Not the base model, only adapters", 1},
     {"mix", KEY_MIX, NULL, 0, "One more row: all adapters at once, with their weights", 1},
-    {"compose", KEY_COMPOSE, "WAY", 0, "The same, composed in this way, as for run", 1},
+    {"compose", KEY_COMPOSE, "WAY", 0, "How --mix composes them, as for run", 1},
     {0},
 };
 static const struct argp_child eval_children[] = {{&cli_members_argp, 0, NULL, 0},
-                                                  {&cli_data_argp, 0, NULL, 0},
+                                                  {&cli_data_argp, 0, NULL, 3},
                                                   {&cli_common_argp, 0, NULL, 0},
                                                   {0}};
 static const struct argp eval_argp = {

@@ -91,9 +91,10 @@ static const struct argp_option fuse_options[] = {
      "Round so that the error stays out of the directions in which the adapters read", 3},
     {"sidecar", KEY_SIDECAR, "DIR", 0,
      "Write what is lost all the same as an adapter for OUT (PEFT)", 3},
-    {"sidecar-rank", KEY_RANK, "R", 0, "... of this rank (default 16)", 3},
+    {"sidecar-rank", KEY_RANK, "R", 0, "The rank of what --sidecar writes (default 16)", 3},
     {"text", KEY_TEXT, "FILE", 0, "Compare with the adapters beside the base on this text", 3},
-    {"kl-tokens", KEY_TOKENS, "N", 0, "... on so many of its tokens; 0: do not (default 512)", 3},
+    {"kl-tokens", KEY_TOKENS, "N", 0,
+     "Compare on so many tokens of the text; 0: do not (default 512)", 3},
     {0},
 };
 static const struct argp_child fuse_children[] = {{&cli_members_argp, 0, NULL, 0},

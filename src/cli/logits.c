@@ -47,10 +47,11 @@ static error_t parse_logits(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option logits_options[] = {
+    {NULL, 0, NULL, 0, "Logits:", 6},
     {"tokens", KEY_TOKENS, "IDS", 0, "Token ids, separated by commas, instead of text", 1},
-    {"out", 'o', "FILE.npy", 0, "Write all logits as float32 [tokens, vocabulary]", 2},
-    {"top", KEY_TOP, "N", 0, "Print the N best tokens after the last position; default 10", 2},
-    {"decode", KEY_DECODE, NULL, 0, "Compute each token as a decode step, not as a prompt", 2},
+    {"out", 'o', "FILE.npy", 0, "Write all logits as float32 [tokens, vocabulary]", 6},
+    {"top", KEY_TOP, "N", 0, "Print the N best tokens after the last position; default 10", 6},
+    {"decode", KEY_DECODE, NULL, 0, "Compute each token as a decode step, not as a prompt", 6},
     {0},
 };
 static const struct argp_child logits_children[] = {{&cli_evaluation_argp, 0, NULL, 0}, {0}};

@@ -156,7 +156,7 @@ static const struct argp_option merge_options[] = {
      "dare_ties, magnitude_prune, della, della_linear, breadcrumbs, breadcrumbs_ties",
      1},
     {"rank", KEY_RANK, "K", 0, "Ranks of the result at most; default: the sum of the inputs'", 1},
-    {"energy", KEY_ENERGY, "SHARE", 0, "... or so many as keep this share of the change (sums)", 1},
+    {"energy", KEY_ENERGY, "SHARE", 0, "So many ranks as keep this share of the change (sums)", 1},
     {"normalize", KEY_NORMALIZE, NULL, 0, "Divide the weights by their sum", 1},
     {"lambda", KEY_LAMBDA, "L", 0, "Times the whole result (default 1)", 1},
     {"slerp-t", KEY_T, "T", 0, "slerp: from 0, the first, to 1, the second (default 0.5)", 2},

@@ -243,7 +243,7 @@ static const struct argp_option context_options[] = {
     {NULL, 0, NULL, 0, "Context:", 5},
     {"ctx-size", 'c', "N", 0, "Most tokens of prompt and answer; default: min(model, 4096)", 5},
     {"cache-type-k", KEY_CACHE_K, "TYPE", 0, "Keys are kept as f16 (default), f32 or q8", 5},
-    {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values likewise", 5},
+    {"cache-type-v", KEY_CACHE_V, "TYPE", 0, "Values are kept so, too", 5},
     {0},
 };
 const struct argp cli_context_argp = {.options = context_options, .parser = parse_context};

@@ -155,7 +155,7 @@ static const struct argp_option train_options[] = {
     {"l2", KEY_L2, "X", 0, "Penalty on the weights; default 1e-3", 2},
     {"held-out", KEY_HELD_OUT, "S", 0,
      "Share of the prompts to measure by, which are not learned from; default 0.2, 0: none", 2},
-    {"seed", KEY_SEED, "N", 0, "Of that choice; default 0", 2},
+    {"seed", KEY_SEED, "N", 0, "Of the choice of prompts to measure by; default 0", 2},
     {0},
 };
 static const struct argp train_argp = {

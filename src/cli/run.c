@@ -70,7 +70,7 @@ static const struct argp_option run_options[] = {
      "there",
      1},
     {"logprobs", KEY_LOGPROBS, "N", 0,
-     "With --json: each token with its log-probability and the N best alternatives", 6},
+     "With --json: each token with its log-probability and the N best alternatives", 3},
     {0},
 };
 static const struct argp_child run_children[] = {

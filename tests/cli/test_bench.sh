@@ -40,13 +40,13 @@ not_with() { # BENCH WHERE WORDS...
 not_with stream speculative --model-draft nope
 not_with batch 'decode, linear' --rows 4
 not_with batch 'decode, attention' --context 5
-not_with load 'decode, .*, speculative' -n 5
+not_with load 'all but limits, load, .*' -n 5
 not_with prefill 'decode, attention' --context 9
 not_with decode 'adapters, swap, train, batch, isolation' --rank 4
 not_with decode 'adapters, .*, isolation' --dora
 not_with train 'adapters, .*, isolation' --adapter-type q4
 not_with swap 'all but swap, model' --samples 3
-not_with linear 'all but .*linear' --cache-type-k q8
+not_with linear 'all but .*linear, .*' --cache-type-k q8
 not_with limits 'all but limits, vectors' --shape mini
 not_with vectors 'all but limits, vectors' -m tiny
 not_with limits 'all but limits, vectors' --pack none

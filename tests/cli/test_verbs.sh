@@ -20,6 +20,26 @@ for verb in run chat batch classify perplexity logits tokenize detokenize inspec
     check "help $verb is $verb --help" out_has "graft $verb"
 done
 
+# ---- what stands under the head of a group belongs to it, and no head stands alone
+heads_alone() { awk '/^ [A-Z].*:$/ { head = $0; next } head != "" && !/^  / { print head } { head = "" }' "$scratch/out"; }
+under() { sed -n "/^ $1/,/^$/p" "$scratch/out" | sed -n 's/^  *\(-[a-zA-Z], \)\{0,1\}--\([a-z-]*\).*/\2/p' | tr '\n' ' '; }
+for verb in run chat batch classify perplexity logits tokenize inspect quantize fuse merge eval train bench \
+    "adapter new" "adapter learn" "data check" "router train"; do
+    # shellcheck disable=SC2086 # a verb may be two words
+    run $verb --help
+    check "$verb --help has no group without options" test -z "$(heads_alone)"
+    check "$verb --help has no option that begins amid a sentence" test -z "$(grep -e '--.* \.\.\. \|  The same, ' "$scratch/out")"
+done
+for verb in run chat batch; do
+    run "$verb" --help
+    check "$verb --help: what is sampling" test "$(under Sampling)" = "frequency-penalty min-p presence-penalty \
+repeat-last-n repeat-penalty seed temp top-k top-p "
+    check "$verb --help: what is form" test "$(under Form)" = "grammar grammar-file json-schema "
+done
+run eval --help
+check "eval --help: what is of adapters" test "$(under Adapters)" = "adapter-path adapter-scale adapter-type adapter \
+lora lora-scaled strict-base "
+
 run version --json
 check "version --json names the tier" out_has '"tier":"'
 run version

@@ -433,6 +433,49 @@ static void progress_cancels_and_leaves_nothing(void **state)
     graft_runtime_close(&runtime);
 }
 
+static bool never_back(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    double *share = user, now = (double)done / (double)total;
+    (void)what;
+    assert_true(done <= total && (total < 1000000 || now >= *share));
+    *share = total < 1000000 ? 0 : now; /* until then it was the random weights */
+    return true;
+}
+
+static void progress_of_several_measurements_is_one_way(void **state)
+{
+    (void)state;
+    graft_runtime *runtime = open_runtime(1);
+    graft_bench_options o = mini("speculative");
+    double share = 0;
+    o.progress = never_back;
+    o.progress_user = &share;
+    run(runtime, &o);
+    assert_true(share > 0.8);
+    graft_runtime_close(&runtime);
+}
+
+/* ---- the list ---- */
+
+static void every_bench_that_is_listed_is_known_and_told(void **state)
+{
+    (void)state;
+    graft_runtime *runtime = open_runtime(1);
+    graft_bench_options o = mini("dance");
+    struct figures f = {.n = 0};
+    graft_error error = {0};
+    const graft_bench_kind *kind;
+    size_t n = 0;
+    assert_int_equal(graft_bench_run(runtime, &o, keep, &f, &error), GRAFT_INVALID_ARGUMENT);
+    for (; (kind = graft_bench_kind_at(n)) != NULL; n++) {
+        assert_non_null(strstr(error.message, kind->name));
+        assert_non_null(kind->about);
+        assert_true((kind->tokens != NULL) == ((kind->uses & GRAFT_BENCH_TOKENS) != 0));
+    }
+    assert_int_equal(n, 15);
+    graft_runtime_close(&runtime);
+}
+
 /* ---- random models ---- */
 
 static void every_shape_that_is_listed_is_there(void **state)
@@ -569,6 +612,8 @@ int main(void)
         cmocka_unit_test(unknown_names_are_answered_with_those_that_are_known),
         cmocka_unit_test(numbers_out_of_range_are_refused),
         cmocka_unit_test(progress_cancels_and_leaves_nothing),
+        cmocka_unit_test(progress_of_several_measurements_is_one_way),
+        cmocka_unit_test(every_bench_that_is_listed_is_known_and_told),
         cmocka_unit_test(every_shape_that_is_listed_is_there),
         cmocka_unit_test(random_models_of_every_type_are_models),
         cmocka_unit_test(random_models_of_mlx_types_are_folders),
