@@ -148,11 +148,34 @@ done
 graft --help | sed -n '/^Examples:/,$s/^  \(graft .*\)/\1/p' | sed 's/   .*//' >"$scratch/examples"
 each_example "graft --help" <"$scratch/examples"
 check "graft --help has three" test "$count" -eq 3
-# "build/graft VERB ...    # remark"
-sed -n 's|^build/\(graft .*\)|\1|p' "$SOURCE/README.md" | sed 's/  *#.*//' >"$scratch/examples"
-grep -v '^graft bench' "$scratch/examples" >"$scratch/some"
-each_example "README.md" <"$scratch/some"
-check "README.md has five and ten" test "$(wc -l <"$scratch/examples")" -eq 15
+# What stands between ```sh and ``` runs as it stands, one line after the other, in a checkout. ./dev builds, and python3
+# makes data: both are left out. A place like a checkout, with little data in the places of much:
+prepare_checkout() {
+    rm -rf "$scratch/work" "$GRAFT_HOME"
+    mkdir -p "$scratch/work/build/skills/reviewer"
+    cd "$scratch/work" || exit 1
+    ln -s "$SOURCE/models" "$SOURCE/examples" "$SOURCE/tests" "$SOURCE/tools" .
+    ln -s "$GRAFT" build/graft
+    cp examples/data/questions.jsonl build/skills/reviewer/train.jsonl
+    cp examples/data/held-out.jsonl build/skills/reviewer/test.jsonl
+}
+# shellcheck disable=SC2016 # backquotes of a document
+blocks() { sed -n '/^```sh$/,/^```$/p' "$1" | grep -v '^```\|^\./dev \|^python3 \|bench decode'; }
+runs_as_it_stands() { # FILE
+    prepare_checkout
+    blocks "$1" >"$scratch/script"
+    HOME=$scratch sh -e "$scratch/script" >"$scratch/out" 2>"$scratch/err" </dev/null
+}
+for document in "$SOURCE/README.md" "$SOURCE"/docs/*.md; do
+    grep -q '^```sh$' "$document" || continue
+    check "the commands of $(basename "$document") run as they stand" runs_as_it_stands "$document"
+done
+check "... of README.md nine and ten" test "$(grep -c '^build/graft ' "$SOURCE/README.md")" -eq 19
+prepare_checkout
+# shellcheck disable=SC2013 # words are what is wanted
+for file in $(grep -ho 'examples/[a-z0-9_/.-]*\.[a-z]*' "$SOURCE/README.md" "$SOURCE"/docs/*.md | sort -u); do
+    check "$file, which the documents name, is there" test -e "$file"
+done
 sed -n 's/^\.Dl \(graft .*\)/\1/p' "$SOURCE/docs/man/graft.1" | sed 's/\\(dq/"/g' |
     grep -v '^graft bench' >"$scratch/examples"
 each_example "man graft" <"$scratch/examples"
