@@ -8,7 +8,13 @@ import sys
 
 
 def number(x):
-    return f"{x:.4g}"
+    """Four digits, more only in front of the point, and no powers of ten."""
+    return f"{x:.4g}" if abs(x) < 1000 else f"{x:.0f}"
+
+
+def spread_of(r, key):
+    """Of one sample there is none."""
+    return f"{100 * r[key]:.0f} %" if r["samples"] > 1 else ""
 
 
 def main():
@@ -24,9 +30,9 @@ def main():
         beside, spread = "", ""
         if r.get("ratio") is not None and r["baseline_case"] != r["case"]:
             beside = f"{r['ratio']:.3f} × {r['baseline_case']}"
-            spread = f"{100 * r['ratio_spread']:.0f} %"
+            spread = spread_of(r, "ratio_spread")
         value = f"{number(r['value'])} {r['unit']}"
-        print(f"| {r['case']} | {value} | {100 * r['spread']:.0f} % | {beside} | {spread} |")
+        print(f"| {r['case']} | {value} | {spread_of(r, 'spread')} | {beside} | {spread} |")
 
 
 if __name__ == "__main__":

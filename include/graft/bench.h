@@ -108,7 +108,7 @@ typedef void (*graft_bench_fn)(void *user, const graft_bench_result *result);
 /* Runs one bench and gives its figures to the callback, on the calling thread, at its end. The decode
  * and prefill rows of a random model repeat cached keys and values in place of a long prompt: what is
  * read is the same. NUMERIC: outputs differ from those of the scalar tier, and there is no figure.
- * CANCELLED by progress. */
+ * UNSUPPORTED: a classifier, or a draft model of another vocabulary. CANCELLED by progress. */
 GRAFT_API graft_status graft_bench_run(graft_runtime *runtime, const graft_bench_options *options,
                                        graft_bench_fn callback, void *user, graft_error *error);
 
