@@ -163,7 +163,7 @@ graft_status bench_run(graft_runtime *runtime, const graft_bench_options *option
                       .user = user,
                       .memory_file = -1};
     const struct kind *kind = NULL;
-    graft_status status = kind_find(options->bench, &kind, error);
+    graft_status status = kind_find(options, &kind, error);
     if (status != GRAFT_OK)
         return status;
     open_scalar(&b);

@@ -259,10 +259,12 @@ graft_status prompt_run(struct bench *b, void *prompt, struct seconds *seconds, 
 struct kind {
     graft_bench_kind known;
     int tokens; /* the default; 0: several, or none */
+    int least;  /* fewest that leave it something to measure */
     graft_status (*run)(struct bench *b, graft_error *error);
 };
-/* INVALID_ARGUMENT lists them. (kinds.c) */
-graft_status kind_find(const char *name, const struct kind **out, graft_error *error);
+/* The bench that options name, and are enough for; INVALID_ARGUMENT says which there are, or what is missing. (kinds.c) */
+graft_status kind_find(const graft_bench_options *options, const struct kind **out,
+                       graft_error *error);
 
 graft_status bench_limits(struct bench *b, graft_error *error);
 graft_status bench_decode(struct bench *b, graft_error *error);
