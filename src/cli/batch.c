@@ -138,17 +138,18 @@ static const struct argp_option batch_options[] = {
      "Hold factors of adapters as bf16, int8 or q4; default: as they are stored", 2},
     {"strict-base", KEY_STRICT, NULL, 0,
      "Refuse adapters that were made for another base, in place of a warning", 2},
-    {NULL, 0, NULL, 0, "What requests begin with that do not say it themselves:", 3},
     {0},
 };
 static const struct argp_child batch_children[] = {
-    {&cli_sampling_argp, 0, NULL, 3}, {&cli_common_argp, 0, NULL, 0}, {0}};
+    {&cli_sampling_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
 static const struct argp batch_argp = {
     .options = batch_options,
     .parser = parse_batch,
     .children = batch_children,
     .doc = "Answer a file of requests, each with adapters of its own, many at once. What stops it "
-           "costs what was under way: the same command goes on.\v"
+           "costs what was under way: the same command goes on. Options of sampling and of the "
+           "form of "
+           "answers are for requests that do not say it themselves.\v"
            "A line is {\"custom_id\": ID, \"url\": \"/v1/chat/completions\", \"body\": "
            "{\"model\": \"coder\", \"messages\": [...], \"max_tokens\": 64}}; docs/engine.md has "
            "the rest.\n\n"
