@@ -4,8 +4,8 @@
  *
  * Each output is DECODE_CHAINS vectors of partial sums over K, taken in turn, so that one multiply-add
  * need not wait for the one before; then their sum, whatever the tile. The rows of a tile share the loads
- * of x. For a single token they are far apart, as streams are (decode_tiles.h), and asked for as those. Several
- * tokens take tiles of neighbouring rows and of tokens; meanwhile the rows that come next are asked for.
+ * of x; for a single token they may be far apart (decode_tiles.h), several tokens take tiles of neighbouring rows and of
+ * tokens. Meanwhile the rows that come next are asked for.
  */
 #include "kernels/decode_tiles.h"
 
@@ -58,6 +58,28 @@ ALWAYS_INLINE void float_step(graft_type type, const struct float_tile *p, int64
     }
 }
 
+/* The chains of all outputs of a tile, then their lanes: of eight outputs at a time, where at least four are left. */
+ALWAYS_INLINE void add_up(const struct float_tile *p, int rows, int tokens,
+                          vf sum[DECODE_ROWS][DECODE_TOKENS][DECODE_CHAINS])
+{
+    const int n = rows * tokens, eights = (n + 4) / 8;
+    vf total[DECODE_ROWS * DECODE_TOKENS + 8];
+    float out[DECODE_ROWS * DECODE_TOKENS + 8];
+    TIMES(i, n)
+    {
+        vf *chain = sum[i / tokens][i % tokens];
+        total[i] = v_add(chain[0], chain[1]);
+        if (DECODE_CHAINS == 4)
+            total[i] = v_add(total[i], v_add(chain[DECODE_CHAINS - 2], chain[DECODE_CHAINS - 1]));
+    }
+    for (int i = n; i < 8 * eights; i++)
+        total[i] = v_zero();
+    TIMES(i, eights) v_sums(total + 8 * i, out + 8 * i);
+    for (int i = 8 * eights; i < n; i++)
+        out[i] = v_sum(total[i]);
+    TIMES(i, n) p->y[i % tokens * p->y_stride + i / tokens * p->y_pitch] = out[i];
+}
+
 ALWAYS_INLINE void float_tile(graft_type type, const struct float_tile *p, int rows, int tokens)
 {
     const int64_t n = p->n, size = type == GRAFT_TYPE_F32 ? 4 : 2, step = DECODE_CHAINS * VF;
@@ -74,20 +96,19 @@ ALWAYS_INLINE void float_tile(graft_type type, const struct float_tile *p, int r
         float_step(type, p, k, VF, 0, rows, tokens, sum);
     if (k < n)
         float_step(type, p, k, n - k, 0, rows, tokens, sum);
-    TIMES(r, rows) TIMES(t, tokens)
-    {
-        vf total = v_add(sum[r][t][0], sum[r][t][1]);
-        if (DECODE_CHAINS == 4)
-            total = v_add(total, v_add(sum[r][t][DECODE_CHAINS - 2], sum[r][t][DECODE_CHAINS - 1]));
-        p->y[t * p->y_stride + r * p->y_pitch] = v_sum(total);
-    }
+    add_up(p, rows, tokens, sum);
 }
 
-/* `rows` rows of W and all tokens: tiles of DECODE_TOKENS, rather two of one less than one that is much
+/* `rows` rows of W from o on and all tokens: tiles of DECODE_TOKENS, rather two of one less than one that is much
  * smaller. */
-ALWAYS_INLINE void float_rows(graft_type type, struct float_tile p, int n_tok, int rows)
+ALWAYS_INLINE void float_rows(graft_type type, const struct matrix *w, const struct streams *s,
+                              int64_t o, struct float_tile p, int n_tok, int rows)
 {
-    p.ahead = n_tok == 1 ? STREAM_AHEAD : (size_t)rows * p.row_pitch;
+    p.row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
+    p.row_pitch = (size_t)s->apart * w->row_bytes;
+    p.y += o;
+    p.y_pitch = s->apart;
+    p.ahead = s->ahead;
     for (int left = n_tok, taken; left; left -= taken) {
         if (left >= DECODE_TOKENS && left != DECODE_TOKENS + 1) {
             taken = DECODE_TOKENS;
@@ -108,23 +129,14 @@ ALWAYS_INLINE void float_rows(graft_type type, struct float_tile p, int n_tok, i
 ALWAYS_INLINE void decode_float(graft_type type, const struct matrix *w, const float *x, int n_tok,
                                 int64_t o_begin, int64_t o_end, float *y, int64_t y_stride)
 {
-    const int64_t tiles = (o_end - o_begin) / DECODE_ROWS;
-    const int64_t apart = n_tok == 1 ? tiles : 1, next = n_tok == 1 ? 1 : DECODE_ROWS;
-    struct float_tile p = {.x = x,
-                           .row_pitch = (size_t)apart * w->row_bytes,
-                           .n = w->n_in,
-                           .y_stride = y_stride,
-                           .y_pitch = apart};
-    for (int64_t i = 0; i < tiles; i++) {
-        p.row = (const uint8_t *)w->data + (size_t)(o_begin + i * next) * w->row_bytes;
-        p.y = y + o_begin + i * next;
-        float_rows(type, p, n_tok, DECODE_ROWS);
-    }
-    for (int64_t o = o_begin + tiles * DECODE_ROWS; o < o_end; o++) {
-        p.row = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-        p.y = y + o;
-        float_rows(type, p, n_tok, 1);
-    }
+    const struct streams one = single_stream(w),
+                         all = n_tok == 1 ? streams_of(w, o_begin, o_end, DECODE_ROWS)
+                                          : near_streams(w, o_begin, o_end, DECODE_ROWS);
+    const struct float_tile p = {.x = x, .y = y, .n = w->n_in, .y_stride = y_stride};
+    for (int64_t i = 0; i < all.tiles; i++)
+        float_rows(type, w, &all, o_begin + i * all.next, p, n_tok, DECODE_ROWS);
+    for (int64_t o = o_begin + all.tiles * DECODE_ROWS; o < o_end; o++)
+        float_rows(type, w, &one, o, p, n_tok, 1);
 }
 
 #define DECODE_FLOAT(TYPE, name)                                                                   \

@@ -4,17 +4,48 @@
 #ifndef GRAFT_KERNELS_DECODE_TILES_H
 #define GRAFT_KERNELS_DECODE_TILES_H
 
-/* A single row of activations, or a few, needs each weight once, so reading them is all that counts. A
- * processor looks ahead for every stream of addresses that it sees: outputs are taken from so many parts
- * of the range at once, far apart, each part in order. It does not look far enough when others use the memory
- * too, so a stream is also asked for a page before it is needed. */
-enum { DECODE_STREAMS = 4, STREAM_AHEAD = 4096 };
+/* A single row of activations, or a few, needs each weight once, so reading them is all that counts. A tile of
+ * outputs is read as so many streams. A processor looks ahead for every stream of addresses that it sees, but
+ * not far enough when others use the memory too, so what comes later is also asked for. The rows of a tile lie side by side,
+ * and what is asked for are those of the next one; or far apart, each stream in order through its part of the range,
+ * which pays where that is long. */
+enum { DECODE_STREAMS = 4, STREAM_AHEAD = 4096, STREAM_FAR = 16 << 20 };
+
+struct streams {
+    int64_t tiles; /* whole ones */
+    int64_t apart; /* outputs of one tile */
+    int64_t next;  /* first outputs of two tiles */
+    size_t ahead;  /* from the weights in hand to those to ask for */
+};
+
+/* Outputs o_begin..o_end in tiles of n, side by side. */
+static inline struct streams near_streams(const struct matrix *w, int64_t o_begin, int64_t o_end,
+                                          int n)
+{
+    return (struct streams){(o_end - o_begin) / n, 1, n, (size_t)n * w->row_bytes};
+}
+
+/* Or far apart. */
+static inline struct streams streams_of(const struct matrix *w, int64_t o_begin, int64_t o_end,
+                                        int n)
+{
+    struct streams s = near_streams(w, o_begin, o_end, n);
+    if ((o_end - o_begin) * (int64_t)w->row_bytes >= STREAM_FAR)
+        s = (struct streams){s.tiles, s.tiles, 1, STREAM_AHEAD};
+    return s;
+}
+
+/* One output after the other. */
+static inline struct streams single_stream(const struct matrix *w)
+{
+    return (struct streams){.next = 1, .ahead = w->row_bytes};
+}
 
 /* What a stream needs that much later than the bytes at p. */
-ALWAYS_INLINE void stream_ahead(const uint8_t *p, int64_t bytes)
+ALWAYS_INLINE void stream_ahead(const struct streams *s, const uint8_t *p, int64_t bytes)
 {
     for (int64_t i = 0; i < bytes; i += 64)
-        prefetch(p + STREAM_AHEAD + i);
+        prefetch(p + s->ahead + i);
 }
 
 /* The same pointer, of which the compiler knows nothing: it would give each row of a tile a register

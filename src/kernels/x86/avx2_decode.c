@@ -66,12 +66,12 @@ ALWAYS_INLINE __m256i dot_codes(graft_type type, __m256i q, __m256i x)
 }
 
 /* sum[t] += a step with `blocks` ≤ 4 blocks of row o of W at p, the first being `first`. */
-ALWAYS_INLINE void add_step(graft_type type, const struct matrix *w, int64_t o, int64_t first,
-                            const uint8_t *p, const struct few_step *x, int64_t x_step, int tokens,
-                            int blocks, __m128 sum[DECODE_FEW])
+ALWAYS_INLINE void add_step(graft_type type, const struct streams *streams, const struct matrix *w,
+                            int64_t o, int64_t first, const uint8_t *p, const struct few_step *x,
+                            int64_t x_step, int tokens, int blocks, __m128 sum[DECODE_FEW])
 {
     const __m128i exists = _mm_cmpgt_epi32(_mm_set1_epi32(blocks), _mm_setr_epi32(0, 1, 2, 3));
-    stream_ahead(p, blocks * block32_bytes(type));
+    stream_ahead(streams, p, blocks * block32_bytes(type));
     struct factors f = load_factors(type, w, o, first, p, blocks);
     __m256i part[DECODE_FEW][4];
     TIMES(i, 4)
@@ -95,45 +95,46 @@ ALWAYS_INLINE void add_step(graft_type type, const struct matrix *w, int64_t o, 
     }
 }
 
-/* Outputs o, o + apart, ... of `tokens` rows, `streams` of them; x rows are x_step steps apart. */
+/* Outputs o, o + apart, ... of `tokens` rows, n of them; x rows are x_step steps apart. */
 ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const struct few_step *x,
-                               int64_t x_step, int64_t o, int64_t apart, int streams, float *y,
-                               int64_t y_stride, int tokens)
+                               int64_t x_step, int64_t o, const struct streams *streams, int n,
+                               float *y, int64_t y_stride, int tokens)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK, bytes = block32_bytes(type);
     const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    const size_t p_apart = (size_t)apart * w->row_bytes;
+    const size_t p_apart = (size_t)streams->apart * w->row_bytes;
     __m128 sum[DECODE_STREAMS][DECODE_FEW];
     int64_t b = 0;
-    for (int s = 0; s < streams; s++)
+    for (int s = 0; s < n; s++)
         TIMES(t, tokens) sum[s][t] = _mm_setzero_ps();
     for (; b + STEP_BLOCKS <= n_block; b += STEP_BLOCKS, p += STEP_BLOCKS * bytes, x++)
-        for (int s = 0; s < streams; s++)
-            add_step(type, w, o + s * apart, b, p + (size_t)s * p_apart, x, x_step, tokens,
-                     STEP_BLOCKS, sum[s]);
+        for (int s = 0; s < n; s++)
+            add_step(type, streams, w, o + s * streams->apart, b, p + (size_t)s * p_apart, x,
+                     x_step, tokens, STEP_BLOCKS, sum[s]);
     if (b < n_block)
-        for (int s = 0; s < streams; s++)
-            add_step(type, w, o + s * apart, b, p + (size_t)s * p_apart, x, x_step, tokens,
-                     (int)(n_block - b), sum[s]);
-    for (int s = 0; s < streams; s++)
+        for (int s = 0; s < n; s++)
+            add_step(type, streams, w, o + s * streams->apart, b, p + (size_t)s * p_apart, x,
+                     x_step, tokens, (int)(n_block - b), sum[s]);
+    for (int s = 0; s < n; s++)
         TIMES(t, tokens)
         {
             __m128 pairs = _mm_hadd_ps(sum[s][t], sum[s][t]);
-            y[t * y_stride + o + s * apart] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
+            y[t * y_stride + o + s * streams->apart] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
         }
 }
 
-/* Outputs o_begin..o_end as DECODE_STREAMS streams, and the few that are left one by one. */
+/* Outputs o_begin..o_end in tiles of DECODE_STREAMS, and the few that are left one by one. */
 ALWAYS_INLINE void few_range(graft_type type, const struct matrix *w, const struct few_step *x,
                              int64_t x_step, int64_t o_begin, int64_t o_end, float *y,
                              int64_t y_stride, int tokens)
 {
-    const int64_t apart = (o_end - o_begin) / DECODE_STREAMS;
+    const struct streams all = streams_of(w, o_begin, o_end, DECODE_STREAMS),
+                         one = single_stream(w);
     int64_t o = o_begin;
-    for (; o < o_begin + apart; o++)
-        few_outputs(type, w, x, x_step, o, apart, DECODE_STREAMS, y, y_stride, tokens);
-    for (o = o_begin + DECODE_STREAMS * apart; o < o_end; o++)
-        few_outputs(type, w, x, x_step, o, 0, 1, y, y_stride, tokens);
+    for (int64_t i = 0; i < all.tiles; i++, o += all.next)
+        few_outputs(type, w, x, x_step, o, &all, DECODE_STREAMS, y, y_stride, tokens);
+    for (o = o_begin + DECODE_STREAMS * all.tiles; o < o_end; o++)
+        few_outputs(type, w, x, x_step, o, &one, 1, y, y_stride, tokens);
 }
 
 ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struct act_q8 *x,

@@ -65,37 +65,38 @@ ALWAYS_INLINE void add_block(graft_type type, const uint8_t *p, const struct act
     }
 }
 
-/* Outputs o, o + apart, ... of `tokens` rows, `streams` of them. */
+/* Outputs o, o + apart, ... of `tokens` rows, n of them. */
 ALWAYS_INLINE void few_outputs(graft_type type, const struct matrix *w, const struct act_q8k *x,
-                               int64_t o, int64_t apart, int streams, float *y, int64_t y_stride,
-                               int tokens)
+                               int64_t o, const struct streams *streams, int n, float *y,
+                               int64_t y_stride, int tokens)
 {
     const int64_t n_block = w->n_in / Q8K_BLOCK, bytes = block256_bytes(type);
     const uint8_t *p = (const uint8_t *)w->data + (size_t)o * w->row_bytes;
-    const size_t p_apart = (size_t)apart * w->row_bytes;
+    const size_t p_apart = (size_t)streams->apart * w->row_bytes;
     __m128 sum[DECODE_STREAMS][DECODE_FEW];
-    for (int s = 0; s < streams; s++)
+    for (int s = 0; s < n; s++)
         TIMES(t, tokens) sum[s][t] = _mm_setzero_ps();
     for (int64_t b = 0; b < n_block; b++, p += bytes)
-        for (int s = 0; s < streams; s++) {
+        for (int s = 0; s < n; s++) {
             const uint8_t *at = p + (size_t)s * p_apart;
-            stream_ahead(at, bytes);
+            stream_ahead(streams, at, bytes);
             add_block(type, at, x + b, n_block, tokens, sum[s]);
         }
-    for (int s = 0; s < streams; s++)
-        TIMES(t, tokens) y[t * y_stride + o + s * apart] = _mm_cvtss_f32(sum[s][t]);
+    for (int s = 0; s < n; s++)
+        TIMES(t, tokens) y[t * y_stride + o + s * streams->apart] = _mm_cvtss_f32(sum[s][t]);
 }
 
-/* Outputs o_begin..o_end as DECODE_STREAMS streams, and the few that are left one by one. */
+/* Outputs o_begin..o_end in tiles of DECODE_STREAMS, and the few that are left one by one. */
 ALWAYS_INLINE void few_range(graft_type type, const struct matrix *w, const struct act_q8k *x,
                              int64_t o_begin, int64_t o_end, float *y, int64_t y_stride, int tokens)
 {
-    const int64_t apart = (o_end - o_begin) / DECODE_STREAMS;
+    const struct streams all = streams_of(w, o_begin, o_end, DECODE_STREAMS),
+                         one = single_stream(w);
     int64_t o = o_begin;
-    for (; o < o_begin + apart; o++)
-        few_outputs(type, w, x, o, apart, DECODE_STREAMS, y, y_stride, tokens);
-    for (o = o_begin + DECODE_STREAMS * apart; o < o_end; o++)
-        few_outputs(type, w, x, o, 0, 1, y, y_stride, tokens);
+    for (int64_t i = 0; i < all.tiles; i++, o += all.next)
+        few_outputs(type, w, x, o, &all, DECODE_STREAMS, y, y_stride, tokens);
+    for (o = o_begin + DECODE_STREAMS * all.tiles; o < o_end; o++)
+        few_outputs(type, w, x, o, &one, 1, y, y_stride, tokens);
 }
 
 ALWAYS_INLINE void few_rows(graft_type type, const struct matrix *w, const struct act_q8k *x,

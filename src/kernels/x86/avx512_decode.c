@@ -123,58 +123,61 @@ ALWAYS_INLINE __m128 add_step(graft_type type, const struct factors *f, __m512i 
 }
 
 /* sum[t] += the products of a step whose `blocks` are known when compiled, or all. */
-ALWAYS_INLINE void few_step(graft_type type, const struct step *s, const struct few_step *x,
-                            int64_t x_step, int tokens, __m128 sum[DECODE_FEW])
+ALWAYS_INLINE void few_step(graft_type type, const struct streams *streams, const struct step *s,
+                            const struct few_step *x, int64_t x_step, int tokens,
+                            __m128 sum[DECODE_FEW])
 {
     __m512i dot[DECODE_FEW];
-    stream_ahead(s->p, s->blocks * block32_bytes(type));
+    stream_ahead(streams, s->p, s->blocks * block32_bytes(type));
     struct factors f = open_step(type, s, x, x_step, tokens, dot);
     TIMES(t, tokens) sum[t] = add_step(type, &f, dot[t], x + t * x_step, s->blocks, sum[t]);
 }
 
-/* Outputs o, o + apart, ... of `tokens` rows, `streams` of them; x rows are x_step steps apart. */
+/* Outputs o, o + apart, ... of `tokens` rows, n of them; x rows are x_step steps apart. */
 ALWAYS_INLINE void few_outputs(graft_type type, enum matrix_layout layout, const struct matrix *w,
-                               const struct few_step *x, int64_t x_step, int64_t o, int64_t apart,
-                               int streams, float *y, int64_t y_stride, int tokens)
+                               const struct few_step *x, int64_t x_step, int64_t o,
+                               const struct streams *streams, int n, float *y, int64_t y_stride,
+                               int tokens)
 {
     const int64_t n_block = w->n_in / Q8_BLOCK;
-    const size_t apart_bytes = (size_t)apart * w->row_bytes;
+    const size_t apart_bytes = (size_t)streams->apart * w->row_bytes;
     __m128 sum[DECODE_STREAMS][DECODE_FEW];
-    for (int s = 0; s < streams; s++)
+    for (int s = 0; s < n; s++)
         TIMES(t, tokens) sum[s][t] = _mm_setzero_ps();
     for (int64_t b = 0; b < n_block; b += STEP_BLOCKS, x++) {
         struct step step = step_of(type, layout, w, o, b);
-        for (int s = 0; s < streams; s++) {
+        for (int s = 0; s < n; s++) {
             if (n_block - b >= STEP_BLOCKS) {
-                few_step(type, &step, x, x_step, tokens, sum[s]);
+                few_step(type, streams, &step, x, x_step, tokens, sum[s]);
             } else {
                 step.blocks = (int)(n_block - b);
-                few_step(type, &step, x, x_step, tokens, sum[s]);
+                few_step(type, streams, &step, x, x_step, tokens, sum[s]);
             }
-            step.o += apart;
+            step.o += streams->apart;
             step.p += apart_bytes;
             step.factors += apart_bytes;
         }
     }
-    for (int s = 0; s < streams; s++)
+    for (int s = 0; s < n; s++)
         TIMES(t, tokens)
         {
             __m128 pairs = _mm_hadd_ps(sum[s][t], sum[s][t]);
-            y[t * y_stride + o + s * apart] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
+            y[t * y_stride + o + s * streams->apart] = _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
         }
 }
 
-/* Outputs o_begin..o_end as DECODE_STREAMS streams, and the few that are left one by one. */
+/* Outputs o_begin..o_end in tiles of DECODE_STREAMS, and the few that are left one by one. */
 ALWAYS_INLINE void few_range(graft_type type, enum matrix_layout layout, const struct matrix *w,
                              const struct few_step *x, int64_t x_step, int64_t o_begin,
                              int64_t o_end, float *y, int64_t y_stride, int tokens)
 {
-    const int64_t apart = (o_end - o_begin) / DECODE_STREAMS;
+    const struct streams all = streams_of(w, o_begin, o_end, DECODE_STREAMS),
+                         one = single_stream(w);
     int64_t o = o_begin;
-    for (; o < o_begin + apart; o++)
-        few_outputs(type, layout, w, x, x_step, o, apart, DECODE_STREAMS, y, y_stride, tokens);
-    for (o = o_begin + DECODE_STREAMS * apart; o < o_end; o++)
-        few_outputs(type, layout, w, x, x_step, o, 0, 1, y, y_stride, tokens);
+    for (int64_t i = 0; i < all.tiles; i++, o += all.next)
+        few_outputs(type, layout, w, x, x_step, o, &all, DECODE_STREAMS, y, y_stride, tokens);
+    for (o = o_begin + DECODE_STREAMS * all.tiles; o < o_end; o++)
+        few_outputs(type, layout, w, x, x_step, o, &one, 1, y, y_stride, tokens);
 }
 
 ALWAYS_INLINE void few_rows(graft_type type, enum matrix_layout layout, const struct matrix *w,
