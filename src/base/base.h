@@ -241,11 +241,15 @@ struct graft_runtime {
     graft_log_fn log;
     void *log_user;
     graft_log_level log_level;
-    int64_t small_region; /* multiply-adds below which a region stays on its caller; 0: never */
+    int64_t small_region; /* see runtime_region; 0: no region is small */
     int pid;              /* of the process that made it */
 };
 /* FORKED when this process is not the one that made the runtime. Every public entry asks. */
 graft_status runtime_check(const graft_runtime *runtime, graft_error *error);
+/* pool_run on the runtime's pool; pool_run_alone for so few multiply-adds that the others would cost more than they save:
+ * fewer than small_region where they sleep, a small share of that where they are up. work must not depend on which. */
+void runtime_region(const graft_runtime *runtime, pool_work work, void *context,
+                    int64_t multiplies);
 
 /* ---- random numbers ----------------------------------------------------------------------- */
 

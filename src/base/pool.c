@@ -34,9 +34,11 @@
 enum {
     THREADS_MAX = 1024,
     CACHE_LINE = 64,
-    SPIN_TURNS = 16,   /* between two looks at the clock */
-    SPIN_RETRY = 16,   /* one spin in so many is long though the waits are: have they changed? */
-    AWAIT_TURNS = 2000 /* before a share that waits for another gives its processor away */
+    SPIN_TURNS = 16,    /* between two looks at the clock */
+    SPIN_RETRY = 16,    /* one spin in so many is long though the waits are: have they changed? */
+    AWAIT_TURNS = 2000, /* before a share that waits for another gives its processor away */
+    UP_SHARE =
+        32 /* what is small while workers sleep is so many times what is small while they spin */
 };
 
 /* Seconds. The long one is twice what it costs to sleep and be woken; the short one bridges the gaps
@@ -300,6 +302,20 @@ void pool_run(struct pool *pool, pool_work work, void *context)
 void pool_run_alone(pool_work work, void *context)
 {
     run_share(work, context, 0, 1);
+}
+
+/* Workers who spin come within a microsecond, the more of them the later; to wake them takes thirty. */
+void runtime_region(const graft_runtime *runtime, pool_work work, void *context, int64_t multiplies)
+{
+    struct pool *pool = runtime->pool;
+    int64_t small = runtime->small_region;
+    if (atomic_load_explicit(&pool->generation.sleepers, memory_order_relaxed) == 0 &&
+        pool->threads < UP_SHARE)
+        small = small * pool->threads / UP_SHARE;
+    if (multiplies < small)
+        pool_run_alone(work, context);
+    else
+        pool_run(pool, work, context);
 }
 
 /* Gives the processor away now and then: what is waited for may need this one. */

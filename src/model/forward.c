@@ -212,10 +212,7 @@ static void find_wanted(struct pass *p, const struct row *rows)
 
 void pass_run(struct pass *p, pool_work work, int64_t multiplies)
 {
-    if (multiplies < p->model->runtime->small_region)
-        pool_run_alone(work, p);
-    else
-        pool_run(p->pool, work, p);
+    runtime_region(p->model->runtime, work, p, multiplies);
 }
 
 /* ---- regions ------------------------------------------------------------------------------ */

@@ -515,8 +515,5 @@ size_t train_tape_kept_bytes(const struct train_tape *tape)
 
 void tape_region(const struct train_tape *t, pool_work work, void *context, int64_t multiplies)
 {
-    if (multiplies < t->model->runtime->small_region)
-        pool_run_alone(work, context);
-    else
-        pool_run(t->pool, work, context);
+    runtime_region(t->model->runtime, work, context, multiplies);
 }
