@@ -40,6 +40,7 @@ static graft_status try_file(struct batch_output *o, graft_error *error)
 {
     const int flags = O_RDWR | O_APPEND | O_CLOEXEC | O_NOCTTY;
     struct stat info;
+    o->made = false; /* what an earlier attempt made was replaced */
     o->file = open(o->path, flags);
     if (o->file < 0 && errno == ENOENT) {
         o->file = open(o->path, flags | O_CREAT, 0666);
@@ -239,10 +240,17 @@ static bool open_failed(struct batch_index *index)
     return some;
 }
 
-/* Nothing is left of a file that was made for results which never came. */
+/* Made for results which never came. Until it was locked another program may have filled it. */
+static bool is_for_nothing(const struct batch_output *o)
+{
+    struct stat info;
+    return o->made && !o->begun && fstat(o->file, &info) == 0 && info.st_size == 0 &&
+           is_at(o->file, o->path);
+}
+
 static void close_file(struct batch_output *o)
 {
-    if (o->file >= 0 && o->made && !o->begun && is_at(o->file, o->path)) {
+    if (o->file >= 0 && is_for_nothing(o)) {
         char *real = realpath(o->path, NULL); /* a link stays */
         (void)unlink(real != NULL ? real : o->path);
         free(real); /* from realpath */

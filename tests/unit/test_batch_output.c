@@ -316,6 +316,31 @@ static void a_file_that_was_replaced_before_the_lock_is_opened_anew(void **state
     batch_index_close(&index);
 }
 
+static void fill(void)
+{
+    write_text(results, DONE(1, a));
+}
+
+/* It was not there when this program looked, and is another's when it goes away with nothing written. */
+static void what_another_program_wrote_in_the_meantime_stays(void **state)
+{
+    (void)state;
+    static void (*const others[])(void) = {put_another, fill};
+    static const char *const written[] = {DONE(2, b), DONE(1, a)};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        struct batch_index index;
+        struct batch_output o;
+        read_requests("ab", &index);
+        before_lock = others[i];
+        assert_int_equal(open_results(&o, &index, BATCH_GO_ON), GRAFT_OK);
+        assert_int_equal(index.done, 1);
+        assert_int_equal(batch_output_close(&o, NULL), GRAFT_OK);
+        assert_holds(results, written[i]);
+        assert_int_equal(unlink(results), 0);
+        batch_index_close(&index);
+    }
+}
+
 static void one_program_writes_at_a_time(void **state)
 {
     (void)state;
@@ -364,6 +389,7 @@ int main(void)
         SENTENCE(what_failed_goes_when_it_begins_and_lines_come_into_order),
         SENTENCE(what_is_in_order_is_not_written_anew),
         SENTENCE(a_file_that_was_replaced_before_the_lock_is_opened_anew),
+        SENTENCE(what_another_program_wrote_in_the_meantime_stays),
         SENTENCE(one_program_writes_at_a_time),
         cmocka_unit_test(offsets_of_tokens_are_in_characters),
     };
