@@ -182,9 +182,9 @@ struct batch_output {
     const char *path;
     enum batch_again again;
     bool made, begun; /* it was not there before; something may be written */
-    bool drops;       /* what failed goes when it begins */
+    bool drops;       /* it has lines that go when it begins */
     uint64_t end;     /* of its last whole line */
-    bool ordered;     /* its lines are in the order of their requests; the last one: */
+    bool ordered;     /* its lines are in the order of their requests; that of the last one: */
     size_t last;
     double synced;
 };
@@ -192,7 +192,8 @@ struct batch_output {
  * has results of other requests, or something else; BUSY: another program writes it. */
 graft_status batch_output_open(struct batch_output *o, const char *path, struct batch_index *index,
                                enum batch_again again, graft_error *error);
-/* Before the first result: drops a last line that was not written to its end, with RETRY what failed, with OVERWRITE all. */
+/* Before the first result: drops a last line that was not written to its end and what was wrong with lines that are not as they
+ * were, with RETRY what failed, with OVERWRITE all. */
 graft_status batch_output_begin(struct batch_output *o, const struct batch_index *index,
                                 graft_error *error);
 /* Appends one line, of the request in `line` (from 0); takes `result` over, NULL: there was no memory for it. */

@@ -163,11 +163,17 @@ static graft_status no_result(const struct batch_lines *lines, const char *path,
                      lines->number);
 }
 
-/* The order of what is in the file. */
+/* The order of what is in the file, and stays. */
 static void note_order(struct batch_output *o, size_t line)
 {
-    o->ordered = o->ordered && (o->last == SIZE_MAX || line >= o->last);
+    o->ordered = o->ordered && line >= o->last;
     o->last = line;
+}
+
+/* When writing begins: what failed and is asked again, and what speaks of no line that there is. */
+static bool is_dropped(const struct batch_output *o, const struct found *f)
+{
+    return f->outdated || (f->failed && o->again == BATCH_RETRY);
 }
 
 static graft_status take_result(struct batch_output *o, const struct batch_lines *lines,
@@ -186,7 +192,9 @@ static graft_status take_result(struct batch_output *o, const struct batch_lines
     if (!f.outdated && index->lines[f.line].state != BATCH_DONE) {
         batch_index_set(index, f.line, f.failed ? BATCH_FAILED : BATCH_DONE);
     }
-    if (!(f.failed && o->again == BATCH_RETRY)) {
+    if (is_dropped(o, &f)) {
+        o->drops = true;
+    } else {
         note_order(o, f.line);
     }
     return GRAFT_OK;
@@ -229,15 +237,13 @@ static graft_status read_results(struct batch_output *o, struct batch_index *ind
 }
 
 /* What failed is to be asked again. */
-static bool open_failed(struct batch_index *index)
+static void open_failed(struct batch_index *index)
 {
-    bool some = index->failed > 0;
     for (size_t i = 0; i < index->n; i++) {
         if (index->lines[i].state == BATCH_FAILED) {
             batch_index_set(index, i, BATCH_OPEN);
         }
     }
-    return some;
 }
 
 /* Made for results which never came. Until it was locked another program may have filled it. */
@@ -264,18 +270,14 @@ static void close_file(struct batch_output *o)
 graft_status batch_output_open(struct batch_output *o, const char *path, struct batch_index *index,
                                enum batch_again again, graft_error *error)
 {
-    *o = (struct batch_output){.file = -1,
-                               .path = path,
-                               .again = again,
-                               .last = SIZE_MAX,
-                               .ordered = true,
-                               .synced = time_seconds()};
+    *o = (struct batch_output){
+        .file = -1, .path = path, .again = again, .ordered = true, .synced = time_seconds()};
     graft_status status = open_file(o, error);
     if (status == GRAFT_OK && again != BATCH_OVERWRITE) {
         status = read_results(o, index, error);
     }
     if (status == GRAFT_OK && again == BATCH_RETRY) {
-        o->drops = open_failed(index);
+        open_failed(index);
     }
     if (status != GRAFT_OK) {
         close_file(o);
@@ -296,14 +298,14 @@ static graft_status write_line(struct file_writer *to, const struct batch_lines 
     return status == GRAFT_OK ? file_writer_write(to, "\n", 1, error) : status;
 }
 
-static graft_status copy_done(struct batch_output *o, const struct batch_index *index,
+static graft_status copy_kept(struct batch_output *o, const struct batch_index *index,
                               struct file_writer *to, graft_error *error)
 {
     struct batch_lines lines;
     graft_status status = batch_lines_open(&lines, o->file, o->path, BATCH_RESULT_BYTES, error);
     while (status == GRAFT_OK && (status = batch_lines_next(&lines, error)) == GRAFT_OK) {
         struct found f = find_in(index, &lines);
-        status = f.good && !f.failed ? write_line(to, &lines, error) : GRAFT_OK;
+        status = f.good && !is_dropped(o, &f) ? write_line(to, &lines, error) : GRAFT_OK;
     }
     batch_lines_close(&lines);
     return status == GRAFT_END ? GRAFT_OK : status;
@@ -405,7 +407,7 @@ graft_status batch_output_begin(struct batch_output *o, const struct batch_index
     if (ftruncate(o->file, (off_t)o->end) != 0) {
         return io_failed(error, o->path);
     }
-    return o->drops ? replace(o, index, copy_done, error) : GRAFT_OK;
+    return o->drops ? replace(o, index, copy_kept, error) : GRAFT_OK;
 }
 
 graft_status batch_output_order(struct batch_output *o, const struct batch_index *index,

@@ -69,6 +69,21 @@ run batch -i moved.jsonl -o ordered.jsonl --in-order -q
 check "lines that moved are put in order, with nothing to ask" test "$(ids ordered.jsonl)" = 0dcba9
 check "... and nothing else is left" test "$(find . -name 'ordered*' | wc -l)" -eq 1
 
+# ---- a line that is mended has one result, and its place
+for again in --in-order --retry-failed; do
+    {
+        sed -n 1,2p moved.jsonl
+        echo oops
+    } >broken.jsonl
+    rm -f mended.jsonl
+    run batch -i broken.jsonl -o mended.jsonl -q
+    check "a line that is no JSON fails" test "$(grep -c invalid_json mended.jsonl)" -eq 1
+    sed -n 1,3p moved.jsonl >broken.jsonl
+    run batch -i broken.jsonl -o mended.jsonl $again
+    check "... and mended, with $again, is asked" err_has '^3 requests: 3 done, 0 failed; 2 had results already; '
+    check "... and has one result" test "$(sed 's/,.*//' | sort | uniq -d | wc -l)/$(wc -l <mended.jsonl)" = 0/3
+done
+
 # ---- the summary
 run batch -i moved.jsonl -o ordered.jsonl
 check "nothing to ask: no failure" status_is 0

@@ -256,6 +256,46 @@ static void what_failed_goes_when_it_begins_and_lines_come_into_order(void **sta
     batch_index_close(&index);
 }
 
+/* Line 3 was no JSON, line 4 was b once more; both were mended. */
+static void what_was_wrong_with_lines_that_are_mended_goes_when_it_begins(void **state)
+{
+    (void)state;
+    static const enum batch_again ways[] = {BATCH_GO_ON, BATCH_RETRY};
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        struct batch_index index;
+        struct batch_output o;
+        write_text(results, DONE(2, b) NAMELESS(3) TWICE(4, b) DONE(1, a));
+        read_requests("abcd", &index);
+        assert_int_equal(open_results(&o, &index, ways[i]), GRAFT_OK);
+        assert_int_equal(index.open, 2);
+        assert_int_equal(index.failed, 0);
+        assert_int_equal(batch_output_begin(&o, &index, NULL), GRAFT_OK);
+        assert_holds(results, DONE(2, b) DONE(1, a));
+        add(&o, 2, DONE(3, c));
+        add(&o, 3, DONE(4, d));
+        assert_int_equal(batch_output_order(&o, &index, NULL), GRAFT_OK);
+        assert_int_equal(batch_output_close(&o, NULL), GRAFT_OK);
+        assert_holds(results, DONE(1, a) DONE(2, b) DONE(3, c) DONE(4, d));
+        batch_index_close(&index);
+    }
+}
+
+/* Going on keeps failures of lines that are as they were. */
+static void only_what_is_outdated_goes_where_nothing_is_asked_again(void **state)
+{
+    (void)state;
+    struct batch_index index;
+    struct batch_output o;
+    write_text(results, FAILED(1, a) NAMELESS(2) NAMELESS(3));
+    read_requests("ab?", &index);
+    assert_int_equal(open_results(&o, &index, BATCH_GO_ON), GRAFT_OK);
+    assert_int_equal(index.failed, 2);
+    assert_int_equal(batch_output_begin(&o, &index, NULL), GRAFT_OK);
+    assert_int_equal(batch_output_close(&o, NULL), GRAFT_OK);
+    assert_holds(results, FAILED(1, a) NAMELESS(3));
+    batch_index_close(&index);
+}
+
 static void what_is_in_order_is_not_written_anew(void **state)
 {
     (void)state;
@@ -387,6 +427,8 @@ int main(void)
         SENTENCE(a_line_of_zeros_is_not_blank),
         SENTENCE(nothing_changes_before_it_begins),
         SENTENCE(what_failed_goes_when_it_begins_and_lines_come_into_order),
+        SENTENCE(what_was_wrong_with_lines_that_are_mended_goes_when_it_begins),
+        SENTENCE(only_what_is_outdated_goes_where_nothing_is_asked_again),
         SENTENCE(what_is_in_order_is_not_written_anew),
         SENTENCE(a_file_that_was_replaced_before_the_lock_is_opened_anew),
         SENTENCE(what_another_program_wrote_in_the_meantime_stays),
