@@ -672,8 +672,7 @@ static int answer_all(struct batch *b)
 static int tell(const struct batch *b)
 {
     const struct batch_told told = {.input = b->args->input,
-                                    .output = b->args->output,
-                                    .again = b->args->again,
+                                    .output = &b->output,
                                     .drafts = b->args->sampling.draft.model != NULL,
                                     .index = &b->index,
                                     .sums = &b->sums,

@@ -216,9 +216,9 @@ struct batch_sums {
     double seconds;
 };
 struct batch_told {
-    const char *input, *output;
-    enum batch_again again;
-    bool drafts; /* there were guesses */
+    const char *input;
+    const struct batch_output *output; /* open or closed */
+    bool drafts;                       /* there were guesses */
     const struct batch_index *index;
     const struct batch_sums *sums;
     const struct batch_adapters *adapters;

@@ -9,9 +9,14 @@ static size_t all_of(const struct batch_index *index)
 
 static void tell_interrupted(const struct batch_told *t)
 {
+    if (!t->output->begun) {
+        cli_fail_text("interrupted before anything was asked: results are as they were; the same "
+                      "command begins again");
+        return;
+    }
     cli_fail_text("interrupted: %zu of %zu requests have results; the same command goes on%s",
                   t->index->done + t->index->failed, all_of(t->index),
-                  t->again == BATCH_OVERWRITE ? ", without --overwrite" : "");
+                  t->output->again == BATCH_OVERWRITE ? ", without --overwrite" : "");
 }
 
 /* What failed, for those who see nothing else on stderr. */
@@ -19,7 +24,7 @@ static void tell_failed(const struct batch_told *t)
 {
     if (t->index->failed > 0) {
         cli_fail_text("%zu of %zu requests failed: %s says why; --retry-failed asks them again",
-                      t->index->failed, all_of(t->index), t->output);
+                      t->index->failed, all_of(t->index), t->output->path);
     }
 }
 
@@ -73,7 +78,7 @@ static int print_json(const struct batch_told *t)
     const struct batch_index *index = t->index;
     const struct batch_sums *sums = t->sums;
     json_t *json = json_object();
-    json_put(&json, "output", json_any_text(t->output, strlen(t->output)));
+    json_put(&json, "output", json_any_text(t->output->path, strlen(t->output->path)));
     json_put(&json, "requests", json_integer((json_int_t)all_of(index)));
     json_put(&json, "done", json_integer((json_int_t)index->done));
     json_put(&json, "failed", json_integer((json_int_t)index->failed));

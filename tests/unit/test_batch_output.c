@@ -1,6 +1,6 @@
 /* The file of results of `graft batch`: which line of requests a result is of when lines have moved, what is cut off and what is
  * refused, what happens before anything is written, the order of lines; and another program that puts a new file in its
- * place at the worst moment. */
+ * place at the worst moment; and what is said of it after Ctrl-C. */
 #include "cli/batch.h"
 #include "test_support.h"
 
@@ -13,9 +13,27 @@ static struct scratch scratch;
 static char requests[160], results[160];
 
 /* What the command has of cli/report.c. */
+static bool interrupted;
+static char said[200];
+
 bool cli_interrupted(void)
 {
-    return false;
+    return interrupted;
+}
+
+int cli_fail_text(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(said, sizeof said, format, args);
+    va_end(args);
+    return CLI_FAILED;
+}
+
+int cli_print_json(json_t *value)
+{
+    json_decref(value);
+    return CLI_OK;
 }
 
 /* In place of the C library's: once, `before_lock` happens between opening and locking. */
@@ -394,6 +412,43 @@ static void one_program_writes_at_a_time(void **state)
     batch_index_close(&index);
 }
 
+/* What is said after Ctrl-C, before it began or after, of one result of two requests. */
+static void assert_interrupted(enum batch_again again, bool begun, const char *words)
+{
+    static const struct batch_sums none;
+    static const struct cli_common common;
+    struct batch_index index;
+    struct batch_output o;
+    write_text(results, DONE(1, a));
+    read_requests("ab", &index);
+    assert_int_equal(open_results(&o, &index, again), GRAFT_OK);
+    if (begun) {
+        assert_int_equal(batch_output_begin(&o, &index, NULL), GRAFT_OK);
+    }
+    const struct batch_told told = {
+        .input = "requests", .output = &o, .index = &index, .sums = &none};
+    interrupted = true;
+    assert_int_equal(batch_tell(&told, &common), CLI_FAILED);
+    interrupted = false;
+    assert_non_null(strstr(said, words));
+    assert_int_equal(batch_output_close(&o, NULL), GRAFT_OK);
+    assert_holds(results, begun && again == BATCH_OVERWRITE ? "" : DONE(1, a));
+    batch_index_close(&index);
+}
+
+/* Without --overwrite what was to be written over would count as done. */
+static void before_it_begins_an_end_says_that_results_are_as_they_were(void **state)
+{
+    (void)state;
+    const char *as_before = "results are as they were; the same command begins again";
+    assert_interrupted(BATCH_OVERWRITE, false, as_before);
+    assert_interrupted(BATCH_RETRY, false, as_before);
+    assert_interrupted(BATCH_GO_ON, false, as_before);
+    assert_interrupted(BATCH_OVERWRITE, true,
+                       "0 of 2 requests have results; the same command goes on, without");
+    assert_interrupted(BATCH_GO_ON, true, "1 of 2 requests have results; the same command goes on");
+}
+
 static void offsets_of_tokens_are_in_characters(void **state)
 {
     (void)state;
@@ -433,6 +488,7 @@ int main(void)
         SENTENCE(a_file_that_was_replaced_before_the_lock_is_opened_anew),
         SENTENCE(what_another_program_wrote_in_the_meantime_stays),
         SENTENCE(one_program_writes_at_a_time),
+        SENTENCE(before_it_begins_an_end_says_that_results_are_as_they_were),
         cmocka_unit_test(offsets_of_tokens_are_in_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
