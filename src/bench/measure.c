@@ -102,6 +102,7 @@ struct series {
     const struct bench_case *cases;
     int n;                   /* cases */
     struct samples *samples; /* [n] */
+    uint64_t done, total;    /* of the progress, as it was said last */
 };
 
 /* The mean over a tenth of the time that the sample beside it took: whatever else runs on the machine
@@ -162,19 +163,24 @@ double bench_expected(const struct bench *b, int n, double seconds)
     return (1 + expected_turns(b, n, n * seconds)) * n * seconds;
 }
 
-/* Before case i of a turn, the one that warms up being turn 0. `seconds`: of a turn, as far as is known. */
-static graft_status show_progress(const struct series *s, int turn, int i, double seconds,
+/* Before case i of a turn, the one that warms up being turn 0. `seconds`: of a turn, as far as is known. Where more turns are
+ * expected than before it stays where it was. */
+static graft_status show_progress(struct series *s, int turn, int i, double seconds,
                                   graft_error *error)
 {
     int turns = seconds > 0 ? expected_turns(s->b, s->n, seconds) : SAMPLES_MAX;
     turns = turns > turn ? turns : turn;
-    return bench_progress(s->b, (uint64_t)(turn * s->n + i), (uint64_t)(1 + turns) * (uint64_t)s->n,
-                          turn > 0 ? s->cases[i].name : "warming up", error);
+    uint64_t done = (uint64_t)(turn * s->n + i), total = (uint64_t)(1 + turns) * (uint64_t)s->n;
+    if (done * s->total >= s->done * total) {
+        s->done = done;
+        s->total = total;
+    }
+    return bench_progress(s->b, s->done, s->total, turn > 0 ? s->cases[i].name : "warming up",
+                          error);
 }
 
 /* Turns until there are enough samples. */
-static graft_status sample_all(const struct series *s, double warm, int *n_samples,
-                               graft_error *error)
+static graft_status sample_all(struct series *s, double warm, int *n_samples, graft_error *error)
 {
     int wanted = s->b->options->samples, turn = 0;
     bool ours = wanted <= 0;

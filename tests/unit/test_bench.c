@@ -455,6 +455,40 @@ static void progress_of_several_measurements_is_one_way(void **state)
     graft_runtime_close(&runtime);
 }
 
+/* What warms up takes long, and what is measured then does not: there will be more samples than it seemed. */
+struct slow_start {
+    double share;
+    int steps; /* since it is warm */
+};
+
+static bool slow_at_first(void *user, uint64_t done, uint64_t total, const char *what)
+{
+    struct slow_start *s = user;
+    double now = (double)done / (double)total;
+    bool warm = strcmp(what, "warming up") == 0;
+    if (warm)
+        usleep(300000);
+    assert_true(s->steps == 0 || now >= s->share);
+    s->steps += s->steps > 0 || warm;
+    s->share = now;
+    return s->steps < 12;
+}
+
+static void progress_goes_on_when_there_will_be_more_samples(void **state)
+{
+    (void)state;
+    graft_runtime *runtime = open_runtime(1);
+    graft_bench_options o = mini("prefill");
+    struct slow_start s = {.share = 0};
+    struct figures f = {.n = 0};
+    o.samples = 0;
+    o.progress = slow_at_first;
+    o.progress_user = &s;
+    assert_int_equal(graft_bench_run(runtime, &o, keep, &f, NULL), GRAFT_CANCELLED);
+    assert_int_equal(s.steps, 12);
+    graft_runtime_close(&runtime);
+}
+
 /* ---- the list ---- */
 
 static void every_bench_that_is_listed_is_known_and_told(void **state)
@@ -613,6 +647,7 @@ int main(void)
         cmocka_unit_test(numbers_out_of_range_are_refused),
         cmocka_unit_test(progress_cancels_and_leaves_nothing),
         cmocka_unit_test(progress_of_several_measurements_is_one_way),
+        cmocka_unit_test(progress_goes_on_when_there_will_be_more_samples),
         cmocka_unit_test(every_bench_that_is_listed_is_known_and_told),
         cmocka_unit_test(every_shape_that_is_listed_is_there),
         cmocka_unit_test(random_models_of_every_type_are_models),
