@@ -3,6 +3,7 @@
 #include "bench_figures.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* ---- JSON ---- */
 
@@ -48,18 +49,27 @@ static void print_json(const struct bench_figures *f, const graft_bench_result *
 
 /* ---- a table ---- */
 
-enum { NAME_SIZE = 160, NUMBER_SIZE = 32, LIMIT_SIZE = 96, DIGITS = 4 };
+enum { NAME_SIZE = 160, NUMBER_SIZE = 32, LIMIT_SIZE = 96, DIGITS = 4, DECIMALS = 12 };
 
 struct bench_row {
     char name[NAME_SIZE], value[NUMBER_SIZE], unit[NUMBER_SIZE], spread[NUMBER_SIZE];
     char limit[LIMIT_SIZE], baseline[NAME_SIZE + LIMIT_SIZE];
 };
 
-/* Four digits, more only in front of the point, and no powers of ten. */
+/* How far the first digit that is not 0, rounded, is before the point; 1 for 0 and for what is no number. */
+static int digits_before(double value)
+{
+    char text[NUMBER_SIZE];
+    snprintf(text, sizeof text, "%.*e", DIGITS - 1, value);
+    const char *power = strchr(text, 'e');
+    return power != NULL ? (int)strtol(power + 1, NULL, 10) + 1 : 1;
+}
+
+/* Four digits from the first that is not 0, more only in front of the point, and no powers of ten. */
 static void put_number(char out[NUMBER_SIZE], double value)
 {
-    int before = fabs(value) >= 1 ? (int)floor(log10(fabs(value))) + 1 : 1;
-    snprintf(out, NUMBER_SIZE, "%.*f", before < DIGITS ? DIGITS - before : 0, value);
+    int before = digits_before(value), after = before < DIGITS ? DIGITS - before : 0;
+    snprintf(out, NUMBER_SIZE, "%.*f", after < DECIMALS ? after : DECIMALS, value);
 }
 
 /* Of one sample there is none. */
