@@ -344,11 +344,26 @@ static char *help_bench(int key, const char *text, void *input)
     return longer;
 }
 
-static const struct argp_child bench_children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+enum { COMMON_MAX = 16 };
+
+/* What all verbs have, as it is with a bench: weights are random without a model, and --no-mmap is refused. */
+static void make_common(struct argp_option out[COMMON_MAX])
+{
+    const struct argp_option *from = cli_common_argp.options;
+    for (size_t i = 0; i + 1 < COMMON_MAX && (from[i].name != NULL || from[i].doc != NULL); i++) {
+        const char *name = from[i].name != NULL ? from[i].name : "";
+        out[i] = from[i];
+        if (strcmp(name, "model") == 0) {
+            out[i].doc = "Directory, GGUF file or name; default: random weights";
+        } else if (strcmp(name, "no-mmap") == 0) {
+            out[i].flags |= OPTION_HIDDEN;
+        }
+    }
+}
+
 static const struct argp bench_argp = {
     .options = bench_options,
     .parser = parse_bench,
-    .children = bench_children,
     .help_filter = help_bench,
     .args_doc = "BENCH",
     .doc = "Measure speed beside the limits of this machine: what it reads from memory, and what "
@@ -425,6 +440,17 @@ static int run_bench(graft_runtime *runtime, const struct bench_args *a, struct 
     return status;
 }
 
+static void parse_args(struct bench_args *args, int argc, char **argv)
+{
+    struct argp_option options[COMMON_MAX] = {{0}};
+    const struct argp common = {.options = options, .parser = cli_common_argp.parser};
+    const struct argp_child children[] = {{&common, 0, NULL, 0}, {0}};
+    struct argp argp = bench_argp;
+    make_common(options);
+    argp.children = children;
+    argp_parse(&argp, argc, argv, 0, NULL, args);
+}
+
 int verb_bench(int argc, char **argv)
 {
     struct bench_args args = {.options = graft_bench_options_default()};
@@ -434,7 +460,7 @@ int verb_bench(int argc, char **argv)
     graft_runtime *runtime = NULL;
     graft_error error = {0};
     args.options.shape = args.options.type = NULL;
-    argp_parse(&bench_argp, argc, argv, 0, NULL, &args);
+    parse_args(&args, argc, argv);
     args.options.shape = args.options.shape != NULL ? args.options.shape : shape;
     args.options.type = args.options.type != NULL ? args.options.type : type;
     int status = CLI_USAGE;

@@ -131,6 +131,11 @@ check "... five of them" test "$(grep -c '^  20 tokens, .* [0-9.]* tokens/s ' "$
 run bench batch --shape mini -n 2 --samples 1 --json
 check "bench batch" has_fields checked limit
 
+# ---- help tells what a bench does with the options that all verbs have
+"$GRAFT" bench --help | tr -s '\n ' ' ' >"$scratch/out"
+check "bench --help: weights are random without -m" out_has 'MODEL Directory, GGUF file or name; default: random weights'
+check "... and an option that goes with no bench is not there" test "$(grep -c -e '--no-mmap' "$scratch/out")" -eq 0
+
 # ---- the lists are one list
 "$GRAFT" bench --help | sed -n '/^Benches:/,/^$/s/^  \([a-z]*\)  .*/\1/p' >"$scratch/benches"
 check "bench --help lists the benches" test "$(wc -l <"$scratch/benches")" -eq 16
