@@ -87,10 +87,10 @@ int conversation_feed(struct cli_session *s, const struct conversation *c, bool 
 
 /* ---- notes ---- */
 
-int conversation_to_note(const struct conversation *c, graft_session *session, bool *changed)
+/* NULL: no memory. */
+static json_t *list_messages(const struct conversation *c)
 {
-    graft_error error = {0};
-    json_t *messages = json_array(), *note = json_object();
+    json_t *messages = json_array();
     for (size_t i = 0; i < c->n; i++) {
         const graft_message *m = &c->messages[i];
         json_t *one = json_object();
@@ -98,18 +98,37 @@ int conversation_to_note(const struct conversation *c, graft_session *session, b
         json_put(&one, "content", json_any_text(m->content, strlen(m->content)));
         json_append(&messages, one);
     }
-    json_put(&note, "messages", messages);
+    return messages;
+}
+
+int conversation_to_note(const struct conversation *c, graft_session *session)
+{
+    graft_error error = {0};
+    json_t *note = json_object();
+    json_put(&note, "messages", list_messages(c));
     char *text = note != NULL ? json_dumps(note, JSON_COMPACT) : NULL;
     json_decref(note);
     if (text == NULL) {
         return cli_fail_text("out of memory");
     }
-    size_t size = strlen(text), had;
-    const void *before = graft_session_note(session, &had);
-    *changed = before == NULL || had != size || memcmp(before, text, size) != 0;
-    graft_status status = graft_session_set_note(session, text, size, &error);
+    graft_status status = graft_session_set_note(session, text, strlen(text), &error);
     free(text);
     return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
+}
+
+bool conversation_begins_note(const struct conversation *c, const char *note, size_t size)
+{
+    graft_error error;
+    json_t *read = NULL, *ours = list_messages(c);
+    bool begins = note != NULL && ours != NULL && json_parse(note, size, &read, &error) == GRAFT_OK;
+    const json_t *theirs = json_object_get(read, "messages");
+    begins = begins && json_is_array(theirs);
+    for (size_t i = 0; begins && i < c->n; i++) {
+        begins = json_equal(json_array_get(ours, i), json_array_get(theirs, i)) != 0;
+    }
+    json_decref(read);
+    json_decref(ours);
+    return begins;
 }
 
 /* One of ROLES, which lasts; NULL: none of them. */

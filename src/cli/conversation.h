@@ -24,8 +24,10 @@ int conversation_feed_ids(struct cli_session *s, const graft_token_id *ids, size
 int conversation_feed(struct cli_session *s, const struct conversation *c, bool quiet,
                       struct answer *answer);
 
-/* As the note of the session (*changed: it had another one), and out of it; a session without a note has no messages. */
-int conversation_to_note(const struct conversation *c, graft_session *session, bool *changed);
+/* As the note of the session, and out of it; a session without a note has no messages. */
+int conversation_to_note(const struct conversation *c, graft_session *session);
 int conversation_from_note(struct conversation *c, const graft_session *session);
+/* Whether a note is of a conversation that has these messages, or begins with them. */
+bool conversation_begins_note(const struct conversation *c, const char *note, size_t size);
 
 #endif

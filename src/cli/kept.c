@@ -93,6 +93,29 @@ static int settings_of_cache(const struct cli_session *s, struct cli_sampling *s
     return CLI_OK;
 }
 
+/* ---- whose a file is ---- */
+
+/* Whether this command has read or written the file, and nobody replaced it since. */
+static bool is_ours(const struct cli_kept *kept, const struct kept_mark *mark)
+{
+    bool ours = false;
+    for (size_t i = 0; mark->there && i < kept->n_ours; i++) {
+        ours = ours || kept_same(&kept->ours[i], mark);
+    }
+    return ours;
+}
+
+/* Room for the next one that is read or written: what it was before stays ours, which may have a second name. */
+static int reserve_ours(struct cli_kept *kept)
+{
+    struct kept_mark *grown = mem_resize(NULL, kept->ours, (kept->n_ours + 1) * sizeof *kept->ours);
+    if (grown == NULL) {
+        return cli_fail_text("out of memory");
+    }
+    kept->ours = grown;
+    return CLI_OK;
+}
+
 /* ---- opening ---- */
 
 /* What a file is where another kind was asked for: a line that says what to do; NULL: it is what was asked for, or the
@@ -177,7 +200,10 @@ int kept_open(struct cli_session *s, struct cli_kept *kept, const struct cli_com
     enum kept_kind found = KEPT_NOTHING;
     int status = CLI_OK;
     if (kept->path != NULL) {
-        kept->mark = kept_look(kept->path);
+        if (reserve_ours(kept) != CLI_OK) {
+            return CLI_FAILED;
+        }
+        kept->ours[kept->n_ours++] = kept_look(kept->path);
         status = kept_kind(s->runtime, kept->path, &found, &file);
     }
     const char *mistake = mistaken(kept->use, found);
@@ -216,14 +242,12 @@ int kept_conversation(const struct cli_session *s, const struct cli_kept *kept,
 /* ---- saving ---- */
 
 /* The note that the file shall have. A text goes on with every answer. */
-static int take_note(struct cli_session *s, const struct conversation *c, struct cli_kept *kept)
+static int take_note(struct cli_session *s, const struct conversation *c,
+                     const struct cli_kept *kept)
 {
     graft_error error = {0};
-    bool changed = true;
-    int status = c != NULL ? conversation_to_note(c, s->session, &changed) : CLI_OK;
-    kept->unsaved = kept->unsaved || changed;
     if (c != NULL) {
-        return status;
+        return conversation_to_note(c, s->session);
     }
     return kept->use != KEPT_CACHE ||
                    graft_session_set_note(s->session, KEPT_CACHE_NOTE, strlen(KEPT_CACHE_NOTE),
@@ -232,14 +256,18 @@ static int take_note(struct cli_session *s, const struct conversation *c, struct
                : cli_fail(&error);
 }
 
-static int write_file(struct cli_session *s, const char *path, struct kept_mark *mark)
+static int write_file(struct cli_session *s, struct cli_kept *kept, const char *path)
 {
     graft_error error = {0};
+    int status = reserve_ours(kept);
+    if (status != CLI_OK) {
+        return status;
+    }
     graft_session_resume(s->session);
     if (graft_session_save(s->session, path, &error) != GRAFT_OK) {
         return cli_fail(&error);
     }
-    *mark = kept_look(path);
+    kept->ours[kept->n_ours++] = kept_look(path);
     return CLI_OK;
 }
 
@@ -263,7 +291,7 @@ static char *free_name(const char *path)
 static int save_elsewhere(struct cli_session *s, struct cli_kept *kept)
 {
     char *name = free_name(kept->path);
-    int status = name != NULL ? write_file(s, name, &kept->mark) : cli_fail_text("out of memory");
+    int status = name != NULL ? write_file(s, kept, name) : cli_fail_text("out of memory");
     if (status != CLI_OK) {
         mem_free(NULL, name);
         return status;
@@ -276,6 +304,21 @@ static int save_elsewhere(struct cli_session *s, struct cli_kept *kept)
     return CLI_FAILED;
 }
 
+/* Whether the file, which is somebody else's now, has all that was said here: what a program wrote that went on from the same
+ * session in which nothing was said here. */
+static bool has_all(const struct cli_session *s, const struct conversation *c, const char *path)
+{
+    size_t size;
+    graft_session_file *file = NULL;
+    bool has = c != NULL && graft_session_file_open(s->runtime, path, &file, NULL) == GRAFT_OK;
+    if (has) {
+        const char *note = graft_session_file_note(file, &size);
+        has = conversation_begins_note(c, note, size);
+    }
+    graft_session_file_close(&file);
+    return has;
+}
+
 int kept_save(struct cli_session *s, const struct conversation *c, struct cli_kept *kept)
 {
     int status = take_note(s, c, kept);
@@ -283,18 +326,17 @@ int kept_save(struct cli_session *s, const struct conversation *c, struct cli_ke
         return status;
     }
     int lock = kept_lock(kept->path);
-    struct kept_mark now = kept_look(kept->path), before = kept->mark;
-    if (!now.there || kept_same(&now, &kept->mark)) {
-        status = write_file(s, kept->path, &kept->mark);
-    } else if (kept->unsaved && kept->use != KEPT_CACHE) {
+    struct kept_mark now = kept_look(kept->path);
+    if (!now.there || is_ours(kept, &now)) {
+        status = write_file(s, kept, kept->path);
+    } else if (kept->use != KEPT_CACHE && !has_all(s, c, kept->path)) {
         status = save_elsewhere(s, kept);
     }
-    kept->unsaved = kept->unsaved && kept_same(&before, &kept->mark); /* nothing was written */
     kept_unlock(lock);
     return status;
 }
 
-/* What is at `path` may go. */
+/* What is at `path` may go, which is somebody else's. */
 static int may_replace(const struct cli_session *s, const char *path, bool replace)
 {
     enum kept_kind kind;
@@ -314,18 +356,18 @@ static int may_replace(const struct cli_session *s, const char *path, bool repla
 int kept_save_to(struct cli_session *s, const struct conversation *c, struct cli_kept *kept,
                  const char *path, bool replace)
 {
+    int status = take_note(s, c, kept);
+    if (status != CLI_OK) {
+        return status;
+    }
+    int lock = kept_lock(path);
     struct kept_mark now = kept_look(path);
-    if (kept->path != NULL &&
-        (strcmp(path, kept->path) == 0 || (now.there && kept_same(&now, &kept->mark)))) {
-        return kept_save(s, c, kept);
-    }
-    int status = take_note(s, c, kept), lock = kept_lock(path);
-    now = kept_look(path);
-    if (status == CLI_OK && now.there && !kept_same(&now, &kept->other)) {
-        status = may_replace(s, path, replace);
-    }
-    if (status == CLI_OK) {
-        status = write_file(s, path, &kept->other);
+    bool others = now.there && !is_ours(kept, &now);
+    if (others && !replace && kept->path != NULL && kept_one_path(path, kept->path)) {
+        status = save_elsewhere(s, kept);
+    } else {
+        status = others ? may_replace(s, path, replace) : CLI_OK;
+        status = status == CLI_OK ? write_file(s, kept, path) : status;
     }
     kept_unlock(lock);
     return status;
@@ -333,6 +375,9 @@ int kept_save_to(struct cli_session *s, const struct conversation *c, struct cli
 
 void kept_close(struct cli_kept *kept)
 {
+    mem_free(NULL, kept->ours);
     mem_free(NULL, kept->elsewhere);
+    kept->ours = NULL;
     kept->elsewhere = NULL;
+    kept->n_ours = 0;
 }

@@ -10,11 +10,11 @@
 struct cli_kept {
     const char *path; /* NULL: nothing is kept */
     bool replay;
-    enum kept_kind use;     /* TALK, TEXT or CACHE: set before kept_open */
-    bool restored;          /* set by kept_open: there was a session in the file */
-    struct kept_mark mark;  /* of the file, as it was read or written last */
-    struct kept_mark other; /* of the file that kept_save_to wrote last */
-    bool unsaved;           /* something was said that is not in the file */
+    enum kept_kind use; /* TALK, TEXT or CACHE: set before kept_open */
+    bool restored;      /* set by kept_open: there was a session in the file */
+    struct kept_mark
+        *ours; /* [n_ours] of the files that were read or written, as they were then; kept_close */
+    size_t n_ours;
     char *elsewhere; /* what `path` became when somebody else had changed the file; kept_close */
 };
 extern const struct argp cli_kept_argp;
@@ -26,11 +26,12 @@ void kept_sampling_init(struct cli_sampling *sampling);
  * is something else, or cannot be written at the end, is refused now. */
 int kept_open(struct cli_session *s, struct cli_kept *kept, const struct cli_common *common,
               struct cli_sampling *sampling);
-/* Saves it with the conversation (NULL: without). The answer in hand is over then. A file that somebody else has changed since
- * is left: what is new goes to one beside it, which is said, and a failure. (A cache goes nowhere.) */
+/* At the end: saves it with the conversation (NULL: without). The answer in hand is over then. A file that somebody else has
+ * changed since is left: unless it has all that was said, the session goes to one beside it, which is said, and a failure. (A
+ * cache goes nowhere.) */
 int kept_save(struct cli_session *s, const struct conversation *c, struct cli_kept *kept);
-/* The same to another file, and the name that it has in the end. One that is there is replaced if it is this session's own, or
- * with `replace` any saved session, and refused if it is none. */
+/* In between, to this file or another one: what does not fail was written. One that is there is replaced if it is this session's
+ * own, or with `replace` any saved session, and refused if it is none. `path` may be kept->path. */
 int kept_save_to(struct cli_session *s, const struct conversation *c, struct cli_kept *kept,
                  const char *path, bool replace);
 void kept_close(struct cli_kept *kept);

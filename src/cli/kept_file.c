@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -89,6 +90,16 @@ bool kept_same(const struct kept_mark *a, const struct kept_mark *b)
            (!a->there ||
             (a->device == b->device && a->file == b->file && a->size == b->size &&
              a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec));
+}
+
+bool kept_one_path(const char *a, const char *b)
+{
+    char *real_a = realpath(a, NULL), *real_b = realpath(b, NULL);
+    bool one =
+        strcmp(a, b) == 0 || (real_a != NULL && real_b != NULL && strcmp(real_a, real_b) == 0);
+    free(real_a); /* from realpath */
+    free(real_b);
+    return one;
 }
 
 /* ---- replacing it ---- */

@@ -32,6 +32,8 @@ struct kept_mark {
 };
 struct kept_mark kept_look(const char *path);
 bool kept_same(const struct kept_mark *a, const struct kept_mark *b);
+/* Two ways to write down one path, links followed. (Two names of one file are two paths.) */
+bool kept_one_path(const char *a, const char *b);
 
 /* Says why a file cannot be made or replaced there: at the beginning, so that no answer is lost for it. */
 int kept_try(const char *path);

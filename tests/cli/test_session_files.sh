@@ -84,6 +84,18 @@ cp talk other
 chat 'Fourth\n/save! other\n/save other\n' -n 3
 check "/save! replaces a session" holds other Fourth
 check "... which is one's own then" status_is 0
+cp talk another
+chat 'Fifth\n/save a1\n/save b1\n/save a1\n/save ./b1\n' -n 3
+check "/save to two files in turn" status_is 0
+check "... both of which are one's own" err_lines 0
+ln session alias
+chat 'Sixth\n/save alias\n' -n 3 --session session
+check "/save to another name of the session's file" holds alias Sixth
+check "... ends well" status_is 0
+check "... with the session in its own file too" holds session Sixth
+chat 'Seventh\n/save ./fresh\n' -n 3 --session fresh
+check "/save to the new file of --session, written in another way" status_is 0
+check "... is no change by somebody else" test ! -e fresh.2
 chat '/help\n'
 check "/help tells" out_has "/save! *FILE"
 
@@ -139,6 +151,44 @@ end_chat
 check "a chat in which nothing was said is in nobody's way" status_is 0
 check "... and leaves nothing" test ! -e both.4
 check "... nor replaces anything" holds both "One more"
+# the file is replaced by somebody else, behind the last save
+# begin_replaced FILE: a chat that has said "Mine", and saved it to FILE, which holds another conversation since.
+begin_replaced() {
+    begin_chat -n 3 --session "$1"
+    say Mine
+    say /save
+    cp another replacement
+    mv replacement "$1"
+}
+begin_replaced gone
+echo /save >&3
+end_chat
+check "/save writes when the file was replaced since the last one" holds gone.2 Mine
+check "... and says where" err_has "gone was changed by another program .*: this session is in gone.2"
+check "... in one line" err_lines 1
+check "... and the replacement is left" cmp -s gone another
+check "... with status 1" status_is 1
+begin_replaced lost
+end_chat
+check "a chat whose file was replaced behind the last save" holds lost.2 Mine
+check "... says so at its end" err_has "this session is in lost.2"
+check "... with status 1" status_is 1
+chat 'Restored\n' -n 3 --session back
+begin_chat -n 3 --session back
+say /stats
+cp another replacement
+mv replacement back
+end_chat
+check "so does a restored one in which nothing was said" holds back.2 Restored
+check "... (status)" status_is 1
+begin_replaced over
+say "/save! over"
+check "/save! replaces what took the session's own place" holds over Mine
+say Later
+end_chat
+check "... whose it is again" holds over Later
+check "... so that nothing goes elsewhere" test ! -e over.2
+check "... and it ends well" status_is 0
 for i in 1 2 3 4; do
     "$GRAFT" run --session crowd -n 3 -p "Number $i" >"said$i" 2>&1 &
     eval "run$i=\$!"
