@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 const char KEPT_CACHE_NOTE[] = "{\"prompt_cache\":true}";
@@ -113,17 +114,37 @@ int kept_try(const char *path)
     return status == GRAFT_OK ? CLI_OK : cli_fail(&error);
 }
 
+/* Locks of folders may be held by anybody who can read them, and for ever. */
+static bool try_lock(int folder)
+{
+    static const double PATIENCE = 5, PATIENCE_AT_END = 1; /* seconds */
+    static const struct timespec AGAIN = {.tv_nsec = 20 * 1000 * 1000};
+    double begun = time_seconds();
+    for (;;) {
+        if (flock(folder, LOCK_EX | LOCK_NB) == 0) {
+            return true;
+        }
+        bool held =
+            errno == EWOULDBLOCK || errno == EINTR; /* some network file systems have none */
+        if (!held || time_seconds() - begun > (cli_ending() != 0 ? PATIENCE_AT_END : PATIENCE)) {
+            return false;
+        }
+        nanosleep(&AGAIN, NULL);
+    }
+}
+
 int kept_lock(const char *path)
 {
-    size_t size = (size_t)(path_base(path) - path);
-    char *folder = size > 0 ? mem_strndup(NULL, path, size) : mem_strdup(NULL, ".");
+    char *real = realpath(path, NULL); /* what a link points to is what is replaced */
+    const char *file = real != NULL ? real : path;
+    size_t size = (size_t)(path_base(file) - file);
+    char *folder = size > 0 ? mem_strndup(NULL, file, size) : mem_strdup(NULL, ".");
     int lock = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     mem_free(NULL, folder);
-    while (lock >= 0 && flock(lock, LOCK_EX) != 0) {
-        if (errno != EINTR) { /* some network file systems have no locks of folders */
-            close(lock);
-            return -1;
-        }
+    free(real); /* from realpath */
+    if (lock >= 0 && !try_lock(lock)) {
+        close(lock);
+        lock = -1;
     }
     return lock;
 }

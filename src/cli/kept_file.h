@@ -38,7 +38,8 @@ bool kept_one_path(const char *a, const char *b);
 /* Says why a file cannot be made or replaced there: at the beginning, so that no answer is lost for it. */
 int kept_try(const char *path);
 
-/* Whoever looks at a file and then replaces it holds the folder's lock from the one to the other. -1: no lock can be had there. */
+/* Whoever looks at a file and then replaces it holds the lock of its folder (behind links) from the one to the other. -1: no lock
+ * can be had there, or somebody keeps it for seconds: it is gone on without. */
 int kept_lock(const char *path);
 void kept_unlock(int lock);
 
