@@ -158,19 +158,18 @@ void cli_progress_end(struct cli_progress *p)
 static volatile sig_atomic_t interrupted; /* Ctrl-C */
 static volatile sig_atomic_t ending;      /* SIGTERM or SIGHUP; 0: neither came */
 
-/* The second time somebody is in a hurry. A terminal that closes may say so twice: nobody is there to be in one. */
+/* The second time somebody is in a hurry, whichever of the two it was by. A terminal that closes is nobody, and what is told to
+ * end besides is in no hurry for it. */
 static void on_signal(int number)
 {
-    if (number == SIGINT && interrupted) {
-        _exit(CLI_FAILED);
-    }
-    if (number == SIGTERM && ending == SIGTERM) {
-        _exit(128 + SIGTERM);
-    }
+    bool again = number != SIGHUP && (interrupted || ending == SIGTERM);
     if (number == SIGINT) {
         interrupted = 1;
-    } else {
+    } else if (number == SIGTERM || ending == 0) {
         ending = number;
+    }
+    if (again) {
+        _exit(ending != 0 ? 128 + ending : CLI_FAILED);
     }
 }
 

@@ -200,6 +200,29 @@ for i in 1 2 3 4; do
 done
 
 # ---- told to end
+# told_twice SIGNALS...: a chat that is told so at once: while it is stopped, which it is when nothing of it runs.
+told_twice() {
+    rm -f told
+    begin_chat -n 3 --session told
+    say "Before $*"
+    kill -STOP "$pid"
+    until grep -q "^State:.[TZ]" "/proc/$pid/status"; do
+        sleep 0.05
+    done
+    for signal in "$@"; do
+        kill -"$signal" "$pid"
+    done
+    kill -CONT "$pid"
+    end_chat
+}
+if [ -d /proc/self ]; then
+    told_twice INT TERM
+    check "Ctrl-C and SIGTERM end a chat at once" test ! -e told
+    check "... (status)" status_is 143
+    told_twice HUP TERM
+    check "a closed window and SIGTERM are in no hurry" holds told "Before HUP TERM"
+    check "... (status)" status_is 143
+fi
 for signal in 1 15; do
     rm -f told
     begin_chat -n 3 --session told
