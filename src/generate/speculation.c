@@ -21,6 +21,7 @@ struct speculation {
     struct mem *mem;
     graft_draft_options options;
     char *folder; /* of stores, or NULL */
+    bool refuses; /* nothing can be written to it, which was said */
     bool stores;
     struct draft_model *model; /* or NULL */
     struct draft_costs costs;
@@ -79,7 +80,8 @@ static void close_slot(struct speculation *sp, struct store_slot *slot)
     bool ours = runtime_check(sp->target->runtime, NULL) == GRAFT_OK; /* not of a child process */
     if (slot->store != NULL && sp->folder != NULL && ours && ngram_store_entries(slot->store) > 0) {
         char *path = store_path(sp, slot->mix);
-        if (path == NULL || ngram_store_save(slot->store, path, &error) != GRAFT_OK) {
+        bool saved = path != NULL && ngram_store_save(slot->store, path, &error) == GRAFT_OK;
+        if (!saved && !sp->refuses) {
             tell(sp, "a store of drafts cannot be written", &error);
         }
         mem_free(sp->mem, path);
@@ -139,7 +141,7 @@ static void try_folder(struct speculation *sp)
     if (path != NULL && file_writer_open(&w, sp->mem, path, &error) != GRAFT_OK) {
         runtime_log(sp->target->runtime, GRAFT_LOG_WARN, "%s: drafts will not be kept there: %s",
                     sp->folder, error.message);
-        sp->told |= (uint32_t)1 << error.status;
+        sp->refuses = true;
     }
     file_writer_abort(&w);
     mem_free(sp->mem, path);

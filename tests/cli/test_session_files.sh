@@ -349,6 +349,17 @@ for file in drafts/*; do
 done
 run run --model-draft ngram --draft-store drafts -n 3 -p "Once"
 check "a store of drafts that is damaged is named" err_has "warning: .*drafts/[0-9a-f]*.ngrams: it is no store"
+unwritable=$(find /sys/kernel -maxdepth 1 -type f 2>/dev/null | head -n 1) # no file can be made beside it
+if [ -n "$unwritable" ]; then
+    for file in drafts/*.ngrams; do
+        mkdir -p "refusing/${file##*/}"
+    done
+    ln -s "$unwritable" refusing/trial
+    run run --model-draft ngram --draft-store refusing -n 3 -p "Once"
+    check "a folder that takes no drafts" err_has "refusing: drafts will not be kept there"
+    check "... is said besides what cannot be read in it" err_has "a store of drafts cannot be read: refusing/"
+    check "... and that alone" err_lines 2
+fi
 if [ -d /proc/self ]; then
     run run --model-draft ngram --draft-store /proc/self -n 40 -p "Once"
     check "a folder that takes no drafts" err_has "/proc/self: drafts will not be kept there"
