@@ -52,13 +52,24 @@ GRAFT_API graft_status graft_session_restore(const graft_model *model, const cha
                                              const graft_restore_options *options,
                                              graft_session **out, graft_error *error);
 
-/* What a file of a session says of itself, without a model: to look at before it is restored, or replaced. Keys and values are
- * not read, so one that was cut short behind the rest opens. GRAFT_FORMAT: it is no saved session, or it is damaged;
- * GRAFT_UNSUPPORTED: of another version. Close it before the runtime. */
+/* What a file of a session says of itself, without a model: to look at before it is restored, or replaced; its tokens are told
+ * by restoring it. Keys and values are not read, so one that was cut short behind the rest opens. The rest is read as a whole and
+ * kept until the close: nine bytes for each token, and the note; who lists many files closes each before the next.
+ * GRAFT_FORMAT: it is no saved session, or it is damaged; GRAFT_UNSUPPORTED: of another version. Close it before the runtime. */
 typedef struct graft_session_file graft_session_file;
 GRAFT_API graft_status graft_session_file_open(graft_runtime *runtime, const char *path,
                                                graft_session_file **out, graft_error *error);
 GRAFT_API void graft_session_file_close(graft_session_file **file);
+/* Texts are as the file has them, which may come from anybody. */
+typedef struct graft_session_summary {
+    size_t n_tokens;
+    const char *architecture; /* "Qwen2ForCausalLM" */
+    const char *model;        /* its path when the session was saved */
+    const char *adapters;     /* for people, "coder=0.7 + tone=0.3"; "": none */
+    const char *tier;         /* of the kernels, "avx2" */
+} graft_session_summary;
+/* Borrowed from the file; NULL for NULL. */
+GRAFT_API const graft_session_summary *graft_session_file_summary(const graft_session_file *file);
 /* With what it was saved, to be changed and given as graft_restore_options.settings. What they point to, and the note, are
  * borrowed from the file. NULL for NULL. */
 GRAFT_API const graft_session_options *graft_session_file_options(const graft_session_file *file);

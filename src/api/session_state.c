@@ -103,6 +103,11 @@ void graft_session_file_close(graft_session_file **file)
     }
 }
 
+const graft_session_summary *graft_session_file_summary(const graft_session_file *file)
+{
+    return file != NULL ? session_file_summary(file) : NULL;
+}
+
 const graft_session_options *graft_session_file_options(const graft_session_file *file)
 {
     return file != NULL ? session_file_options(file) : NULL;

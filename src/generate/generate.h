@@ -15,6 +15,7 @@
 #include <graft/adapter.h>
 #include <graft/draft.h>
 #include <graft/session.h>
+#include <graft/session_state.h>
 
 /* ---- sampler ------------------------------------------------------------------------------ */
 
@@ -123,6 +124,7 @@ struct graft_session_file;
 graft_status session_file_open(struct mem *mem, const char *path, struct graft_session_file **out,
                                graft_error *error);
 void session_file_close(struct graft_session_file **file);
+const graft_session_summary *session_file_summary(const struct graft_session_file *f);
 const graft_session_options *session_file_options(const struct graft_session_file *f);
 const void *session_file_note(const struct graft_session_file *f, size_t *size); /* NULL: none */
 

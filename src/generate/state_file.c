@@ -497,6 +497,7 @@ graft_status session_restore(const struct model *model, const char *path,
 
 struct graft_session_file {
     struct saved saved;
+    graft_session_summary summary; /* of it */
 };
 
 graft_status session_file_open(struct mem *mem, const char *path, struct graft_session_file **out,
@@ -519,6 +520,12 @@ graft_status session_file_open(struct mem *mem, const char *path, struct graft_s
         session_file_close(&f);
         return status;
     }
+    const struct session_state *state = &f->saved.state;
+    f->summary = (graft_session_summary){.n_tokens = state->n_tokens,
+                                         .architecture = state->architecture,
+                                         .model = state->model_path,
+                                         .adapters = state->adapters,
+                                         .tier = state->tier};
     *out = f;
     return GRAFT_OK;
 }
@@ -532,6 +539,11 @@ void session_file_close(struct graft_session_file **file)
         mem_free(mem, f);
     }
     *file = NULL;
+}
+
+const graft_session_summary *session_file_summary(const struct graft_session_file *f)
+{
+    return &f->summary;
 }
 
 const graft_session_options *session_file_options(const struct graft_session_file *f)

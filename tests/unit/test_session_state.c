@@ -449,6 +449,8 @@ static graft_status look(graft_session_options *settings, char note[16], graft_e
         assert_true((text != NULL) == (n > 0));
         snprintf(note, 16, "%.*s", (int)n, text != NULL ? text : "");
         *settings = *graft_session_file_options(file);
+        assert_true(graft_session_file_summary(file)->n_tokens > 0);
+        assert_string_equal(graft_session_file_summary(file)->adapters, "");
         assert_string_equal(settings->stops[0], "never to be said");
     }
     graft_session_file_close(&file);
@@ -496,6 +498,7 @@ static void a_look_tells_what_a_file_is_for_without_its_keys_and_values(void **s
     assert_int_equal(look(&settings, note, NULL), GRAFT_OK);
     assert_string_equal(note, "who said");
     assert_null(graft_session_file_options(NULL));
+    assert_null(graft_session_file_summary(NULL));
     assert_null(graft_session_file_note(NULL, NULL));
     graft_session_file_close(NULL);
 }

@@ -209,6 +209,27 @@ static void another_mix_is_refused_by_name_or_replayed(void **state)
     graft_mix_close(&half);
 }
 
+static void a_look_names_the_mix_and_the_model(void **state)
+{
+    (void)state;
+    graft_session_file *file = NULL;
+    graft_model_info info;
+    graft_runtime_info runtime_info;
+    graft_mix *mix = make_mix(model, lora, dora);
+    save_and_say(begin(model, mix));
+    graft_mix_close(&mix);
+    MUST(graft_model_describe(model, &info, error));
+    MUST(graft_runtime_describe(runtime, &runtime_info, error));
+    MUST(graft_session_file_open(runtime, path, &file, error));
+    const graft_session_summary *summary = graft_session_file_summary(file);
+    assert_int_equal(summary->n_tokens, N);
+    assert_string_equal(summary->adapters, "lora=0.75 + dora=-0.5");
+    assert_string_equal(summary->model, info.path);
+    assert_string_equal(summary->architecture, info.architecture);
+    assert_string_equal(summary->tier, runtime_info.tier);
+    graft_session_file_close(&file);
+}
+
 static void the_base_model_is_asked_for_where_the_model_has_a_mix(void **state)
 {
     (void)state;
@@ -336,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_comes_back_with_its_mix_opened_anew),
         cmocka_unit_test(another_mix_is_refused_by_name_or_replayed),
+        cmocka_unit_test(a_look_names_the_mix_and_the_model),
         cmocka_unit_test(the_base_model_is_asked_for_where_the_model_has_a_mix),
         cmocka_unit_test(a_history_of_swaps_comes_back_as_it_is),
         cmocka_unit_test(tokens_that_wait_for_another_mix_are_computed_first),
