@@ -15,8 +15,8 @@ mkdir -p "$1"
 work=$(cd "$1" && pwd) model=$2
 graft=${GRAFT:-$here/../../build/graft} python=${PYTHON:-python3}
 case $model in
-tiny) lr=3e-3 ;;
-tiny-draft) lr=4e-3 ;;
+tiny) lr=3e-3 epochs=1 ;;
+tiny-draft) lr=4e-3 epochs=2 ;;
 *) echo "$0: unknown model $model" >&2; exit 2 ;;
 esac
 
@@ -38,7 +38,7 @@ else
 fi
 rm -rf "${work:?}/$model"
 "$graft" train -m "$work/$model.start" -d "$windows" -o "$work/$model" $resume --fine-tune-type full --type bf16 --loss all \
-    --max-seq-length 512 --epochs 1 --batch-size 8 --no-checkpointing --seed 1 --eval-steps 250 --patience 0 \
+    --max-seq-length 512 --epochs $epochs --batch-size 8 --no-checkpointing --seed 1 --eval-steps 250 --patience 0 \
     --optim muon --lr "$lr" --set muon_lr=0.02 --set weight_decay=0.1 --set adam_beta2=0.95 --schedule warmup_stable_decay --set warmup_steps=150
 "$graft" eval -q -m "$work/$model" "$windows"/text/*.jsonl --no-answers --json >"$work/$model.text.json"
 "$graft" eval -q -m "$work/$model" "$windows"/answers/*.jsonl --json >"$work/$model.answers.json"

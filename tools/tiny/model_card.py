@@ -71,7 +71,7 @@ The bytes are the same for the same kernel tier of graft (`graft version` names 
 another tier the model is equally good, not equal. See `tools/tiny/README.md`.
 """
 WHAT = {"tiny": "The small language model that ships with graft, trained by graft on text that a generator writes.",
-        "tiny-draft": "The draft model for speculative decoding with `models/tiny`: the same tokenizer, a quarter of "
+        "tiny-draft": "The draft model for speculative decoding with `models/tiny`: the same tokenizer, a tenth of "
                       "its size."}
 
 

@@ -35,7 +35,7 @@ class Shape:
 
 SHAPES = {
     "tiny": Shape(d_model=256, d_ff=512, n_layer=5, n_head=4, n_kv=1),
-    "tiny-draft": Shape(d_model=128, d_ff=256, n_layer=3, n_head=2, n_kv=1),
+    "tiny-draft": Shape(d_model=64, d_ff=256, n_layer=2, n_head=1, n_kv=1),
 }
 
 CHATML = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
