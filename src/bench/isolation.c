@@ -6,6 +6,8 @@
  */
 #include "bench/talk.h"
 
+#include <semaphore.h>
+
 enum { OTHERS = 15, QUIET = 16, PROMPT = 512, CASES = 4, GAPS_MAX = 1 << 16 };
 static const char *const NAMES[CASES] = {"alone", "15 others with an adapter each",
                                          "a prompt of 512 in pieces of 64",
@@ -38,30 +40,68 @@ static graft_status add_others(struct isolation *s, int kind, struct graft_strea
     return status;
 }
 
+/* The steady stream, as the engine's thread hears it. */
+struct hearing {
+    struct isolation *s;
+    int kind;
+    bool keep; /* its gaps count */
+    size_t n;
+    double last;
+    sem_t quiet, over; /* posted when others are to come, and at the end */
+};
+
+static bool hear(void *user, const graft_token *token)
+{
+    struct hearing *h = user;
+    struct isolation *s = h->s;
+    double now = time_seconds();
+    if (token->id >= 0 && h->n < s->n) {
+        s->said[h->n] = token->id;
+        if (h->keep && h->n > QUIET && s->n_gaps[h->kind] < GAPS_MAX) {
+            s->gaps[h->kind][s->n_gaps[h->kind]++] = now - h->last;
+        }
+        h->n++;
+    }
+    h->last = now;
+    if (token->id < 0 || h->n == QUIET + 1) {
+        sem_post(&h->quiet);
+    }
+    if (token->id < 0) {
+        sem_post(&h->over);
+    }
+    return true;
+}
+
+static void await(sem_t *what)
+{
+    while (sem_wait(what) != 0) { /* a signal came */
+    }
+}
+
 /* Once; the gaps are added to those of the case. */
 static graft_status run_once(struct isolation *s, int kind, bool keep, graft_error *error)
 {
     struct graft_stream *steady = NULL, *others[OTHERS] = {NULL};
-    const struct talk talk = {.prompt = s->prompt, .n_prompt = 8, .n = s->n};
-    graft_token token;
-    double last = 0;
+    struct hearing h = {.s = s, .kind = kind, .keep = keep};
+    const struct talk talk = {
+        .prompt = s->prompt, .n_prompt = 8, .n = s->n, .callback = hear, .user = &h};
+    sem_init(&h.quiet, 0, 0); /* none can fail on Linux with these values */
+    sem_init(&h.over, 0, 0);
     graft_status status = talk_submit(s->engine[kind == 3], &talk, &steady, error);
-    for (size_t i = 0; i < s->n && status == GRAFT_OK; i++) {
-        status = stream_take(steady, true, &token, error);
-        double now = time_seconds();
-        s->said[i] = token.id;
-        if (keep && i > QUIET && s->n_gaps[kind] < GAPS_MAX) {
-            s->gaps[kind][s->n_gaps[kind]++] = now - last;
-        }
-        last = now;
-        if (i == QUIET && status == GRAFT_OK) {
-            status = add_others(s, kind, others, error);
-        }
+    if (status == GRAFT_OK) {
+        await(&h.quiet);
+        status = add_others(s, kind, others, error);
+        await(&h.over);
+    }
+    if (status == GRAFT_OK) {
+        status = talk_read(steady, false, NULL, 0, error); /* says whether it failed */
     }
     stream_close(&steady);
     for (int i = 0; i < OTHERS; i++) {
         stream_close(&others[i]);
     }
+    sem_destroy(&h.over);
+    sem_destroy(&h.quiet);
     return status == GRAFT_OK ? talk_same(s->known, &s->have, s->said, s->n, error) : status;
 }
 

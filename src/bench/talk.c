@@ -23,7 +23,9 @@ graft_status talk_submit(struct graft_engine *e, const struct talk *talk, struct
                              .sampling = {.top_p = 1, .repetition_penalty = 1},
                              .max_tokens = talk->n,
                              .base = talk->mix == NULL,
-                             .ignore_eos = true};
+                             .ignore_eos = true,
+                             .callback = talk->callback,
+                             .user = talk->user};
     return engine_submit(e, &(struct submission){.request = &r, .mix = talk->mix}, out, error);
 }
 

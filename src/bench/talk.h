@@ -14,6 +14,8 @@ struct talk {
     const graft_token_id *prompt;
     size_t n_prompt, n;
     struct mix *mix;
+    graft_token_fn callback; /* NULL: it is read */
+    void *user;
 };
 graft_status talk_submit(struct graft_engine *e, const struct talk *talk, struct graft_stream **out,
                          graft_error *error);

@@ -106,6 +106,7 @@ struct graft_engine {
     struct guess *guesses;           /* [max_streams] */
     struct turn *turns;              /* a list: of owners that have streams */
     bool paused;                     /* somebody was, in this step */
+    double told;                     /* when readers were woken last */
     uint64_t numbers;
 };
 

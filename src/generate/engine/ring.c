@@ -1,8 +1,8 @@
 /* ring.c: records between the engine's thread and whoever reads a stream.
  *
- * A lock that nobody else wants costs less than waking somebody does, so the ring has a plain one, and wakes a reader
- * only if it sleeps and a poller only when the ring stops being empty. A writer that found it full is told when half of it
- * is free, not at each record.
+ * A lock that nobody else wants costs less than waking somebody does, so the ring has a plain one, and whoever writes says
+ * when its reader is to be woken: only if it sleeps, a poller only if the ring was empty when it was last told. A writer that
+ * found it full is told when half of it is free, not at each record.
  */
 #include "generate/engine/ring.h"
 
@@ -84,6 +84,7 @@ bool ring_has_room(struct ring *r)
 /* A descriptor is readable while its counter is not 0; a counter can only be full, which is as good. */
 static void tell(struct ring *r)
 {
+    r->untold = false;
     if (r->reader_waits) {
         pthread_cond_signal(&r->filled);
     }
@@ -100,11 +101,21 @@ bool ring_put(struct ring *r, const graft_token *token)
     }
     pthread_mutex_lock(&r->lock);
     r->slots[(r->first + r->count++) % r->capacity] = record;
-    if (r->count == 1) {
+    r->untold = r->untold || r->count == 1;
+    if (r->untold && 2 * r->count >= r->capacity) {
         tell(r);
     }
     pthread_mutex_unlock(&r->lock);
     return true;
+}
+
+void ring_tell(struct ring *r)
+{
+    pthread_mutex_lock(&r->lock);
+    if (r->untold) {
+        tell(r);
+    }
+    pthread_mutex_unlock(&r->lock);
 }
 
 void ring_end(struct ring *r, graft_finish finish, const graft_token *last,
@@ -158,6 +169,7 @@ graft_status ring_take(struct ring *r, bool wait, graft_token *out, bool *wake, 
         hand_out(r, &r->slots[r->first], out);
         r->first = (r->first + 1) % r->capacity;
         r->count--;
+        r->untold = r->untold && r->count > 0;
         if (r->count == 0 && !r->over && r->descriptor >= 0) {
             (void)!read(r->descriptor, &(uint64_t){0}, sizeof(uint64_t));
         }

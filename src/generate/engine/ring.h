@@ -24,6 +24,7 @@ struct ring {
     struct record *slots; /* [capacity] */
     size_t capacity, first, count;
     bool reader_waits;
+    bool untold;           /* there is something that the reader has not been woken for */
     bool writer_waits;     /* found it full: the reader says when there is room again */
     int descriptor;        /* eventfd; -1: none */
     struct record current; /* what was taken last: its text lives until the next take */
@@ -39,8 +40,9 @@ void ring_close(struct ring *r); /* a zeroed one is allowed */
 
 /* Room for a record? Where there is none the next take that makes room says so. */
 bool ring_has_room(struct ring *r);
-/* Needs room. false: no memory for the text. */
+/* Needs room. false: no memory for the text. A reader that sleeps is woken by ring_tell, or once half of the ring is full. */
 bool ring_put(struct ring *r, const graft_token *token);
+void ring_tell(struct ring *r);
 /* The end, with the text that was held back (may be NULL); `failure` (may be NULL) is what the reader is told after that. */
 void ring_end(struct ring *r, graft_finish finish, const graft_token *last,
               const graft_error *failure);

@@ -119,6 +119,7 @@ static void take_blocks(struct graft_stream *s)
 static void pause_stream(struct graft_engine *e, struct graft_stream *s)
 {
     take_blocks(s);
+    ring_tell(&s->ring);
     e->paused = true;
     s->state = STREAM_WAITING;
     e->waiting[e->n_queue++] = s;

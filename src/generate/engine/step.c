@@ -5,6 +5,9 @@
  */
 #include "generate/engine/engine_internal.h"
 
+#define TELL_PERIOD                                                                                \
+    1e-3 /* seconds: a token waits no longer for the next, and for the step that it comes in */
+
 /* ---- ends ---- */
 
 bool stream_waited(struct graft_stream *s)
@@ -116,6 +119,16 @@ static void deliver(struct graft_stream *s)
             stream_complete(s);
         }
     }
+}
+
+/* Wakes the readers of what has been delivered. That takes a tenth of a step of a small model, from processors that the pass
+ * wants too: so short steps share a wake-up, unless what comes next is long or nothing comes. */
+static void tell_readers(struct graft_engine *e)
+{
+    for (int i = 0; i < e->n_running; i++) {
+        ring_tell(&e->running[i]->ring);
+    }
+    e->told = time_seconds();
 }
 
 /* ---- notes of callers ---- */
@@ -262,6 +275,16 @@ static void take_notes(struct graft_engine *e)
 
 /* ---- guesses ---- */
 
+static bool has_prompt(const struct graft_engine *e)
+{
+    for (int i = 0; i < e->n_parts; i++) {
+        if (e->parts[i].prompt) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* More rows for streams that have something to guess. In steps with prompts there are none: those fill the arithmetic already,
  * and say nothing about what guesses cost. */
 static void guess(struct graft_engine *e)
@@ -269,13 +292,10 @@ static void guess(struct graft_engine *e)
     graft_error failure = {0};
     int rows = 0, n = 0;
     for (int i = 0; i < e->n_parts; i++) {
-        if (e->parts[i].prompt) {
-            return;
-        }
         rows += e->parts[i].n;
         n += e->parts[i].stream->drafter != NULL;
     }
-    if (n == 0) {
+    if (n == 0 || has_prompt(e)) {
         return;
     }
     int most = (e->max_rows - rows) / n, at = 0;
@@ -432,6 +452,9 @@ bool engine_step(struct graft_engine *e)
     schedule_admit(e);
     schedule_choose(e);
     guess(e);
+    if (has_prompt(e)) {
+        tell_readers(e);
+    }
     if (e->n_parts > 0) {
         if (run_pass(e, &failure) == GRAFT_OK) {
             settle(e);
@@ -439,6 +462,9 @@ bool engine_step(struct graft_engine *e)
             run_alone(e);
         }
         schedule_sweep(e);
+    }
+    if (e->n_parts == 0 || time_seconds() - e->told >= TELL_PERIOD) {
+        tell_readers(e);
     }
     note_state(e);
     return e->n_parts > 0 || e->paused;
