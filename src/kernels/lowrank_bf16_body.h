@@ -35,7 +35,7 @@ static void fill_ranks(const struct kernels *k, const struct bf16_space *s,
                 const struct matrix *a = stacked_row(args, r + at, &row);
                 bf16_weights(k, s, a, row, first + j, columns, i);
             }
-            int64_t end = blocks_of(columns, BF16_STEP) * BF16_STEP;
+            int64_t end = bf16_steps(columns);
             for (int part = 0; part < s->w_parts; part++)
                 bf16_turn(s->rows[part], end, s->panel[part] + j * BF16_OUTPUTS + 2 * half);
         }

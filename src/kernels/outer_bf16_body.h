@@ -44,11 +44,12 @@ static void outer_pair(const struct bf16_space *s, const float *x, int64_t x_str
     }
     for (int i = 0; i < 2; i++) {
         uint16_t *large = s->rows[0] + i * BF16_ROW_PITCH, *small = s->rows[1] + i * BF16_ROW_PITCH;
-        int64_t there = t + i < n_tok ? n : 0, missing = BF16_OUTPUTS - there;
-        if (there)
+        if (t + i < n_tok) {
             bf16_split(row + i * x_stride, n, large, small);
-        memset(large + there, 0, (size_t)missing * sizeof *large);
-        memset(small + there, 0, (size_t)missing * sizeof *small);
+        } else {
+            memset(large, 0, BF16_OUTPUTS * sizeof *large);
+            memset(small, 0, BF16_OUTPUTS * sizeof *small);
+        }
     }
     for (int part = 0; part < s->w_parts; part++)
         bf16_pairs(s->rows[part], s->rows[part] + BF16_ROW_PITCH,

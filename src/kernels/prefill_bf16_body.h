@@ -11,8 +11,8 @@
  *
  * Words:
  *   bf16_row(w, row, first, n, out)    n weights of a row of a quantised type, rounded
- *   bf16_round(x, n, out)              n floats of any alignment, rounded
- *   bf16_split(x, n, large, small)     large = rounded x, small = rounded (x − large); x as above
+ *   bf16_round(x, n, out)              n floats of any alignment, rounded; zeros to the end of a BF16_STEP
+ *   bf16_split(x, n, large, small)     large = rounded x, small = rounded (x − large); likewise
  *   bf16_turn(rows, n, out)            n columns of 16 rows, BF16_ROW_PITCH apart, into half of a panel
  *   bf16_pairs(a, b, out)              32 values of two rows into one row of a panel
  *   bf16_multiply(p)                   the product
@@ -56,12 +56,10 @@ static struct bf16_space bf16_layout(bool split, bool exact_weights, void *scrat
     return s;
 }
 
-/* Zeros up to a whole number of steps; returns where they end. */
-static int64_t bf16_pad(uint16_t *row, int64_t n)
+/* Whole steps that hold n columns. */
+static int64_t bf16_steps(int64_t n)
 {
-    int64_t end = blocks_of(n, BF16_STEP) * BF16_STEP;
-    memset(row + n, 0, (size_t)(end - n) * sizeof *row);
-    return end;
+    return blocks_of(n, BF16_STEP) * BF16_STEP;
 }
 
 /* Columns first..first+n of a row of W into row `at` of s->rows. */
@@ -74,6 +72,7 @@ static void bf16_weights(const struct kernels *k, const struct bf16_space *s,
     } else if (w->type == GRAFT_TYPE_BF16 && s->w_parts == 1) {
         memcpy(large, (const uint8_t *)w->data + (size_t)row * w->row_bytes + 2 * (size_t)first,
                2 * (size_t)n);
+        memset(large + n, 0, (size_t)(bf16_steps(n) - n) * sizeof *large);
     } else {
         const float *x = s->floats;
         if (w->type == GRAFT_TYPE_F32) /* as they lie */
@@ -87,22 +86,18 @@ static void bf16_weights(const struct kernels *k, const struct bf16_space *s,
         else
             bf16_round(x, n, large);
     }
-    for (int part = 0; part < s->w_parts; part++)
-        bf16_pad(s->rows[part] + at * BF16_ROW_PITCH, n);
 }
 
 /* n columns of n_tok rows, x_stride apart, into s->x; returns n in whole steps. */
 static int64_t bf16_activations(const struct bf16_space *s, const float *x, int64_t x_stride,
                                 int n_tok, int64_t n)
 {
-    const int64_t end = blocks_of(n, BF16_STEP) * BF16_STEP;
+    const int64_t end = bf16_steps(n);
     for (int t = 0; t < n_tok; t++) {
         if (s->x_parts == 2)
             bf16_split(x + t * x_stride, n, s->x[0] + t * BF16_PITCH, s->x[1] + t * BF16_PITCH);
         else
             bf16_round(x + t * x_stride, n, s->x[0] + t * BF16_PITCH);
-        for (int part = 0; part < s->x_parts; part++)
-            bf16_pad(s->x[part] + t * BF16_PITCH, n);
     }
     for (int64_t t = n_tok; t % BF16_ROWS; t++)
         for (int part = 0; part < s->x_parts; part++)
@@ -131,7 +126,7 @@ static void bf16_fill(const struct kernels *k, const struct bf16_space *s, const
     for (int64_t half = 0; half < BF16_OUTPUTS; half += 16)
         for (int64_t j = 0; j < n; j += PREFILL_CHUNK) {
             int64_t columns = n - j < PREFILL_CHUNK ? n - j : PREFILL_CHUNK;
-            int64_t end = blocks_of(columns, BF16_STEP) * BF16_STEP;
+            int64_t end = bf16_steps(columns);
             const struct panel_ahead ahead = panel_ahead(w, first + j, columns);
             for (int64_t r = 0; r < 16; r++) {
                 int64_t row = half + r < n_row ? half + r : n_row - 1;
@@ -190,7 +185,7 @@ static void bf16_fill_transposed(const struct kernels *k, const struct bf16_spac
                                  const struct matrix *w, int64_t first, int64_t n_row, int64_t i,
                                  int64_t n)
 {
-    const int64_t end = blocks_of(n_row, BF16_STEP) * BF16_STEP;
+    const int64_t end = bf16_steps(n_row);
     const int64_t width = blocks_of(n, BF16_OUTPUTS) * BF16_OUTPUTS;
     const struct panel_ahead ahead = panel_ahead(w, i, n);
     for (int64_t r = 0; r < end; r++) {

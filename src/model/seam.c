@@ -109,17 +109,21 @@ void seam_begin(struct pass *p)
 
 /* Factors begin anywhere in memory, and what they take beside a single row is little: waiting for their first
  * lines would be a third of it. */
-enum { AHEAD_A = 8192, AHEAD_B = 2048 };
+enum { AHEAD_A = 8192, AHEAD_B = 2048, AHEAD_GAIN = 4096 };
 
 /* What a worker keeps of the factors of B between a product and what is added to it. */
 enum { SPAN_FACTORS = 512 << 10 };
 
+static void ask_bytes(const void *at, size_t bytes, size_t most)
+{
+    for (size_t i = 0; i < (bytes < most ? bytes : most); i += 64)
+        __builtin_prefetch((const char *)at + i, 0, 2);
+}
+
 static void ask_for(const struct matrix *factor, int64_t row, int64_t n_rows, size_t most)
 {
-    const char *at = (const char *)factor->data + (size_t)row * factor->row_bytes;
-    size_t bytes = (size_t)n_rows * factor->row_bytes;
-    for (size_t i = 0; i < (bytes < most ? bytes : most); i += 64)
-        __builtin_prefetch(at + i, 0, 2);
+    ask_bytes((const char *)factor->data + (size_t)row * factor->row_bytes,
+              (size_t)n_rows * factor->row_bytes, most);
 }
 
 /* The ranks of the stack of a segment from `rank` on, of the first delta among them. */
@@ -149,6 +153,9 @@ void seam_ask(const struct pass *p, int worker, int n_workers)
                        n_workers, &begin, &end);
             if (begin < end)
                 ask_for(b, begin / LOWRANK_TILE * rank, rank, AHEAD_B);
+            if (begin < end && job->lowrank->gain)
+                ask_bytes(job->lowrank->gain + begin, (size_t)(end - begin) * sizeof(float),
+                          AHEAD_GAIN);
         }
     }
 }

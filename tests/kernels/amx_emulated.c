@@ -19,8 +19,8 @@ static float float_at(const float *x, int64_t i)
 
 static void bf16_round(const float *x, int64_t n, uint16_t *out)
 {
-    for (int64_t i = 0; i < n; i++)
-        out[i] = f32_to_bf16(float_at(x, i));
+    for (int64_t i = 0; i < blocks_of(n, BF16_STEP) * BF16_STEP; i++)
+        out[i] = i < n ? f32_to_bf16(float_at(x, i)) : 0;
 }
 
 static void bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t n, uint16_t *out)
@@ -30,13 +30,16 @@ static void bf16_row(const struct matrix *w, int64_t row, int64_t first, int64_t
     bf16_round(values, n, out);
 }
 
+static void split_value(float value, uint16_t *large, uint16_t *small)
+{
+    *large = f32_to_bf16(value);
+    *small = f32_to_bf16(value - bf16_to_f32(*large));
+}
+
 static void bf16_split(const float *x, int64_t n, uint16_t *large, uint16_t *small)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const float value = float_at(x, i);
-        large[i] = f32_to_bf16(value);
-        small[i] = f32_to_bf16(value - bf16_to_f32(large[i]));
-    }
+    for (int64_t i = 0; i < blocks_of(n, BF16_STEP) * BF16_STEP; i++)
+        split_value(i < n ? float_at(x, i) : 0, large + i, small + i);
 }
 
 static void bf16_turn(const uint16_t *rows, int64_t n, uint16_t *out)
@@ -61,7 +64,7 @@ static void bf16_columns(const float *x, int64_t x_stride, int64_t n_row, int64_
     for (int64_t j = 0; j < n; j++)
         for (int64_t i = 0; i < 16; i++) {
             const float value = i < n_row ? x[i * x_stride + j] : 0;
-            bf16_split(&value, 1, large + j * pitch + i, small ? small + j * pitch + i : &unused);
+            split_value(value, large + j * pitch + i, small ? small + j * pitch + i : &unused);
         }
 }
 

@@ -67,20 +67,24 @@ static void floats_are_rounded_and_split_as_in_base(void **state)
     if (!cpu_runs_avx512bf16())
         skip();
     for (int64_t n = 1; n < 100; n++) {
+        const int64_t end = blocks_of(n, BF16_STEP) * BF16_STEP; /* zeros up to here */
         struct fenced x = fenced_alloc((size_t)n * sizeof(float), 0);
-        struct fenced large = fenced_alloc((size_t)n * 2, 0),
-                      small = fenced_alloc((size_t)n * 2, 0);
+        struct fenced large = fenced_alloc((size_t)end * 2, 0),
+                      small = fenced_alloc((size_t)end * 2, 0);
         float *values = x.data;
         const uint16_t *halves = large.data, *rest = small.data;
         check_fill_uniform(values, n);
+        memset(large.data, 0xff, (size_t)end * 2);
         avx512bf16_round(values, n, large.data);
-        for (int64_t i = 0; i < n; i++)
-            assert_int_equal(halves[i], f32_to_bf16(values[i]));
-        memset(large.data, 0, (size_t)n * 2);
+        for (int64_t i = 0; i < end; i++)
+            assert_int_equal(halves[i], i < n ? f32_to_bf16(values[i]) : 0);
+        memset(large.data, 0xff, (size_t)end * 2);
+        memset(small.data, 0xff, (size_t)end * 2);
         avx512bf16_split(values, n, large.data, small.data);
-        for (int64_t i = 0; i < n; i++) {
-            assert_int_equal(halves[i], f32_to_bf16(values[i]));
-            assert_int_equal(rest[i], f32_to_bf16(values[i] - bf16_to_f32(halves[i])));
+        for (int64_t i = 0; i < end; i++) {
+            float left = i < n ? values[i] - bf16_to_f32(halves[i]) : 0;
+            assert_int_equal(halves[i], i < n ? f32_to_bf16(values[i]) : 0);
+            assert_int_equal(rest[i], f32_to_bf16(left));
         }
         fenced_free(&x);
         fenced_free(&large);

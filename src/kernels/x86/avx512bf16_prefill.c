@@ -33,7 +33,7 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
         TIMES(t, tokens) TIMES(v, vectors)
         {
             const float *next = y + (TILE_TOKENS + t) * p->y_stride + v * VF;
-            _mm_prefetch((const char *)next, _MM_HINT_T1);
+            _mm_prefetch((const char *)next, _MM_HINT_T0);
         }
     for (int term = 0; term < p->n_terms; term++) {
         const uint16_t *x = p->x[term] + token * X_PITCH;

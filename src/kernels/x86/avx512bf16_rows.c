@@ -20,31 +20,43 @@ ALWAYS_INLINE __m512i round_32(vf low, vf high)
     return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
-void avx512bf16_round(const float *x, int64_t n, uint16_t *y)
+/* A bf16 as the float that it is. */
+ALWAYS_INLINE vf floats_of(__m256i halves)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+ALWAYS_INLINE void split_32(vf low, vf high, uint16_t *large, uint16_t *small)
+{
+    const __m512i first = round_32(low, high);
+    const vf low_rest = v_sub(low, floats_of(_mm512_castsi512_si256(first)));
+    const vf high_rest = v_sub(high, floats_of(_mm512_extracti64x4_epi64(first, 1)));
+    _mm512_storeu_si512(large, first);
+    _mm512_storeu_si512(small, round_32(low_rest, high_rest));
+}
+
+/* The second 16 of fewer than 32 values. */
+ALWAYS_INLINE vf load_high(const float *x, int64_t left)
+{
+    return left > VF ? v_load_n(x + VF, left - VF) : v_zero();
+}
+
+void avx512bf16_round(const float *x, int64_t n, uint16_t *out)
 {
     int64_t i = 0;
-    for (; i + 32 <= n; i += 32) {
-        __m512bh pair = _mm512_cvtne2ps_pbh(v_load(x + i + 16), v_load(x + i));
-        _mm512_storeu_si512(y + i, (__m512i)pair);
-    }
-    for (; i < n; i += 16) {
-        int64_t left = n - i < 16 ? n - i : 16;
-        __m256bh some = _mm512_cvtneps_pbh(v_load_n(x + i, left));
-        _mm256_mask_storeu_epi16(y + i, v_mask(left), (__m256i)some);
-    }
+    for (; i + BF16_STEP <= n; i += BF16_STEP)
+        _mm512_storeu_si512(out + i, round_32(v_load(x + i), v_load(x + i + VF)));
+    if (i < n)
+        _mm512_storeu_si512(out + i, round_32(v_load_some(x + i, n - i), load_high(x + i, n - i)));
 }
 
 void avx512bf16_split(const float *x, int64_t n, uint16_t *large, uint16_t *small)
 {
-    for (int64_t i = 0; i < n; i += 16) {
-        int64_t left = n - i < 16 ? n - i : 16;
-        vf v = v_load_n(x + i, left);
-        __m256i first = (__m256i)_mm512_cvtneps_pbh(v);
-        vf back = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(first), 16));
-        __m256i second = (__m256i)_mm512_cvtneps_pbh(v_sub(v, back));
-        _mm256_mask_storeu_epi16(large + i, v_mask(left), first);
-        _mm256_mask_storeu_epi16(small + i, v_mask(left), second);
-    }
+    int64_t i = 0;
+    for (; i + BF16_STEP <= n; i += BF16_STEP)
+        split_32(v_load(x + i), v_load(x + i + VF), large + i, small + i);
+    if (i < n)
+        split_32(v_load_some(x + i, n - i), load_high(x + i, n - i), large + i, small + i);
 }
 
 /* ---- codes to values ---------------------------------------------------------------------- */
