@@ -145,7 +145,7 @@ enum panel_format {
     PANEL_BF16   /* rounded to bf16 (to nearest even, denormals to 0): 2^-8 */
 };
 
-/* The two halves of a low-rank delta: y += gain ⊙ (B u + bias), u = scale · A x, with factors of a float type
+/* The two halves of a low-rank delta: y = keep ⊙ y + gain ⊙ (B u + bias), u = scale · A x, with factors of a float type
  * or of blocks of 32. A lies in rows; the A of several deltas that read the same x are taken as one, stacked.
  * B lies in tiles of LOWRANK_TILE outputs, the last one filled up with zeros: row tile · rank + r is column
  * r of B there. So blocks fit any rank and any n_out, and a range of outputs is one piece of memory. u is
@@ -176,6 +176,7 @@ struct lowrank_up_args {
     int64_t u_stride;
     int n_tok;
     int64_t o_begin, o_end;
+    const float *keep; /* [o_end - o_begin]; NULL: 1 */
     const float *gain; /* [n_out]; NULL: 1 */
     const float *bias; /* [n_out]; NULL: 0 */
     float bias_scale;

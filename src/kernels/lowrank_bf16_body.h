@@ -149,6 +149,7 @@ static void up_tokens(const struct kernels *k, const struct bf16_space *s,
             stop = stop < args->o_end ? stop : args->o_end;
             p.n_row = stop - o;
             p.y = y + o;
+            p.keep = first == 0 && args->keep ? args->keep + (o - args->o_begin) : NULL;
             fill_outputs(k, s, args, first, n, o, p.n_row);
             bf16_multiply(&p);
         }
@@ -168,12 +169,12 @@ void BODY(_lowrank_up)(const struct kernels *k, const struct lowrank_up_args *ar
 {
     const bool exact = args->b->type == GRAFT_TYPE_BF16 && !args->gain;
     const struct bf16_space s = bf16_layout(args->format == PANEL_SPLIT, exact, args->scratch);
-    if (args->bias)
-        add_bias(args);
     bf16_begin();
     for (int t = 0; t < args->n_tok; t += BF16_TOKENS) {
         int some = args->n_tok - t < BF16_TOKENS ? args->n_tok - t : BF16_TOKENS;
         up_tokens(k, &s, args, args->u + t * args->u_stride, some, args->y + t * args->y_stride);
     }
     bf16_end();
+    if (args->bias)
+        add_bias(args);
 }

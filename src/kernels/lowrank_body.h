@@ -275,6 +275,7 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
 {
     const struct lowrank_up_args *args = p->args;
     const float *u = args->u + token * args->u_stride + p->first;
+    const float *keep = p->first == 0 && args->keep ? args->keep + (o - args->o_begin) : NULL;
     float *y = args->y + token * args->y_stride + o;
     vf sum[LOWRANK_UP_TOKENS][LOWRANK_TILE / VF];
     TIMES(v, vectors)
@@ -309,7 +310,10 @@ ALWAYS_INLINE void multiply_up(graft_type type, const struct up_tile *p, int64_t
         TIMES(t, tokens)
         {
             float *to = y + t * args->y_stride + v * VF;
-            v_store_some(to, v_fma(gain, sum[t][v], v_load_some(to, rest)), rest);
+            vf before = v_load_some(to, rest);
+            if (keep)
+                before = v_mul(before, v_load_some(keep + v * VF, rest));
+            v_store_some(to, v_fma(gain, sum[t][v], before), rest);
         }
     }
 }

@@ -52,12 +52,14 @@ static void scalar_up_panel(const struct lowrank_up_args *args, const float *pan
             float sum = first == 0 && args->bias ? args->bias_scale * args->bias[o] : 0;
             for (int64_t r = 0; r < n; r++)
                 sum += u[r] * panel[r * LOWRANK_TILE + o % LOWRANK_TILE];
+            if (first == 0 && args->keep)
+                y[o] *= args->keep[o - args->o_begin];
             y[o] += args->gain ? args->gain[o] * sum : sum;
         }
     }
 }
 
-/* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · B[o, r]) */
+/* y[t, o] = keep[o] · y[t, o] + gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · B[o, r]) */
 void scalar_lowrank_up(const struct kernels *k, const struct lowrank_up_args *args)
 {
     const struct matrix *b = args->b;

@@ -200,9 +200,8 @@ void seam_list_items(const struct pass *pass, int worker, int n_workers, struct 
 int64_t seam_span(const struct pass *pass, int64_t n);
 /* At the start of a share, or after its first outputs: computes items of A x until none is left. */
 void seam_down(struct pass *pass, const struct linear_input *in, void *scratch);
-/* y[:, begin..end) of a linear ⊙= 1 + Σ w (gain − 1), on W x alone. */
-void seam_gain(const struct pass *pass, int linear, int64_t begin, int64_t end);
-/* y[:, begin..end) += Σ w · gain ⊙ scale · (B (A x) + bias), once all items are done. */
+/* y[:, begin..end) of a linear, W x alone until now: ⊙= 1 + Σ w (gain − 1), += Σ w · gain ⊙ scale · (B (A x) + bias),
+ * once all items are done. */
 void seam_up(struct pass *pass, int linear, int64_t begin, int64_t end, void *scratch);
 
 /* ---- modules that mixes change (modules.c) ---- */

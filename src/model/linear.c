@@ -154,12 +154,10 @@ static void make_outputs(struct pass *p, int i, struct share *share, int64_t beg
         seam_down(p, share->in, share->scratch);
     share->down = false;
     if (p->n_delta_items || p->whole_heads)
-        seam_gain(p, i, begin, end);
+        seam_up(p, i, begin, end, share->scratch);
     if (l->bias)
         for (int row = 0; row < share->in->n_rows; row++)
             p->kernels->add(l->y + row * l->weight->n_out + begin, l->bias + begin, end - begin);
-    if (p->n_delta_items || p->whole_heads)
-        seam_up(p, i, begin, end, share->scratch);
 }
 
 /* The worker's share of n linears as wide as each other, in spans that stay in its cache from the product

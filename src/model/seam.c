@@ -14,7 +14,7 @@
  */
 #include "model/forward_internal.h"
 
-enum { GAIN_SPAN = 256 };
+enum { GAIN_SPAN = 4096 };
 
 /* Pieces of u. Decode: so few ranks that workers share a single delta. Prefill: rows that stay in cache
  * while all ranks pass over them, and several pieces for each worker. */
@@ -263,71 +263,87 @@ void seam_down(struct pass *p, const struct linear_input *in, void *scratch)
 
 /* ---- outputs ------------------------------------------------------------------------------ */
 
-/* Outputs begin..begin+n, GAIN_SPAN at most, of the rows of a segment. */
-static void gain_rows(const struct pass *p, const struct segment *s, int linear, int64_t begin,
-                      int64_t n)
+/* What W x is multiplied with at outputs begin..begin+n, GAIN_SPAN at most, of the rows of a segment; false: nothing. */
+static bool find_gain(const struct pass *p, const struct segment *s, int linear, int64_t begin,
+                      int64_t n, float *factor)
 {
-    const struct linear *l = &p->group->linears[linear];
-    float factor[GAIN_SPAN];
-    bool any = p->whole_heads && modules_have_head(s);
+    const bool whole = p->whole_heads && modules_have_head(s);
+    bool any = whole;
     for (int j = s->jobs; j < s->jobs_end && !any; j++)
         any = p->ws->jobs[j].linear == linear && p->ws->jobs[j].lowrank->gain;
-    if (!any)
-        return;
-    for (int64_t i = 0; i < n; i++)
-        factor[i] = 1;
-    for (int j = s->jobs; j < s->jobs_end; j++) {
+    for (int64_t i = 0; i < n && any; i++)
+        factor[i] = whole ? 1 - modules_head_weight(s) : 1;
+    for (int j = s->jobs; j < s->jobs_end && any; j++) {
         const struct delta_job *job = &p->ws->jobs[j];
-        if (job->linear != linear || !job->lowrank->gain)
-            continue;
-        p->kernels->gain_add(factor, job->lowrank->gain + begin, job->weight, n);
+        if (job->linear == linear && job->lowrank->gain)
+            p->kernels->gain_add(factor, job->lowrank->gain + begin, job->weight, n);
     }
-    if (p->whole_heads && modules_have_head(s)) {
-        float weight = modules_head_weight(s);
-        for (int64_t i = 0; i < n; i++)
-            factor[i] -= weight;
-    }
-    for (int64_t row = s->begin; row < s->end; row++)
-        p->kernels->mul(l->y + row * l->weight->n_out + begin, factor, n);
+    return any;
 }
 
-void seam_gain(const struct pass *p, int linear, int64_t begin, int64_t end)
+/* The first delta of a segment beside a linear; s->jobs_end: none. */
+static int first_job(const struct pass *p, const struct segment *s, int linear)
 {
-    const struct linear_rows *rows = p->group->rows;
-    for (int i = 0; i < rows->n_segments; i++)
-        for (int64_t o = begin; o < end; o += GAIN_SPAN)
-            gain_rows(p, &rows->segments[i], linear, o, end - o < GAIN_SPAN ? end - o : GAIN_SPAN);
+    int j = s->jobs;
+    while (j < s->jobs_end && p->ws->jobs[j].linear != linear)
+        j++;
+    return j;
+}
+
+/* Outputs begin..end of a delta; `keep` as in lowrank_up_args. */
+static void run_up(const struct pass *p, const struct segment *s, int j, const float *keep,
+                   int64_t begin, int64_t end, void *scratch)
+{
+    const struct delta_job *job = &p->ws->jobs[j];
+    const struct linear *l = &p->group->linears[job->linear];
+    const struct lowrank *lowrank = job->lowrank;
+    int64_t width = l->weight->n_out;
+    p->kernels->lowrank_up[s->role](p->kernels,
+                                    &(struct lowrank_up_args){.b = &lowrank->b,
+                                                              .rank = lowrank->a.n_out,
+                                                              .u = s->u + job->first_rank,
+                                                              .u_stride = s->n_ranks,
+                                                              .n_tok = s->end - s->begin,
+                                                              .o_begin = begin,
+                                                              .o_end = end,
+                                                              .keep = keep,
+                                                              .gain = lowrank->gain,
+                                                              .bias = lowrank->bias,
+                                                              .bias_scale = p->ws->stack[j].scale,
+                                                              .y = l->y + s->begin * width,
+                                                              .y_stride = width,
+                                                              .format = p->delta_format,
+                                                              .scratch = scratch});
+}
+
+/* The deltas of a segment beside a linear. The first one multiplies W x with the gains on its way. */
+static void up_segment(const struct pass *p, const struct segment *s, int linear, int64_t begin,
+                       int64_t end, void *scratch)
+{
+    float gain[GAIN_SPAN];
+    const struct linear *l = &p->group->linears[linear];
+    const int first = first_job(p, s, linear);
+    for (int64_t o = begin, stop; o < end; o = stop) {
+        stop = o + GAIN_SPAN < end ? o + GAIN_SPAN : end;
+        bool any = find_gain(p, s, linear, o, stop - o, gain);
+        if (!any) /* of any outputs */
+            stop = end;
+        if (any && first == s->jobs_end)
+            for (int64_t row = s->begin; row < s->end; row++)
+                p->kernels->mul(l->y + row * l->weight->n_out + o, gain, stop - o);
+        for (int j = first; j < s->jobs_end && p->ws->jobs[j].linear == linear; j++)
+            run_up(p, s, j, any && j == first ? gain : NULL, o, stop, scratch);
+    }
 }
 
 void seam_up(struct pass *p, int linear, int64_t begin, int64_t end, void *scratch)
 {
     const struct linear_rows *rows = p->group->rows;
     const struct linear *l = &p->group->linears[linear];
-    int64_t width = l->weight->n_out;
     pool_await(p->pool, &p->delta_items_done, p->n_delta_items);
     for (int i = 0; i < rows->n_segments; i++) {
         const struct segment *s = &rows->segments[i];
-        for (int j = s->jobs; j < s->jobs_end; j++) {
-            const struct delta_job *job = &p->ws->jobs[j];
-            const struct lowrank *lowrank = job->lowrank;
-            if (job->linear != linear)
-                continue;
-            p->kernels->lowrank_up[s->role](
-                p->kernels, &(struct lowrank_up_args){.b = &lowrank->b,
-                                                      .rank = lowrank->a.n_out,
-                                                      .u = s->u + job->first_rank,
-                                                      .u_stride = s->n_ranks,
-                                                      .n_tok = s->end - s->begin,
-                                                      .o_begin = begin,
-                                                      .o_end = end,
-                                                      .gain = lowrank->gain,
-                                                      .bias = lowrank->bias,
-                                                      .bias_scale = p->ws->stack[j].scale,
-                                                      .y = l->y + s->begin * width,
-                                                      .y_stride = width,
-                                                      .format = p->delta_format,
-                                                      .scratch = scratch});
-        }
+        up_segment(p, s, linear, begin, end, scratch);
         if (p->whole_heads && modules_have_head(s))
             modules_head(p, s, l, begin, end, scratch);
     }

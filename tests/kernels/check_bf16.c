@@ -1,6 +1,7 @@
 /* check_bf16.c: what stands under the bf16 panels: the rows of each type in bf16, and the emulation of
  * AMX tiles, which is checked against numbers worked out by hand, and the instructions against it. */
 #include "kernels/check.h"
+#include "kernels/panels.h"
 
 #if defined(__x86_64__)
 #include "kernels/x86/avx512bf16.h"

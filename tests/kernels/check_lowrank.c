@@ -152,7 +152,7 @@ static void check_down(graft_type type, int64_t rank, int64_t n_in, int n_tok)
 struct up_case {
     struct lowrank_up_args args;
     struct weights b;
-    struct fenced u, gain, bias;
+    struct fenced u, keep, gain, bias;
     float *before; /* [n_tok, n_out]: y as it was */
     int64_t n_out;
 };
@@ -166,7 +166,7 @@ static const float *fenced_uniform(struct fenced *f, int64_t n, float middle)
 }
 
 static struct up_case up_make(graft_type type, int64_t rank, int64_t n_out, int n_tok, size_t slack,
-                              bool gain, bool bias)
+                              bool keep, bool gain, bool bias)
 {
     struct up_case c = {.b = weights_make(type, lowrank_b_rows(rank, n_out), LOWRANK_TILE, slack, 0,
                                           GRAFT_TYPE_F32),
@@ -176,6 +176,7 @@ static struct up_case up_make(graft_type type, int64_t rank, int64_t n_out, int 
                                       .n_tok = n_tok,
                                       .bias_scale = 0.5f,
                                       .u = fenced_uniform(&c.u, n_tok * (rank + 2), 0),
+                                      .keep = keep ? fenced_uniform(&c.keep, n_out, 1) : NULL,
                                       .gain = gain ? fenced_uniform(&c.gain, n_out, 1) : NULL,
                                       .bias = bias ? fenced_uniform(&c.bias, n_out, 0) : NULL};
     c.before = test_malloc((size_t)(n_tok * n_out) * sizeof(float));
@@ -187,6 +188,7 @@ static void up_free(struct up_case *c)
 {
     weights_free(&c->b);
     fenced_free(&c->u);
+    fenced_free(&c->keep);
     fenced_free(&c->gain);
     fenced_free(&c->bias);
     test_free(c->before);
@@ -200,6 +202,7 @@ static void up_run(const struct way *way, const struct up_case *c, int first, in
     args.b = &c->b.matrix;
     args.u += first * args.u_stride;
     args.n_tok = n;
+    args.keep = args.keep ? args.keep + o_begin : NULL;
     args.o_begin = o_begin;
     args.o_end = o_end;
     args.y = y;
@@ -228,9 +231,11 @@ static void up_near_double(const struct way *way, const struct up_case *c, const
     for (int t = 0; t < c->args.n_tok; t++)
         for (int64_t o = 0; o < c->n_out; o++) {
             double gain = c->args.gain ? (double)c->args.gain[o] : 1;
-            double before = (double)c->before[t * c->n_out + o];
+            double keep = c->args.keep ? (double)c->args.keep[o] : 1;
+            double before = keep * (double)c->before[t * c->n_out + o];
             double sum = c->args.bias ? gain * 0.5 * (double)c->args.bias[o] : 0;
-            double magnitude = fabs(before) + fabs(sum) + TINY / SUM_TOLERANCE;
+            double rounded = c->args.keep ? 2 : 1; /* the product of `before` is one more step */
+            double magnitude = rounded * fabs(before) + fabs(sum) + TINY / SUM_TOLERANCE;
             const float *column = rows + o / LOWRANK_TILE * rank * LOWRANK_TILE + o % LOWRANK_TILE;
             for (int64_t r = 0; r < rank; r++) {
                 double u = (double)c->args.u[t * c->args.u_stride + r];
@@ -279,8 +284,8 @@ static void check_up(graft_type type, int64_t rank, int64_t wide, int n_tok)
 {
     int64_t n_out = wide > 8 ? wide - 5 : wide;
     for (int variant = 0; variant < 4; variant++) {
-        struct up_case c =
-            up_make(type, rank, n_out, n_tok, (size_t)variant & 1, variant & 1, variant & 2);
+        struct up_case c = up_make(type, rank, n_out, n_tok, (size_t)variant & 1,
+                                   variant == 1 || variant == 2, variant & 1, variant & 2);
         int64_t stride = n_out + 3;
         FOR_EACH_WAY(way)
         {

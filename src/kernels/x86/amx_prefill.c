@@ -29,7 +29,7 @@ enum { BF16_CHUNK = BF16_WIDTH / 2, BF16_PARTS = 2, X_PITCH = BF16_CHUNK + BF16_
 /* Distances in bytes: rows of activations, rows of a panel. */
 enum { X_STRIDE = 2 * X_PITCH, PANEL_STRIDE = 4 * BF16_OUTPUTS };
 
-/* What there is of 32 tokens and 32 outputs, between y and a place of full size. */
+/* What there is of 32 tokens and 32 outputs, between y (times `keep`) and a place of full size. */
 static void copy_part(const struct bf16_tile *p, int token, float *part, bool store)
 {
     int rows = p->n_tok - token < 2 * TILE_ROWS ? p->n_tok - token : 2 * TILE_ROWS;
@@ -37,6 +37,8 @@ static void copy_part(const struct bf16_tile *p, int token, float *part, bool st
         float *y = p->y + (token + t) * p->y_stride;
         memcpy(store ? y : part + t * BF16_OUTPUTS, store ? part + t * BF16_OUTPUTS : y,
                (size_t)p->n_row * sizeof *y);
+        for (int64_t o = 0; o < p->n_row && p->keep && !store; o++)
+            part[t * BF16_OUTPUTS + o] *= p->keep[o];
     }
 }
 
@@ -103,7 +105,7 @@ static void bf16_multiply(const struct bf16_tile *p)
     _Alignas(64) float part[2 * TILE_ROWS * BF16_OUTPUTS];
     for (int t = 0; t < p->n_tok; t += 2 * TILE_ROWS) {
         int left = p->n_tok - t;
-        bool whole = left >= 2 * TILE_ROWS && p->n_row == BF16_OUTPUTS;
+        bool whole = left >= 2 * TILE_ROWS && p->n_row == BF16_OUTPUTS && !p->keep;
         float *sums = whole ? p->y + t * p->y_stride : part;
         int64_t stride = (whole ? p->y_stride : BF16_OUTPUTS) * (int64_t)sizeof *sums;
         if (!whole) {

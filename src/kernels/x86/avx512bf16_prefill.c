@@ -29,6 +29,12 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
         if (!p->fresh && left > 0)
             sum[t][v] = v_load_some(y + t * p->y_stride + v * VF, left);
     }
+    if (p->keep)
+        TIMES(v, vectors) if (p->n_row > v * VF)
+        {
+            vf keep = v_load_some(p->keep + v * VF, p->n_row - v * VF);
+            TIMES(t, tokens) sum[t][v] = v_mul(sum[t][v], keep);
+        }
     if (tokens == TILE_TOKENS) /* the sums of the next tile, on their way meanwhile */
         TIMES(t, tokens) TIMES(v, vectors)
         {
