@@ -115,15 +115,16 @@ GRAFT_API graft_status graft_engine_submit(graft_engine *engine, const graft_req
 
 /* The next token, waiting for it; as graft_session_next: GRAFT_END after the last one, *out then being text that was held
  * back, with id -1. The text is valid until the next call on the stream. A stream that failed gives what it had and
- * then the reason, every time it is asked. Sleeping readers are woken at most once in a millisecond: faster tokens come a few at a
- * time (graft_request.callback has each at once). */
+ * then the reason, every time it is asked. Who sleeps here is woken about once in a millisecond, sooner when half of the ring is
+ * full, a prompt is about to run or the stream is over: faster tokens come a few at a time (graft_request.callback has each at
+ * once). */
 GRAFT_API graft_status graft_stream_next(graft_stream *stream, graft_token *out,
                                          graft_error *error);
 /* The same without waiting: GRAFT_BUSY (no failure: *error is untouched) when there is nothing yet. */
 GRAFT_API graft_status graft_stream_poll(graft_stream *stream, graft_token *out,
                                          graft_error *error);
-/* A descriptor of the stream's that poll(2), epoll and event loops find readable while graft_stream_poll has something
- * (a token or the end). Read nothing from it. It is there from the first call on until the stream is closed.
+/* A descriptor of the stream's that poll(2), epoll and event loops find readable when graft_stream_poll has something (a token or
+ * the end), as soon as who sleeps in graft_stream_next is woken, until it has nothing. Read nothing from it. It is there from the first call on until the stream is closed.
  * GRAFT_LIMIT: the system has no descriptor left. */
 GRAFT_API graft_status graft_stream_descriptor(graft_stream *stream, int *out, graft_error *error);
 /* Ends the stream before the next step; it gives what it had and then GRAFT_END. Never waits. */

@@ -130,13 +130,16 @@ graft_status file_writer_pad(struct file_writer *w, size_t alignment, graft_erro
  * (some network and memory file systems say EINVAL) are as good as they get. */
 graft_status folder_sync(const char *folder, graft_error *error)
 {
-    graft_status status = GRAFT_OK;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
-        status = error_set_errno(error, errno, "flush the folder", folder);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), reason = 0;
+    if (fd < 0 || fsync(fd) != 0)
+        reason = errno;
     if (fd >= 0)
         close(fd);
-    return status;
+    /* Some file systems cannot flush folders, and one that may be written but not read cannot be opened for it. */
+    if (reason == 0 || reason == EINVAL || reason == ENOTSUP || reason == ENOSYS ||
+        (fd < 0 && reason == EACCES))
+        return GRAFT_OK;
+    return error_set_errno(error, reason, "flush the folder", folder);
 }
 
 graft_status file_writer_settle(struct file_writer *w, graft_error *error)

@@ -278,9 +278,9 @@ int pool_threads(const struct pool *pool)
     return pool->threads;
 }
 
-void pool_run(struct pool *pool, pool_work work, void *context)
+/* A region; the caller has the lock. */
+static void run_region(struct pool *pool, pool_work work, void *context)
 {
-    pthread_mutex_lock(&pool->lock);
     pool->work = work;
     pool->context = context;
     unsigned others = (unsigned)pool->threads - 1, generation = 0;
@@ -296,6 +296,12 @@ void pool_run(struct pool *pool, pool_work work, void *context)
     unsigned left = atomic_load_explicit(&pool->remaining.value, memory_order_acquire);
     while (left)
         left = word_await_change(&pool->remaining, left, &pool->patience);
+}
+
+void pool_run(struct pool *pool, pool_work work, void *context)
+{
+    pthread_mutex_lock(&pool->lock);
+    run_region(pool, work, context);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -304,18 +310,23 @@ void pool_run_alone(pool_work work, void *context)
     run_share(work, context, 0, 1);
 }
 
-/* Workers who spin come within a microsecond, the more of them the later; to wake them takes thirty. */
+/* Workers who spin come within a microsecond, the more of them the later; to wake them takes thirty. While they work for
+ * somebody else, what is done sooner than they would be woken does not wait for them. */
 void runtime_region(const graft_runtime *runtime, pool_work work, void *context, int64_t multiplies)
 {
     struct pool *pool = runtime->pool;
-    int64_t small = runtime->small_region;
+    int64_t small = runtime->small_region, least = small;
     if (atomic_load_explicit(&pool->generation.sleepers, memory_order_relaxed) == 0 &&
         pool->threads < UP_SHARE)
-        small = small * pool->threads / UP_SHARE;
-    if (multiplies < small)
-        pool_run_alone(work, context);
-    else
+        least = small * pool->threads / UP_SHARE;
+    if (multiplies >= small) {
         pool_run(pool, work, context);
+    } else if (multiplies >= least && pthread_mutex_trylock(&pool->lock) == 0) {
+        run_region(pool, work, context);
+        pthread_mutex_unlock(&pool->lock);
+    } else {
+        pool_run_alone(work, context);
+    }
 }
 
 /* Gives the processor away now and then: what is waited for may need this one. */

@@ -369,6 +369,9 @@ static bool read_turn(struct chat *c, struct buf *turn)
         enum line_result result = line_read(c->lines, prompt, &line, &size);
         if (result == LINE_GIVEN_UP) {
             turn->size = 0;
+            if (c->interactive) {
+                cli_clear_interrupt();
+            }
             return c->interactive;
         }
         if (result == LINE_END) {

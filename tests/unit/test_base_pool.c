@@ -7,6 +7,7 @@
 #include <float.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -582,6 +583,56 @@ static void a_split_covers_everything_once_on_grain_boundaries(void **state)
     assert_true(begin == 0 && end == 0);
 }
 
+/* ---- small regions ---- */
+
+struct held {
+    struct pool *pool;
+    sem_t begun, release;
+};
+
+static void hold(void *context, int worker, int n_workers)
+{
+    struct held *held = context;
+    (void)worker;
+    (void)n_workers;
+    sem_post(&held->begun);
+    sem_wait(&held->release);
+}
+
+static void *run_held(void *context)
+{
+    struct held *held = context;
+    pool_run(held->pool, hold, held);
+    return NULL;
+}
+
+static void what_is_small_does_not_wait_for_the_region_of_another_thread(void **state)
+{
+    enum { SMALL = 1 << 18 };
+    (void)state;
+    struct held held;
+    struct ran ran = {{0}, 0, 0};
+    pthread_t other;
+    assert_int_equal(pool_open(&held.pool, NULL, 2, NULL), GRAFT_OK);
+    const graft_runtime runtime = {.pool = held.pool, .small_region = SMALL};
+    sem_init(&held.begun, 0, 0);
+    sem_init(&held.release, 0, 0);
+    assert_int_equal(pthread_create(&other, NULL, run_held, &held), 0);
+    sem_wait(&held.begun);
+    sem_wait(&held.begun); /* nobody sleeps: it looks as if the workers were there at once */
+    runtime_region(&runtime, count_run, &ran, SMALL - 1);
+    assert_int_equal(ran.workers[0], 1);
+    assert_int_equal(ran.n_workers, 1);
+    sem_post(&held.release);
+    sem_post(&held.release);
+    pthread_join(other, NULL);
+    runtime_region(&runtime, count_run, &ran, SMALL);
+    assert_int_equal(ran.n_workers, 2);
+    pool_close(&held.pool);
+    sem_destroy(&held.begun);
+    sem_destroy(&held.release);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -601,6 +652,7 @@ int main(void)
         cmocka_unit_test(two_pools_work_at_once),
         cmocka_unit_test(two_pools_work_at_once_when_the_workers_of_one_come_late),
         cmocka_unit_test(two_pools_work_on_when_the_host_forks),
+        cmocka_unit_test(what_is_small_does_not_wait_for_the_region_of_another_thread),
         cmocka_unit_test(impossible_pools_are_refused),
         cmocka_unit_test(threads_that_the_system_refuses_are_reported),
         cmocka_unit_test(a_split_covers_everything_once_on_grain_boundaries),

@@ -122,7 +122,8 @@ static void deliver(struct graft_stream *s)
 }
 
 /* Wakes the readers of what has been delivered. That takes a tenth of a step of a small model, from processors that the pass
- * wants too: so short steps share a wake-up, unless what comes next is long or nothing comes. */
+ * wants too: so short steps share a wake-up, unless what comes next is long (a prompt, or that of a draft model, which follows
+ * its first token) or nothing comes. */
 static void tell_readers(struct graft_engine *e)
 {
     for (int i = 0; i < e->n_running; i++) {
@@ -463,7 +464,7 @@ bool engine_step(struct graft_engine *e)
         }
         schedule_sweep(e);
     }
-    if (e->n_parts == 0 || time_seconds() - e->told >= TELL_PERIOD) {
+    if (e->n_parts == 0 || has_prompt(e) || time_seconds() - e->told >= TELL_PERIOD) {
         tell_readers(e);
     }
     note_state(e);
