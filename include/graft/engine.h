@@ -115,7 +115,7 @@ GRAFT_API graft_status graft_engine_submit(graft_engine *engine, const graft_req
 
 /* The next token, waiting for it; as graft_session_next: GRAFT_END after the last one, *out then being text that was held
  * back, with id -1. The text is valid until the next call on the stream. A stream that failed gives what it had and
- * then the reason, every time it is asked. Who sleeps here is woken about once in a millisecond, sooner when half of the ring is
+ * then the reason, every time it is asked. Who sleeps here is woken about once in two milliseconds, sooner when half of the ring is
  * full, a prompt is about to run or the stream is over: faster tokens come a few at a time (graft_request.callback has each at
  * once). */
 GRAFT_API graft_status graft_stream_next(graft_stream *stream, graft_token *out,

@@ -6,6 +6,7 @@
 #include "unit/must.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 enum { CAPACITY = 6 };
 
@@ -90,6 +91,18 @@ static void what_comes_behind_what_was_told_needs_no_telling(void **state)
     assert_false(is_readable(f));
 }
 
+static void a_call_that_comes_late_is_taken_back(void **state)
+{
+    struct fixture *f = *state;
+    graft_token token;
+    bool wake;
+    put(f, 1);
+    take(f, 1);
+    assert_int_equal(write(f->descriptor, &(uint64_t){1}, sizeof(uint64_t)), sizeof(uint64_t));
+    assert_int_equal(ring_take(&f->ring, false, &token, &wake, NULL), GRAFT_BUSY);
+    assert_false(is_readable(f));
+}
+
 static void the_end_wakes_its_reader(void **state)
 {
     struct fixture *f = *state;
@@ -125,6 +138,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(half_a_ring_wakes_its_reader, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_comes_behind_what_was_told_needs_no_telling, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_call_that_comes_late_is_taken_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_end_wakes_its_reader, set_up, tear_down),
         cmocka_unit_test(a_descriptor_that_comes_late_knows_what_is_there),
     };

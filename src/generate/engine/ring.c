@@ -81,21 +81,33 @@ bool ring_has_room(struct ring *r)
     return room;
 }
 
-/* A descriptor is readable while its counter is not 0; a counter can only be full, which is as good. */
-static void tell(struct ring *r)
+/* Who is to be woken once the lock is free: with it held they would run into it and sleep again. */
+struct call {
+    bool reader;
+    int descriptor; /* -1: none */
+};
+
+static struct call tell(struct ring *r)
 {
     r->untold = false;
-    if (r->reader_waits) {
+    return (struct call){r->reader_waits, r->descriptor};
+}
+
+/* A descriptor is readable while its counter is not 0; a counter can only be full, which is as good. */
+static void make_call(struct ring *r, struct call call)
+{
+    if (call.reader) {
         pthread_cond_signal(&r->filled);
     }
-    if (r->descriptor >= 0) {
-        (void)!write(r->descriptor, &(uint64_t){1}, sizeof(uint64_t));
+    if (call.descriptor >= 0) {
+        (void)!write(call.descriptor, &(uint64_t){1}, sizeof(uint64_t));
     }
 }
 
 bool ring_put(struct ring *r, const graft_token *token)
 {
     struct record record;
+    struct call call = {.descriptor = -1};
     if (!record_set(r->mem, &record, token)) {
         return false;
     }
@@ -103,19 +115,22 @@ bool ring_put(struct ring *r, const graft_token *token)
     r->slots[(r->first + r->count++) % r->capacity] = record;
     r->untold = r->untold || r->count == 1;
     if (r->untold && 2 * r->count >= r->capacity) {
-        tell(r);
+        call = tell(r);
     }
     pthread_mutex_unlock(&r->lock);
+    make_call(r, call);
     return true;
 }
 
 void ring_tell(struct ring *r)
 {
+    struct call call = {.descriptor = -1};
     pthread_mutex_lock(&r->lock);
     if (r->untold) {
-        tell(r);
+        call = tell(r);
     }
     pthread_mutex_unlock(&r->lock);
+    make_call(r, call);
 }
 
 void ring_end(struct ring *r, graft_finish finish, const graft_token *last,
@@ -133,11 +148,20 @@ void ring_end(struct ring *r, graft_finish finish, const graft_token *last,
         r->failure = *failure;
     }
     r->over = true;
-    tell(r);
+    struct call call = tell(r);
     pthread_mutex_unlock(&r->lock);
+    make_call(r, call);
 }
 
 /* ---- the reader ---- */
+
+/* With nothing to take: also where the writer came to make its call after all was taken. */
+static void reset_descriptor(struct ring *r)
+{
+    if (r->descriptor >= 0) {
+        (void)!read(r->descriptor, &(uint64_t){0}, sizeof(uint64_t));
+    }
+}
 
 /* The end's record comes once, with its text; afterwards empty. */
 static graft_status take_end(struct ring *r, graft_token *out, graft_error *error)
@@ -170,13 +194,16 @@ graft_status ring_take(struct ring *r, bool wait, graft_token *out, bool *wake, 
         r->first = (r->first + 1) % r->capacity;
         r->count--;
         r->untold = r->untold && r->count > 0;
-        if (r->count == 0 && !r->over && r->descriptor >= 0) {
-            (void)!read(r->descriptor, &(uint64_t){0}, sizeof(uint64_t));
+        if (r->count == 0 && !r->over) {
+            reset_descriptor(r);
         }
         *wake = r->writer_waits && r->count <= r->capacity / 2;
         r->writer_waits = r->writer_waits && !*wake;
+    } else if (r->over) {
+        status = take_end(r, out, error);
     } else {
-        status = r->over ? take_end(r, out, error) : GRAFT_BUSY;
+        reset_descriptor(r);
+        status = GRAFT_BUSY;
     }
     pthread_mutex_unlock(&r->lock);
     return status;
