@@ -127,7 +127,8 @@ graft_status file_writer_pad(struct file_writer *w, size_t alignment, graft_erro
 }
 
 /* Without this a crash of the machine may bring the old name back. Folders that cannot be flushed
- * (some network and memory file systems say EINVAL) are as good as they get. */
+ * (some network and memory file systems say so; one that may be written but not read cannot be opened for it) are as
+ * good as they get. */
 graft_status folder_sync(const char *folder, graft_error *error)
 {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), reason = 0;
@@ -135,7 +136,6 @@ graft_status folder_sync(const char *folder, graft_error *error)
         reason = errno;
     if (fd >= 0)
         close(fd);
-    /* Some file systems cannot flush folders, and one that may be written but not read cannot be opened for it. */
     if (reason == 0 || reason == EINVAL || reason == ENOTSUP || reason == ENOSYS ||
         (fd < 0 && reason == EACCES))
         return GRAFT_OK;

@@ -263,31 +263,37 @@ void seam_down(struct pass *p, const struct linear_input *in, void *scratch)
 
 /* ---- outputs ------------------------------------------------------------------------------ */
 
+/* The deltas of a segment beside a linear: jobs first..end. */
+struct beside {
+    int first, end;
+};
+
+static struct beside find_beside(const struct pass *p, const struct segment *s, int linear)
+{
+    struct beside d = {s->jobs, s->jobs};
+    while (d.first < s->jobs_end && p->ws->jobs[d.first].linear != linear)
+        d.first++;
+    for (d.end = d.first; d.end < s->jobs_end && p->ws->jobs[d.end].linear == linear;)
+        d.end++;
+    return d;
+}
+
 /* What W x is multiplied with at outputs begin..begin+n, GAIN_SPAN at most, of the rows of a segment; false: nothing. */
-static bool find_gain(const struct pass *p, const struct segment *s, int linear, int64_t begin,
+static bool find_gain(const struct pass *p, const struct segment *s, struct beside d, int64_t begin,
                       int64_t n, float *factor)
 {
-    const bool whole = p->whole_heads && modules_have_head(s);
-    bool any = whole;
-    for (int j = s->jobs; j < s->jobs_end && !any; j++)
-        any = p->ws->jobs[j].linear == linear && p->ws->jobs[j].lowrank->gain;
+    bool any = p->whole_heads && modules_have_head(s);
+    const float kept = any ? 1 - modules_head_weight(s) : 1;
+    for (int j = d.first; j < d.end && !any; j++)
+        any = p->ws->jobs[j].lowrank->gain != NULL;
     for (int64_t i = 0; i < n && any; i++)
-        factor[i] = whole ? 1 - modules_head_weight(s) : 1;
-    for (int j = s->jobs; j < s->jobs_end && any; j++) {
+        factor[i] = kept;
+    for (int j = d.first; j < d.end; j++) {
         const struct delta_job *job = &p->ws->jobs[j];
-        if (job->linear == linear && job->lowrank->gain)
+        if (job->lowrank->gain)
             p->kernels->gain_add(factor, job->lowrank->gain + begin, job->weight, n);
     }
     return any;
-}
-
-/* The first delta of a segment beside a linear; s->jobs_end: none. */
-static int first_job(const struct pass *p, const struct segment *s, int linear)
-{
-    int j = s->jobs;
-    while (j < s->jobs_end && p->ws->jobs[j].linear != linear)
-        j++;
-    return j;
 }
 
 /* Outputs begin..end of a delta; `keep` as in lowrank_up_args. */
@@ -322,17 +328,17 @@ static void up_segment(const struct pass *p, const struct segment *s, int linear
 {
     float gain[GAIN_SPAN];
     const struct linear *l = &p->group->linears[linear];
-    const int first = first_job(p, s, linear);
+    const struct beside d = find_beside(p, s, linear);
     for (int64_t o = begin, stop; o < end; o = stop) {
         stop = o + GAIN_SPAN < end ? o + GAIN_SPAN : end;
-        bool any = find_gain(p, s, linear, o, stop - o, gain);
+        bool any = find_gain(p, s, d, o, stop - o, gain);
         if (!any) /* of any outputs */
             stop = end;
-        if (any && first == s->jobs_end)
+        if (any && d.first == d.end)
             for (int64_t row = s->begin; row < s->end; row++)
                 p->kernels->mul(l->y + row * l->weight->n_out + o, gain, stop - o);
-        for (int j = first; j < s->jobs_end && p->ws->jobs[j].linear == linear; j++)
-            run_up(p, s, j, any && j == first ? gain : NULL, o, stop, scratch);
+        for (int j = d.first; j < d.end; j++)
+            run_up(p, s, j, any && j == d.first ? gain : NULL, o, stop, scratch);
     }
 }
 

@@ -121,8 +121,7 @@ static void deliver(struct graft_stream *s)
     }
 }
 
-/* Wakes the readers of what has been delivered. That takes a tenth of a step of a small model, from processors that the pass
- * wants too: so short steps share a wake-up, unless what comes next is long (a prompt, or that of a draft model, which follows
+/* Wakes the readers of what has been delivered. That takes processors that the pass wants too: so short steps share a wake-up, unless what comes next is long (a prompt, or that of a draft model, which follows
  * its first token) or nothing comes. */
 static void tell_readers(struct graft_engine *e)
 {
