@@ -20,7 +20,8 @@
  * Precision of products through panels (prefill, transposed): sums are floats, and so are the factors
  * on most tiers. On a tier whose matrix unit takes bf16 a quantised type has its weights, once
  * dequantised, and the activations rounded to bf16: what that adds is below the error of the
- * quantisation. The float types (F32, F16, BF16) keep the accuracy of floats on every tier.
+ * quantisation. The float types (F32, F16, BF16) keep the accuracy of floats on every tier, but for 2^-16 where
+ * sums of two bf16 stand for floats (PANEL_SPLIT).
  */
 #ifndef GRAFT_KERNELS_H
 #define GRAFT_KERNELS_H
@@ -259,6 +260,8 @@ struct kernels {
     const char *tier;
     enum panel_format float_panels, quantised_panels; /* see kernels_panel_format */
     enum panel_format float_deltas;                   /* see kernels_delta_format */
+    enum panel_format
+        bf16_rows; /* of activations in linear_decode of BF16: PANEL_F32, PANEL_SPLIT */
 
     /* The types of which linear_decode, and what is made of panels, also take LAYOUT_SPLIT, because its products are
      * the faster ones. `dequantize` of every tier, and all of the scalar tier, take what any tier takes. */

@@ -210,6 +210,7 @@ KERNEL_PROTO_ENTRIES(avx512)
 bool cpu_runs_avx512(void);
 
 KERNEL_PROTO_BF16(avx512bf16)
+KERNEL_PROTO_DECODE(avx512bf16, bf16)
 /* As avx512, with AVX512_BF16. */
 bool cpu_runs_avx512bf16(void);
 

@@ -22,7 +22,9 @@ struct product {
 /* How a tier holds the factors of the product. */
 static enum panel_format factor_format(const struct kernels *k, const struct product *p)
 {
-    return p->role == ROLE_PREFILL ? kernels_panel_format(k, p->w->type) : PANEL_F32;
+    if (p->role == ROLE_PREFILL)
+        return kernels_panel_format(k, p->w->type);
+    return p->w->type == GRAFT_TYPE_BF16 ? k->bf16_rows : PANEL_F32;
 }
 
 static size_t row_bytes(const struct product *p)
