@@ -3,8 +3,8 @@
  * time.
  *
  * Down: activations are rounded once for all ranks, whatever delta they belong to; 32 ranks are a panel. Up:
- * a panel is 32 outputs of B, times gain, with the ranks along K, and the sums go on from y. Where the
- * weight beside the delta is not rounded, neither are these (PANEL_SPLIT).
+ * a panel is 32 outputs of B, with the ranks along K, and the sums go on from y, or are added to it by `keep` and `gain`.
+ * Where the weight beside the delta is not rounded, neither are these (PANEL_SPLIT).
  */
 #define BODY(name) KERNEL_CAT(TIER, name)
 
@@ -91,9 +91,9 @@ void BODY(_lowrank_down)(const struct kernels *k, const struct lowrank_down_args
 
 /* ---- up ----------------------------------------------------------------------------------- */
 
-/* Rank r of outputs o..o+n of one panel, times gain, into row `at` of s->rows; r < 0: zeros. */
+/* Rank r of the outputs of a panel from o on into row `at` of s->rows; r < 0: zeros. */
 static void up_row(const struct kernels *k, const struct bf16_space *s,
-                   const struct lowrank_up_args *args, int64_t r, int64_t o, int64_t n, int64_t at)
+                   const struct lowrank_up_args *args, int64_t r, int64_t o, int64_t at)
 {
     float *values = s->floats;
     const int64_t skip = o % BF16_OUTPUTS, column = o % LOWRANK_TILE - skip;
@@ -101,8 +101,6 @@ static void up_row(const struct kernels *k, const struct bf16_space *s,
     if (r >= 0)
         k->dequantize[args->b->type](args->b, o / LOWRANK_TILE * args->rank + r, column,
                                      BF16_OUTPUTS, values);
-    for (int64_t i = 0; args->gain && i < n; i++)
-        values[skip + i] *= args->gain[o + i];
     if (s->w_parts == 2)
         bf16_split(values + skip, BF16_OUTPUTS, s->rows[0] + at * BF16_ROW_PITCH,
                    s->rows[1] + at * BF16_ROW_PITCH);
@@ -110,15 +108,13 @@ static void up_row(const struct kernels *k, const struct bf16_space *s,
         bf16_round(values + skip, BF16_OUTPUTS, s->rows[0] + at * BF16_ROW_PITCH);
 }
 
-/* Ranks first..first+n of outputs o..o+n_row into a panel. Factors in bf16 go there as they lie. */
+/* Ranks first..first+n of the outputs from o on into a panel. Factors in bf16 go there as they lie. */
 static void fill_outputs(const struct kernels *k, const struct bf16_space *s,
-                         const struct lowrank_up_args *args, int64_t first, int64_t n, int64_t o,
-                         int64_t n_row)
+                         const struct lowrank_up_args *args, int64_t first, int64_t n, int64_t o)
 {
     const int64_t end = blocks_of(n, BF16_K) * BF16_K;
     const struct matrix *b = args->b;
-    const bool as_they_lie =
-        b->type == GRAFT_TYPE_BF16 && !args->gain && s->w_parts == 1 && o % BF16_OUTPUTS == 0;
+    const bool as_they_lie = b->type == GRAFT_TYPE_BF16 && s->w_parts == 1 && o % BF16_OUTPUTS == 0;
     const size_t row = (size_t)(o / LOWRANK_TILE * args->rank + first), column = o % LOWRANK_TILE;
     const uint8_t *p = (const uint8_t *)b->data + row * b->row_bytes + 2 * column;
     for (int64_t r = 0; r < end; r += 2) {
@@ -127,7 +123,7 @@ static void fill_outputs(const struct kernels *k, const struct bf16_space *s,
                 memcpy(s->rows[0] + i * BF16_ROW_PITCH, p + (size_t)(r + i) * b->row_bytes,
                        BF16_OUTPUTS * sizeof(uint16_t));
             else
-                up_row(k, s, args, r + i < n ? first + r + i : -1, o, n_row, i);
+                up_row(k, s, args, r + i < n ? first + r + i : -1, o, i);
         for (int part = 0; part < s->w_parts; part++)
             bf16_pairs(s->rows[part], s->rows[part] + BF16_ROW_PITCH,
                        s->panel[part] + r * BF16_OUTPUTS);
@@ -139,6 +135,7 @@ static void up_tokens(const struct kernels *k, const struct bf16_space *s,
                       const struct lowrank_up_args *args, const float *u, int n_tok, float *y)
 {
     struct bf16_tile p = {.y_stride = args->y_stride, .n_tok = n_tok};
+    p.fresh = p.scaled = args->keep || args->gain;
     bf16_set_factors(s, &p, 0);
     for (int64_t first = 0; first < args->rank; first += BF16_CHUNK) {
         int64_t n = args->rank - first < BF16_CHUNK ? args->rank - first : BF16_CHUNK, stop;
@@ -150,7 +147,8 @@ static void up_tokens(const struct kernels *k, const struct bf16_space *s,
             p.n_row = stop - o;
             p.y = y + o;
             p.keep = first == 0 && args->keep ? args->keep + (o - args->o_begin) : NULL;
-            fill_outputs(k, s, args, first, n, o, p.n_row);
+            p.gain = args->gain ? args->gain + o : NULL;
+            fill_outputs(k, s, args, first, n, o);
             bf16_multiply(&p);
         }
     }
@@ -167,7 +165,7 @@ static void add_bias(const struct lowrank_up_args *args)
 
 void BODY(_lowrank_up)(const struct kernels *k, const struct lowrank_up_args *args)
 {
-    const bool exact = args->b->type == GRAFT_TYPE_BF16 && !args->gain;
+    const bool exact = args->b->type == GRAFT_TYPE_BF16;
     const struct bf16_space s = bf16_layout(args->format == PANEL_SPLIT, exact, args->scratch);
     bf16_begin();
     for (int t = 0; t < args->n_tok; t += BF16_TOKENS) {

@@ -80,8 +80,9 @@ struct bf16_tile {
     int64_t y_stride, n; /* n: a multiple of BF16_STEP */
     int64_t n_row;       /* outputs that exist */
     int n_tok;
-    bool fresh;        /* sums begin at 0, not at y */
-    const float *keep; /* [n_row]: they begin at keep ⊙ y; NULL: at y */
+    bool fresh;  /* sums begin at 0, not at y */
+    bool scaled; /* and then are added: y = keep ⊙ y + gain ⊙ sums; else y = sums */
+    const float *keep, *gain; /* [n_row]; NULL: 1 */
 };
 
 #endif

@@ -239,8 +239,8 @@ static void up_near_double(const struct way *way, const struct up_case *c, const
             const float *column = rows + o / LOWRANK_TILE * rank * LOWRANK_TILE + o % LOWRANK_TILE;
             for (int64_t r = 0; r < rank; r++) {
                 double u = (double)c->args.u[t * c->args.u_stride + r];
-                double b_gain = gain * (double)column[r * LOWRANK_TILE];
-                double product = check_factor(way->format, u) * check_factor(way->format, b_gain);
+                double factor = check_factor(way->format, (double)column[r * LOWRANK_TILE]);
+                double product = gain * check_factor(way->format, u) * factor;
                 sum += product;
                 magnitude += fabs(product);
             }

@@ -29,16 +29,23 @@ enum { BF16_CHUNK = BF16_WIDTH / 2, BF16_PARTS = 2, X_PITCH = BF16_CHUNK + BF16_
 /* Distances in bytes: rows of activations, rows of a panel. */
 enum { X_STRIDE = 2 * X_PITCH, PANEL_STRIDE = 4 * BF16_OUTPUTS };
 
-/* What there is of 32 tokens and 32 outputs, between y (times `keep`) and a place of full size. */
-static void copy_part(const struct bf16_tile *p, int token, float *part, bool store)
+/* What there is of 32 tokens and 32 outputs, from y to a place of full size. */
+static void take_part(const struct bf16_tile *p, int token, int rows, float *part)
 {
-    int rows = p->n_tok - token < 2 * TILE_ROWS ? p->n_tok - token : 2 * TILE_ROWS;
-    for (int t = 0; t < rows; t++) {
+    for (int t = 0; t < rows; t++)
+        memcpy(part + t * BF16_OUTPUTS, p->y + (token + t) * p->y_stride,
+               (size_t)p->n_row * sizeof *part);
+}
+
+/* And back. */
+static void give_part(const struct bf16_tile *p, int token, int rows, const float *part)
+{
+    for (int t = 0; t < rows; t++, part += BF16_OUTPUTS) {
         float *y = p->y + (token + t) * p->y_stride;
-        memcpy(store ? y : part + t * BF16_OUTPUTS, store ? part + t * BF16_OUTPUTS : y,
-               (size_t)p->n_row * sizeof *y);
-        for (int64_t o = 0; o < p->n_row && p->keep && !store; o++)
-            part[t * BF16_OUTPUTS + o] *= p->keep[o];
+        for (int64_t o = 0; o < p->n_row && p->scaled; o++)
+            y[o] = (p->keep ? p->keep[o] : 1) * y[o] + (p->gain ? p->gain[o] : 1) * part[o];
+        if (!p->scaled)
+            memcpy(y, part, (size_t)p->n_row * sizeof *y);
     }
 }
 
@@ -104,21 +111,21 @@ static void bf16_multiply(const struct bf16_tile *p)
 {
     _Alignas(64) float part[2 * TILE_ROWS * BF16_OUTPUTS];
     for (int t = 0; t < p->n_tok; t += 2 * TILE_ROWS) {
-        int left = p->n_tok - t;
-        bool whole = left >= 2 * TILE_ROWS && p->n_row == BF16_OUTPUTS && !p->keep;
+        int left = p->n_tok - t, rows = left < 2 * TILE_ROWS ? left : 2 * TILE_ROWS;
+        bool whole = rows == 2 * TILE_ROWS && p->n_row == BF16_OUTPUTS && !p->scaled;
         float *sums = whole ? p->y + t * p->y_stride : part;
         int64_t stride = (whole ? p->y_stride : BF16_OUTPUTS) * (int64_t)sizeof *sums;
         if (!whole) {
             memset(part, 0, sizeof part);
             if (!p->fresh)
-                copy_part(p, t, part, false);
+                take_part(p, t, rows, part);
         }
         if (left > TILE_ROWS)
             multiply_32(p, t, sums, stride);
         else
             multiply_16(p, t, sums, stride);
         if (!whole)
-            copy_part(p, t, part, true);
+            give_part(p, t, rows, part);
     }
 }
 

@@ -29,12 +29,6 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
         if (!p->fresh && left > 0)
             sum[t][v] = v_load_some(y + t * p->y_stride + v * VF, left);
     }
-    if (p->keep)
-        TIMES(v, vectors) if (p->n_row > v * VF)
-        {
-            vf keep = v_load_some(p->keep + v * VF, p->n_row - v * VF);
-            TIMES(t, tokens) sum[t][v] = v_mul(sum[t][v], keep);
-        }
     if (tokens == TILE_TOKENS) /* the sums of the next tile, on their way meanwhile */
         TIMES(t, tokens) TIMES(v, vectors)
         {
@@ -56,11 +50,22 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
             }
         }
     }
-    TIMES(t, tokens) TIMES(v, vectors)
+    TIMES(v, vectors)
     {
         int64_t left = p->n_row - v * VF;
-        if (left > 0)
-            v_store_some(y + t * p->y_stride + v * VF, sum[t][v], left);
+        vf keep = v_set1(1), gain = v_set1(1);
+        if (left > 0 && p->keep)
+            keep = v_load_some(p->keep + v * VF, left);
+        if (left > 0 && p->gain)
+            gain = v_load_some(p->gain + v * VF, left);
+        TIMES(t, tokens)
+        {
+            float *to = y + t * p->y_stride + v * VF;
+            if (left > 0 && p->scaled)
+                sum[t][v] = v_fma(gain, sum[t][v], v_mul(keep, v_load_some(to, left)));
+            if (left > 0)
+                v_store_some(to, sum[t][v], left);
+        }
     }
 }
 
