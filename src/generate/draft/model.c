@@ -9,7 +9,10 @@
 #include "generate/draft/draft.h"
 #include "generate/generate.h"
 
-enum { PREFILL_LEAST = 16 }; /* rows of a lane from which on they are a prompt */
+enum {
+    PREFILL_LEAST = 16, /* rows of a lane from which on they are a prompt */
+    PICK_WORK = 16      /* what a logit costs who picks, in multiply-adds */
+};
 
 struct draft_lane {
     struct draft_model *d;
@@ -39,6 +42,7 @@ struct draft_model {
     int max_rows, n_rows;
     bool only_decode;     /* of these rows */
     struct task **owners; /* [max_rows] whose last row that is; NULL: it is no last one */
+    int n_picks;          /* owners that there are */
     atomic_int next_row;  /* to be picked for */
     struct task *tasks;   /* [task_capacity] */
     int n_lanes, task_capacity;
@@ -253,16 +257,13 @@ static graft_status run_pass(struct draft_model *d, struct draft_costs *costs, g
     graft_status status = model_forward(d->model, d->rows, d->n_rows, d->workspace, error);
     if (status == GRAFT_OK) {
         atomic_store(&d->next_row, 0);
-        if (d->n_rows > 1) {
-            pool_run(d->model->runtime->pool, pick_work, d);
-        } else {
-            pool_run_alone(pick_work, d);
-        }
+        runtime_region(d->model->runtime, pick_work, d,
+                       (int64_t)PICK_WORK * d->n_vocab * (d->n_picks - 1));
         if (costs != NULL) {
             learn_costs(d, costs, time_seconds() - begin);
         }
     }
-    d->n_rows = 0;
+    d->n_rows = d->n_picks = 0;
     d->only_decode = true;
     return status;
 }
@@ -282,6 +283,7 @@ static graft_status feed(struct draft_model *d, struct task *task, struct draft_
         }
         bool last = task->fed + 1 == end;
         d->owners[d->n_rows] = last ? task : NULL;
+        d->n_picks += last;
         d->rows[d->n_rows++] = (struct row){.token = lane->tokens[task->fed],
                                             .pos = (int32_t)task->fed,
                                             .seq = lane->seq,
@@ -342,7 +344,7 @@ graft_status draft_model_propose(struct draft_model *d, struct draft_request *re
         begin_task(d, &d->tasks[i], &requests[i]);
     }
     graft_status status = GRAFT_OK;
-    d->n_rows = 0;
+    d->n_rows = d->n_picks = 0;
     d->only_decode = true;
     for (bool more = true; more && status == GRAFT_OK;) {
         more = false;
