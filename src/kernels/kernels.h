@@ -21,7 +21,7 @@
  * on most tiers. On a tier whose matrix unit takes bf16 a quantised type has its weights, once
  * dequantised, and the activations rounded to bf16: what that adds is below the error of the
  * quantisation. The float types (F32, F16, BF16) keep the accuracy of floats on every tier, but for 2^-16 where
- * sums of two bf16 stand for floats (PANEL_SPLIT).
+ * sums of two bf16 stand for floats (PANEL_SPLIT), as the activations of decode rows may, too (bf16_rows).
  */
 #ifndef GRAFT_KERNELS_H
 #define GRAFT_KERNELS_H
@@ -260,8 +260,8 @@ struct kernels {
     const char *tier;
     enum panel_format float_panels, quantised_panels; /* see kernels_panel_format */
     enum panel_format float_deltas;                   /* see kernels_delta_format */
-    enum panel_format
-        bf16_rows; /* of activations in linear_decode of BF16: PANEL_F32, PANEL_SPLIT */
+    /* Of the activations in linear_decode of BF16: PANEL_F32 or PANEL_SPLIT. For who checks products. */
+    enum panel_format bf16_rows;
 
     /* The types of which linear_decode, and what is made of panels, also take LAYOUT_SPLIT, because its products are
      * the faster ones. `dequantize` of every tier, and all of the scalar tier, take what any tier takes. */
@@ -292,7 +292,8 @@ struct kernels {
 
     /* u[t, r] = scale · Σ_k a[r, k] · x[t, k] for r in [r_begin, r_end) */
     void (*lowrank_down[ROLE_COUNT])(const struct kernels *k, const struct lowrank_down_args *args);
-    /* y[t, o] += gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · B[o, r]) for o in [o_begin, o_end) */
+    /* y[t, o] = keep[o − o_begin] · y[t, o] + gain[o] · (bias_scale · bias[o] + Σ_r u[t, r] · B[o, r]) for o in
+     * [o_begin, o_end) */
     void (*lowrank_up[ROLE_COUNT])(const struct kernels *k, const struct lowrank_up_args *args);
     /* factor[i] += weight · (gain[i] − 1): what a weighted member of a mix adds to the factor of W x */
     void (*gain_add)(float *factor, const float *gain, float weight, int64_t n);

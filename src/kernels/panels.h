@@ -81,7 +81,7 @@ struct bf16_tile {
     int64_t n_row;       /* outputs that exist */
     int n_tok;
     bool fresh;  /* sums begin at 0, not at y */
-    bool scaled; /* and then are added: y = keep ⊙ y + gain ⊙ sums; else y = sums */
+    bool scaled; /* and then, if fresh, are added: y = keep ⊙ y + gain ⊙ sums; else y = sums */
     const float *keep, *gain; /* [n_row]; NULL: 1 */
 };
 

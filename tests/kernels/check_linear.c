@@ -295,6 +295,40 @@ static void large_batches_equal_single_rows(void **state)
     check_shape(GRAFT_TYPE_Q8_0, ROLE_PREFILL, 70, 544, MAX_TOKENS + 7, 0, GRAFT_TYPE_F32);
 }
 
+/* A long range may be read in another order than a short one. */
+static void a_long_range_has_the_bits_of_short_ones(void **state)
+{
+    (void)state;
+    enum { N_IN = 1024, LONG = 17 << 20, PIECE = 1001 };
+    static const graft_type types[] = {GRAFT_TYPE_F32, GRAFT_TYPE_F16, GRAFT_TYPE_BF16,
+                                       GRAFT_TYPE_Q8_0, GRAFT_TYPE_Q4_K};
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        size_t row;
+        assert_true(type_row_bytes(types[i], N_IN, &row));
+        const int64_t n_out = LONG / (int64_t)row + 5;
+        struct weights w = weights_make(types[i], n_out, N_IN, 0, 0, GRAFT_TYPE_F32);
+        struct product p = {.w = &w.matrix, .role = ROLE_DECODE, .n_tok = 1};
+        float x[N_IN], *whole = test_malloc((size_t)n_out * sizeof *whole);
+        float *parts = test_malloc((size_t)n_out * sizeof *parts);
+        p.x = fenced_alloc(row_bytes(&p), 0);
+        check_fill_uniform(x, N_IN);
+        scalar_kernels.act_quantize[act_format_for(types[i], ROLE_DECODE)](x, N_IN, p.x.data);
+        FOR_EACH_TIER(k)
+        {
+            if (k == &scalar_kernels)
+                continue;
+            product_run(k, &p, 0, 1, 0, n_out, whole, n_out);
+            for (int64_t o = 0; o < n_out; o += PIECE)
+                product_run(k, &p, 0, 1, o, o + PIECE < n_out ? o + PIECE : n_out, parts, n_out);
+            check_same(parts, whole, n_out, "in pieces", k->tier);
+        }
+        test_free(whole);
+        test_free(parts);
+        fenced_free(&p.x);
+        weights_free(&w);
+    }
+}
+
 /* NaN and Inf in either factor poison their own output, and nothing crashes. */
 static void bad_numbers_stay_in_their_row(const struct kernels *k, graft_type type, enum role role,
                                           float bad)
@@ -363,6 +397,7 @@ const struct CMUnitTest check_linear_tests[] = {
     cmocka_unit_test(decode_products_are_right_and_independent_of_company),
     cmocka_unit_test(prefill_products_are_right_and_independent_of_company),
     cmocka_unit_test(large_batches_equal_single_rows),
+    cmocka_unit_test(a_long_range_has_the_bits_of_short_ones),
     cmocka_unit_test(bad_numbers_poison_only_their_own_output),
 #if defined(__aarch64__)
     cmocka_unit_test(tiers_of_aarch64_decode_to_the_same_bits),

@@ -9,10 +9,9 @@
 #include "generate/draft/draft.h"
 #include "generate/generate.h"
 
-enum {
-    PREFILL_LEAST = 16, /* rows of a lane from which on they are a prompt */
-    PICK_WORK = 16      /* what a logit costs who picks, in multiply-adds */
-};
+/* Rows of a lane from which on they are a prompt. What a logit costs who picks, in multiply-adds; the first pick of a pass is
+ * the caller's anyway. */
+enum { PREFILL_LEAST = 16, PICK_WORK = 16 };
 
 struct draft_lane {
     struct draft_model *d;

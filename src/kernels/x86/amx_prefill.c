@@ -42,9 +42,16 @@ static void give_part(const struct bf16_tile *p, int token, int rows, const floa
 {
     for (int t = 0; t < rows; t++, part += BF16_OUTPUTS) {
         float *y = p->y + (token + t) * p->y_stride;
-        for (int64_t o = 0; o < p->n_row && p->scaled; o++)
-            y[o] = (p->keep ? p->keep[o] : 1) * y[o] + (p->gain ? p->gain[o] : 1) * part[o];
-        if (!p->scaled)
+        if (p->keep)
+            for (int64_t o = 0; o < p->n_row; o++)
+                y[o] *= p->keep[o];
+        if (p->gain)
+            for (int64_t o = 0; o < p->n_row; o++)
+                y[o] += p->gain[o] * part[o];
+        else if (p->scaled)
+            for (int64_t o = 0; o < p->n_row; o++)
+                y[o] += part[o];
+        else
             memcpy(y, part, (size_t)p->n_row * sizeof *y);
     }
 }

@@ -1,6 +1,6 @@
 /* avx512bf16_decode.c: the decode product of BF16 weights by vdpbf16ps, which adds the products of two pairs of bf16 to
  * a float in each lane. A weight is taken as it lies, and need not become a float; a value of x is the sum of two bf16,
- * so a product is short of a float's by 2^-17.
+ * so a product is off by 2^-17. (Numbers that are none stay so; denormal ones count as 0.)
  *
  * Each output is one vector of sums over K, the large parts of 32 values and then the small ones in turn; then their
  * sum, whatever the tile. For a few tokens tiles are tall, so that no sum waits for itself; more tokens share what is
@@ -14,8 +14,9 @@
 
 enum { TALL_ROWS = 8, TALL_TOKENS = 2, WIDE_ROWS = 4, WIDE_TOKENS = 4, OUTPUTS = 16 };
 
-/* Tokens that are held split at once: as many bytes as DECODE_PACK rows of two-byte values. */
-enum { SPLIT_TOKENS = DECODE_PACK / 2 };
+/* Tokens that are held split at once: as many bytes as DECODE_PACK rows of two-byte values. Bytes of W that stay in the
+ * second cache meanwhile. */
+enum { SPLIT_TOKENS = DECODE_PACK / 2, BLOCK_BYTES = 256 << 10 };
 
 /* Rows of W, of tokens and of outputs that a tile begins with. */
 struct pair_tile {
@@ -24,7 +25,7 @@ struct pair_tile {
     float *y;
     size_t row_pitch; /* from one row of the tile to the next */
     int64_t n, x_pitch, y_stride, y_pitch;
-    size_t ahead; /* from the weights in hand to those to ask for; 0: to none */
+    size_t ahead; /* from the weights in hand to those to ask for; 0: to these again */
 };
 
 /* `columns`: which of 32 there are. */
@@ -109,26 +110,37 @@ ALWAYS_INLINE void pair_outputs(const struct matrix *w, const struct streams *al
         pair_rows(w, &one, o, *p, n_tok, 1);
 }
 
+/* n tokens, split first. */
+static void pair_tokens(const struct matrix *w, const float *x, int n, int64_t o_begin,
+                        int64_t o_end, float *y, int64_t y_stride, uint16_t *split)
+{
+    struct pair_tile p = {.x = split, .y = y, .n = w->n_in, .y_stride = y_stride};
+    p.x_pitch = blocks_of(w->n_in, BF16_STEP) * BF16_STEP;
+    for (int t = 0; t < n; t++, split += 2 * p.x_pitch)
+        avx512bf16_split(x + t * w->n_in, w->n_in, split, split + p.x_pitch);
+    if (n <= TALL_TOKENS) {
+        const struct streams all = n == 1 ? streams_of(w, o_begin, o_end, TALL_ROWS)
+                                          : near_streams(w, o_begin, o_end, TALL_ROWS);
+        pair_outputs(w, &all, o_begin, o_end, &p, n, TALL_ROWS);
+    } else {
+        const struct streams all = near_streams(w, o_begin, o_end, WIDE_ROWS);
+        pair_outputs(w, &all, o_begin, o_end, &p, n, WIDE_ROWS);
+    }
+}
+
+/* More tokens than are held at once take turns with a block of W. */
 void avx512bf16_linear_decode_bf16(const struct matrix *w, const void *x, int n_tok,
                                    int64_t o_begin, int64_t o_end, float *y, int64_t y_stride,
                                    void *scratch)
 {
-    uint16_t *split = align_scratch(scratch);
-    struct pair_tile p = {.x = split, .n = w->n_in, .y_stride = y_stride};
-    p.x_pitch = blocks_of(w->n_in, BF16_STEP) * BF16_STEP;
-    for (int t = 0; t < n_tok; t += SPLIT_TOKENS) {
-        const int n = n_tok - t < SPLIT_TOKENS ? n_tok - t : SPLIT_TOKENS;
-        for (int i = 0; i < n; i++)
-            avx512bf16_split((const float *)x + (t + i) * w->n_in, w->n_in,
-                             split + 2 * i * p.x_pitch, split + (2 * i + 1) * p.x_pitch);
-        p.y = y + t * y_stride;
-        if (n <= TALL_TOKENS) {
-            const struct streams all = n == 1 ? streams_of(w, o_begin, o_end, TALL_ROWS)
-                                              : near_streams(w, o_begin, o_end, TALL_ROWS);
-            pair_outputs(w, &all, o_begin, o_end, &p, n, TALL_ROWS);
-        } else {
-            const struct streams all = near_streams(w, o_begin, o_end, WIDE_ROWS);
-            pair_outputs(w, &all, o_begin, o_end, &p, n, WIDE_ROWS);
-        }
+    const int turns = (int)blocks_of(n_tok, SPLIT_TOKENS), each = (int)blocks_of(n_tok, turns);
+    int64_t block = o_end - o_begin, stop;
+    if (turns > 1)
+        block = (1 + (int64_t)(BLOCK_BYTES / w->row_bytes) / WIDE_ROWS) * WIDE_ROWS;
+    for (int64_t o = o_begin; o < o_end; o = stop) {
+        stop = o + block < o_end ? o + block : o_end;
+        for (int t = 0; t < n_tok; t += each)
+            pair_tokens(w, (const float *)x + t * w->n_in, n_tok - t < each ? n_tok - t : each, o,
+                        stop, y + t * y_stride, y_stride, align_scratch(scratch));
     }
 }

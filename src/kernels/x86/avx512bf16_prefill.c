@@ -18,6 +18,20 @@ ALWAYS_INLINE __m512bh pair_of(const uint16_t *p)
     return (__m512bh)_mm512_set1_epi32((int)load_u32(p));
 }
 
+/* y = keep ⊙ y + gain ⊙ sum for one vector of outputs. */
+ALWAYS_INLINE void add_scaled(const struct bf16_tile *p, float *y, int v, int tokens,
+                              vf sum[TILE_TOKENS][2])
+{
+    const int64_t left = p->n_row - v * VF;
+    const vf keep = p->keep ? v_load_some(p->keep + v * VF, left) : v_set1(1);
+    const vf gain = p->gain ? v_load_some(p->gain + v * VF, left) : v_set1(1);
+    TIMES(t, tokens)
+    {
+        float *to = y + t * p->y_stride + v * VF;
+        v_store_some(to, v_fma(gain, sum[t][v], v_mul(keep, v_load_some(to, left))), left);
+    }
+}
+
 ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int tokens, int vectors)
 {
     vf sum[TILE_TOKENS][2];
@@ -50,22 +64,15 @@ ALWAYS_INLINE void multiply_tile(const struct bf16_tile *p, int64_t token, int t
             }
         }
     }
-    TIMES(v, vectors)
+    if (p->scaled) {
+        TIMES(v, vectors) if (p->n_row > v * VF) add_scaled(p, y, v, tokens, sum);
+        return;
+    }
+    TIMES(t, tokens) TIMES(v, vectors)
     {
         int64_t left = p->n_row - v * VF;
-        vf keep = v_set1(1), gain = v_set1(1);
-        if (left > 0 && p->keep)
-            keep = v_load_some(p->keep + v * VF, left);
-        if (left > 0 && p->gain)
-            gain = v_load_some(p->gain + v * VF, left);
-        TIMES(t, tokens)
-        {
-            float *to = y + t * p->y_stride + v * VF;
-            if (left > 0 && p->scaled)
-                sum[t][v] = v_fma(gain, sum[t][v], v_mul(keep, v_load_some(to, left)));
-            if (left > 0)
-                v_store_some(to, sum[t][v], left);
-        }
+        if (left > 0)
+            v_store_some(y + t * p->y_stride + v * VF, sum[t][v], left);
     }
 }
 
