@@ -32,8 +32,8 @@ static const struct argp_option kept_options[] = {
      "settings but for what is typed; a system prompt, and other types of the cache, it refuses",
      1},
     {"session-replay", KEY_REPLAY, NULL, 0,
-     "Compute the session again where other adapters, types of the cache or another processor tier "
-     "computed it",
+     "Compute the session again where other adapters, types of the cache or other kernels computed "
+     "it",
      1},
     {0},
 };

@@ -18,13 +18,14 @@ enum {
 
 struct session_state {
     /* what computed the keys and values */
-    const char *tier;
+    const char *tier;         /* for messages: `arithmetic` tells */
     const char *base;         /* base_fingerprint */
     const char *architecture; /* for messages, as the following two */
     const char *model_path;
-    const char *adapters; /* "coder=0.7 + tone=0.3"; "": none */
-    uint8_t weights[32];  /* model_digest */
-    uint8_t mix[32];      /* digest of the session's mix */
+    const char *adapters;   /* "coder=0.7 + tone=0.3"; "": none */
+    uint8_t arithmetic[32]; /* kernels_digest */
+    uint8_t weights[32];    /* model_digest */
+    uint8_t mix[32];        /* digest of the session's mix */
     bool mix_off;
     graft_session_options options; /* but prefill_chunk */
     const graft_token_id *tokens;  /* [n_tokens] */

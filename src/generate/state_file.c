@@ -10,7 +10,7 @@
 #include "generate/generate_internal.h"
 #include "generate/state.h"
 
-enum { VERSION = 1, HEAD = 24, SUM = 32 };
+enum { VERSION = 2, HEAD = 24, SUM = 32 };
 enum { CHUNK = 256 }; /* of options that come out of a file */
 static const char MAGIC[8] = "graftses";
 
@@ -102,6 +102,9 @@ static graft_status describe(const struct graft_session *s, struct pointed *p,
                                   .n_note = s->n_note};
     memcpy(out->mix, mix_digest(t->mix), sizeof out->mix);
     graft_status status = base_fingerprint(model, p->base, error);
+    if (status == GRAFT_OK) {
+        status = kernels_digest(model->runtime->kernels, s->mem, out->arithmetic, error);
+    }
     return status == GRAFT_OK ? model_digest(model, out->weights, error) : status;
 }
 
@@ -306,13 +309,27 @@ static graft_status refuse_mix(const struct session_state *state, const struct m
                      was, now[0] != '\0' ? "" : "no adapter", now, is);
 }
 
+static graft_status refuse_kernels(const struct session_state *state, const char *tier,
+                                   graft_error *error)
+{
+    bool same_name = strcmp(tier, state->tier) == 0;
+    return error_set(error, GRAFT_STATE,
+                     "the session was computed by the kernels %.40s%s and these are %s: its keys "
+                     "and values would have to be computed again (replay)",
+                     state->tier, same_name ? " of a build with other last bits" : "", tier);
+}
+
 /* *replay: keys and values have to be computed again; *new_mix: under another mix. */
 static graft_status check_fit(const struct model *model, const struct session_state *state,
                               const struct restore_options *o, bool *replay, bool *new_mix,
                               graft_error *error)
 {
-    const char *tier = model->runtime->kernels->tier;
+    const struct kernels *kernels = model->runtime->kernels;
+    uint8_t arithmetic[SUM];
     graft_status status = check_model(model, state, error);
+    if (status == GRAFT_OK) {
+        status = kernels_digest(kernels, &model->runtime->mem, arithmetic, error);
+    }
     if (status != GRAFT_OK) {
         return status;
     }
@@ -320,22 +337,19 @@ static graft_status check_fit(const struct model *model, const struct session_st
     if (*new_mix && !o->replay) {
         return refuse_mix(state, o->mix, error);
     }
-    bool new_tier = strcmp(tier, state->tier) != 0, new_cache = false;
+    bool new_bits = memcmp(arithmetic, state->arithmetic, SUM) != 0, new_cache = false;
     if (o->settings != NULL) {
         new_cache = o->settings->cache_k != state->options.cache_k ||
                     o->settings->cache_v != state->options.cache_v;
     }
-    *replay = *new_mix || new_tier || new_cache;
+    *replay = *new_mix || new_bits || new_cache;
     if (new_cache && !o->replay) {
         return error_set(error, GRAFT_STATE,
                          "the session was saved with keys and values of other types: they would "
                          "have to be computed again (replay)");
     }
-    if (new_tier && !o->replay) {
-        return error_set(error, GRAFT_STATE,
-                         "the session was computed by the kernels %.40s and these are %s: its keys "
-                         "and values would have to be computed again (replay)",
-                         state->tier, tier);
+    if (new_bits && !o->replay) {
+        return refuse_kernels(state, kernels->tier, error);
     }
     if (o->n_ctx == 0 && state->options.n_ctx > model->config.n_ctx) {
         return error_set(error, GRAFT_LIMIT,

@@ -95,6 +95,7 @@ static void put_all(struct buf *out, const struct session_state *s)
     put_text(out, s->architecture);
     put_text(out, s->model_path);
     put_text(out, s->adapters);
+    buf_append(out, s->arithmetic, sizeof s->arithmetic);
     buf_append(out, s->weights, sizeof s->weights);
     buf_append(out, s->mix, sizeof s->mix);
     put(out, s->mix_off, 1);
@@ -315,6 +316,7 @@ static void get_all(struct reader *r, struct session_state *s)
     s->architecture = get_text(r);
     s->model_path = get_text(r);
     s->adapters = get_text(r);
+    get_digest(r, s->arithmetic);
     get_digest(r, s->weights);
     get_digest(r, s->mix);
     s->mix_off = get_bool(r);

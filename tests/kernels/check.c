@@ -3,6 +3,7 @@
  */
 #include "kernels/check.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static void tiers_are_found_by_index_and_by_name(void **state)
@@ -53,10 +54,58 @@ static void formats_and_sizes_are_as_documented(void **state)
     assert_false(kernels_have_type(GRAFT_TYPE_I32));
 }
 
+static void a_digest_tells_a_tier_by_its_bits(void **state)
+{
+    (void)state;
+    uint8_t seen[16][32], again[32];
+    int n = 0;
+    FOR_EACH_TIER(k)
+    {
+        assert_int_equal(kernels_digest(k, NULL, seen[n], NULL), GRAFT_OK);
+        assert_int_equal(kernels_digest(k, NULL, again, NULL), GRAFT_OK);
+        assert_memory_equal(again, seen[n], sizeof again);
+        for (int i = 0; i < n; i++)
+            assert_memory_not_equal(seen[i], seen[n], sizeof again);
+        n++;
+    }
+}
+
+/* Of the scalar tier one entry is off in a last bit, or is that of another tier. */
+static void (*honest_rope)(float *x, const float *cos, const float *sin, int d_head);
+static void rope_off_by_a_bit(float *x, const float *cos, const float *sin, int d_head)
+{
+    honest_rope(x, cos, sin, d_head);
+    x[d_head - 1] = nextafterf(x[d_head - 1], 2);
+}
+
+static void a_digest_sees_one_bit_of_one_entry(void **state)
+{
+    (void)state;
+    const struct kernels *honest = kernels_find("scalar"), *fast = kernels_find(NULL);
+    struct kernels k = *honest;
+    uint8_t wanted[32], got[32];
+    assert_int_equal(kernels_digest(honest, NULL, wanted, NULL), GRAFT_OK);
+    honest_rope = honest->rope;
+    k.rope = rope_off_by_a_bit;
+    assert_int_equal(kernels_digest(&k, NULL, got, NULL), GRAFT_OK);
+    assert_memory_not_equal(got, wanted, sizeof got);
+    for (int type = 0; type < GRAFT_TYPE_COUNT && fast != honest; type++) {
+        if (!kernels_have_type(type))
+            continue;
+        k = *honest;
+        k.linear_decode[type] = fast->linear_decode[type];
+        assert_int_equal(kernels_digest(&k, NULL, got, NULL), GRAFT_OK);
+        if (memcmp(got, wanted, sizeof got) == 0)
+            fail_msg("decode of %s", type_traits(type)->name);
+    }
+}
+
 const struct CMUnitTest check_tier_tests[] = {
     cmocka_unit_test(tiers_are_found_by_index_and_by_name),
     cmocka_unit_test(every_tier_has_every_entry),
     cmocka_unit_test(formats_and_sizes_are_as_documented),
+    cmocka_unit_test(a_digest_tells_a_tier_by_its_bits),
+    cmocka_unit_test(a_digest_sees_one_bit_of_one_entry),
     {0},
 };
 
