@@ -353,6 +353,43 @@ static void bad_numbers_stay_in_their_row(const struct kernels *k, graft_type ty
     weights_free(&w);
 }
 
+/* The same of a weight whose values are floats. */
+static void bad_weights_stay_in_their_row(const struct kernels *k, graft_type type, enum role role,
+                                          float bad)
+{
+    enum { N_IN = 515, N_OUT = 35, N_TOK = 6, BAD = 33 };
+    static const int at[] = {0, 333, N_IN - 1};
+    for (size_t i = 0; i < ARRAY_LEN(at); i++) {
+        struct weights w = weights_make(type, N_OUT, N_IN, 1, 0, GRAFT_TYPE_F32);
+        struct product p = product_make(&w.matrix, role, N_TOK, 0);
+        size_t bytes = type_traits(type)->block_bytes;
+        uint8_t row[sizeof(float)];
+        float y[N_TOK * N_OUT];
+        assert_true(quantize_row(type, &bad, 1, row));
+        memcpy((uint8_t *)w.data.data + BAD * w.matrix.row_bytes + (size_t)at[i] * bytes, row,
+               bytes);
+        product_run(k, &p, 0, N_TOK, 0, N_OUT, y, N_OUT);
+        for (int o = 0; o < N_TOK * N_OUT; o++)
+            assert_int_equal(isfinite(y[o]) != 0, o % N_OUT != BAD);
+        product_free(&p);
+        weights_free(&w);
+    }
+}
+
+static void bad_weights_poison_only_their_own_output(void **state)
+{
+    (void)state;
+#define BAD_WEIGHT(TYPE, name)                                                                     \
+    for (int role = 0; role < ROLE_COUNT; role++) {                                                \
+        bad_weights_stay_in_their_row(k, GRAFT_TYPE_##TYPE, role, NAN);                            \
+        bad_weights_stay_in_their_row(k, GRAFT_TYPE_##TYPE, role, INFINITY);                       \
+    }
+    FOR_EACH_PANEL_TIER(k)
+    {
+        KERNEL_FLOAT_TYPES(BAD_WEIGHT)
+    }
+}
+
 static void bad_numbers_poison_only_their_own_output(void **state)
 {
     (void)state;
@@ -399,6 +436,7 @@ const struct CMUnitTest check_linear_tests[] = {
     cmocka_unit_test(large_batches_equal_single_rows),
     cmocka_unit_test(a_long_range_has_the_bits_of_short_ones),
     cmocka_unit_test(bad_numbers_poison_only_their_own_output),
+    cmocka_unit_test(bad_weights_poison_only_their_own_output),
 #if defined(__aarch64__)
     cmocka_unit_test(tiers_of_aarch64_decode_to_the_same_bits),
 #endif

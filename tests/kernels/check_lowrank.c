@@ -313,7 +313,7 @@ static void for_each_shape(void (*check)(graft_type type, int64_t rank, int64_t 
     static const struct shape floats[] = {{1, 1, 1},    {2, 3, 3},    {5, 17, 2},    {4, 64, 4},
                                           {8, 65, 1},   {9, 31, 9},   {16, 100, 7},  {7, 257, 13},
                                           {67, 129, 8}, {3, 513, 1},  {12, 1100, 5}, {40, 96, 70},
-                                          {3, 40, 515}, {1100, 64, 3}};
+                                          {70, 96, 40}, {3, 40, 515}, {1100, 64, 3}};
     static const struct shape blocks[] = {{1, 1, 1},  {2, 2, 3},  {5, 3, 7},
                                           {16, 5, 4}, {65, 4, 8}, {8, 35, 2}};
     for (size_t i = 0; i < ARRAY_LEN(floats); i++) {
@@ -423,6 +423,26 @@ static void bad_numbers_stay_with_their_token(void **state)
     weights_free(&a);
 }
 
+static void bad_numbers_stay_with_their_token_in_up(void **state)
+{
+    (void)state;
+    enum { RANK = 5, N_OUT = 70, N_TOK = 40, BAD = 35 };
+    for (int scaled = 0; scaled < 2; scaled++) {
+        struct up_case c = up_make(GRAFT_TYPE_BF16, RANK, N_OUT, N_TOK, 0, scaled, scaled, true);
+        float *u = c.u.data, y[N_TOK * N_OUT];
+        u[4 * c.args.u_stride] = NAN;
+        u[BAD * c.args.u_stride + RANK - 1] = -INFINITY;
+        FOR_EACH_WAY(way)
+        {
+            up_fill(&c, y, N_OUT);
+            up_run(&way, &c, 0, N_TOK, 0, N_OUT, y, N_OUT);
+            for (int i = 0; i < N_TOK * N_OUT; i++)
+                assert_int_equal(isfinite(y[i]) != 0, i / N_OUT != 4 && i / N_OUT != BAD);
+        }
+        up_free(&c);
+    }
+}
+
 const struct CMUnitTest check_lowrank_tests[] = {
     cmocka_unit_test(down_is_right_and_independent_of_company),
     cmocka_unit_test(up_is_right_and_independent_of_company),
@@ -430,5 +450,6 @@ const struct CMUnitTest check_lowrank_tests[] = {
     cmocka_unit_test(factors_are_floats_or_blocks_of_32),
     cmocka_unit_test(factors_of_dora_add_up),
     cmocka_unit_test(bad_numbers_stay_with_their_token),
+    cmocka_unit_test(bad_numbers_stay_with_their_token_in_up),
     {0},
 };
