@@ -18,8 +18,7 @@ struct probe {
     uint8_t blocks[RANK * N_IN * sizeof(float)]; /* `weights` in a type */
     uint16_t scales[N_OUT * N_IN / MLX_GROUP], biases[N_OUT * N_IN / MLX_GROUP];
     uint8_t tiles[(RANK + 1) * LOWRANK_TILE * sizeof(float)];
-    uint8_t acts[N_IN * sizeof(float)];
-    uint8_t cache[KV_BLOCKS][KV_BLOCK * D_HEAD * sizeof(float)];
+    float acts[N_IN], cache[KV_BLOCKS][KV_BLOCK * D_HEAD]; /* no format takes more */
     void *scratch;
 };
 
@@ -140,7 +139,7 @@ static void probe_attention(struct probe *p, enum kv_type type)
         blocks[i] = p->cache[i];
     for (int at = 0; at < POSITIONS; at++)
         p->k->kv_store[type](p->values + at, D_HEAD,
-                             p->cache[at / KV_BLOCK] + (size_t)(at % KV_BLOCK) * bytes);
+                             (uint8_t *)p->cache[at / KV_BLOCK] + (size_t)(at % KV_BLOCK) * bytes);
     const struct attention_args args = {.q = p->values + N_IN,
                                         .out = p->y,
                                         .m = state,
