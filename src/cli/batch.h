@@ -3,12 +3,14 @@
  * A file of requests becomes a file of results, whatever happens in between: lines are read one by one, results appended
  * whole, and starting again goes on with what has no result yet. What a line asks for is batch_request.c's, which lines there are
  * and which have results batch_index.c's, the file of results batch_output.c's, adapters in use batch_adapters.c's;
- * batch.c joins them to an engine. Private to the command line.
+ * batch_run.c joins them to an engine. Private to the command line.
  */
 #ifndef GRAFT_CLI_BATCH_H
 #define GRAFT_CLI_BATCH_H
 
 #include "cli.h"
+
+#include <pthread.h>
 
 /* ---- a file, line by line (batch_lines.c) --------------------------------------------------- */
 
@@ -73,7 +75,7 @@ struct batch_defaults {
     bool adds_bos;
 };
 
-enum { BATCH_STOPS = 64, BATCH_MEMBERS = 64 };
+enum { BATCH_STOPS = 64, BATCH_MEMBERS = 64, BATCH_CHOICES = 128 };
 struct batch_member {
     char *name; /* address without a weight, path or query */
     float weight;
@@ -83,6 +85,7 @@ struct batch_request {
     const json_t *custom_id; /* NULL: none */
     const char *model;       /* as the request says it; NULL: nothing */
     bool chat, logprobs;
+    int n; /* answers that are wanted; the seed of each is one more than of that before */
     graft_request request; /* points into this very record */
     graft_token_id *ids;
     const char *stops[BATCH_STOPS];
@@ -166,7 +169,7 @@ struct batch_answer {
 /* One object, OpenAI's of a batch's results. NULL: no memory. */
 json_t *batch_result(const struct batch_defaults *defaults, size_t line,
                      const struct batch_request *request, const struct batch_mix *mix,
-                     const struct batch_answer *answer);
+                     const struct batch_answer *answers); /* [request->n] */
 json_t *batch_failure(size_t line, const struct batch_request *request, const char *code,
                       const char *message);
 /* OpenAI's word for what went wrong. */
@@ -211,7 +214,7 @@ graft_status batch_output_close(struct batch_output *o, graft_error *error);
 struct batch_sums {
     size_t answered; /* results written */
     size_t cut_off;  /* answers that end before what they are held to is complete */
-    uint64_t prompt_tokens, cached_tokens, tokens;
+    uint64_t prompt_tokens, cached_tokens, tokens; /* of all answers */
     uint64_t passes, drafted, accepted;
     double seconds;
 };
@@ -225,5 +228,49 @@ struct batch_told {
 };
 /* Says it on stderr, and with --json on stdout. The exit status. */
 int batch_tell(const struct batch_told *t, const struct cli_common *common);
+
+/* ---- all of it (batch.c), and requests under way (batch_run.c) -------------------------------- */
+
+struct batch_args {
+    struct cli_common common;
+    struct cli_sampling sampling;
+    const char *input, *output;
+    enum batch_again again;
+    bool in_order;
+    size_t budget;
+    graft_engine_options engine;
+};
+struct batch {
+    const struct batch_args *args;
+    struct cli_session s;
+    int input;
+    struct batch_defaults defaults;
+    struct batch_index index;
+    struct batch_lines lines;
+    struct batch_output output;
+    struct batch_adapters adapters;
+    struct batch_forms forms;
+    graft_constraint *constraint; /* what all answers are held to that say nothing; NULL: nothing */
+    graft_engine *engine;
+    struct slot **slots; /* [n_slots], in the order of their lines, room for capacity */
+    size_t n_slots, capacity;
+    struct slot *held;            /* the last of them, when it could not begin yet */
+    size_t running, most_running; /* streams */
+    bool read;                    /* all lines were */
+    struct cli_progress progress;
+    double begun;
+    struct batch_sums sums;
+    /* Where the engine's thread says that an answer is complete, or that more to its request may begin. */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct choice *ended;
+    bool heard;
+};
+/* Once the model and the defaults are there. `draft` NULL: no guesses. */
+graft_status batch_run_open(struct batch *b, const graft_draft_options *draft, graft_error *error);
+/* Answers what has no result, until all is answered or somebody interrupts. */
+graft_status batch_run(struct batch *b, graft_error *error);
+/* What is under way ends, and the engine. */
+void batch_run_close(struct batch *b);
 
 #endif

@@ -15,6 +15,7 @@ struct reading {
     const struct batch_defaults *defaults;
     struct batch_request *out;
     const json_t *messages, *prompt, *adapters;
+    int best_of; /* 0: not said */
 };
 struct field {
     const char *name;
@@ -128,12 +129,24 @@ READS(read_no_alternatives)
                : must_be(field, "0: there are no alternatives to the tokens of an answer", error);
 }
 
-READS(read_one)
+static bool read_count(const json_t *value, int *out)
 {
-    (void)r;
-    return json_is_integer(value) && json_integer_value(value) == 1
-               ? GRAFT_OK
-               : must_be(field, "1: one answer for each request, of as many as you like", error);
+    json_int_t number = json_integer_value(value);
+    *out = (int)number;
+    return json_is_integer(value) && number >= 1 && number <= BATCH_CHOICES;
+}
+
+READS(read_n)
+{
+    return read_count(value, &r->out->n) ? GRAFT_OK
+                                         : must_be(field, "a whole number from 1 to 128", error);
+}
+
+/* To be as many as `n`: nothing chooses among answers. */
+READS(read_best_of)
+{
+    return read_count(value, &r->best_of) ? GRAFT_OK
+                                          : must_be(field, "a whole number from 1 to 128", error);
 }
 
 /* ---- what changes nothing, or would ---- */
@@ -534,8 +547,8 @@ static const struct field fields[] = {
     {"ignore_eos", BOTH, read_ignore_eos, 0},
     {"logprobs", BOTH, read_logprobs, 0},
     {"top_logprobs", CHAT, read_no_alternatives, 0},
-    {"n", BOTH, read_one, 0},
-    {"best_of", COMPLETION, read_one, 0},
+    {"n", BOTH, read_n, 0},
+    {"best_of", COMPLETION, read_best_of, 0},
     {"echo", COMPLETION, refuse, 0},
     {"suffix", COMPLETION, refuse, 0},
     {"logit_bias", BOTH, refuse, 0},
@@ -620,6 +633,10 @@ static graft_status read_body(struct reading *r, const json_t *body, graft_error
             status = read_field(r, name, value, error);
         }
     }
+    if (status == GRAFT_OK && r->best_of != 0 && r->best_of != r->out->n) {
+        status = error_set(error, GRAFT_UNSUPPORTED,
+                           "\"best_of\" must be as \"n\": all answers are given back");
+    }
     if (status == GRAFT_OK) {
         status = read_adapters(r, error);
     }
@@ -674,7 +691,7 @@ graft_status batch_request_read(const struct batch_defaults *defaults, const cha
                                 size_t size, struct batch_request *out, graft_error *error)
 {
     struct reading r = {.defaults = defaults, .out = out};
-    *out = (struct batch_request){.request = defaults->request};
+    *out = (struct batch_request){.request = defaults->request, .n = 1};
     graft_status status = json_parse(line, size, &out->json, error);
     return status == GRAFT_OK ? read_line(&r, error) : status;
 }

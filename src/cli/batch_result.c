@@ -104,11 +104,12 @@ static json_t *completion_logprobs(const struct batch_answer *answer)
     return all;
 }
 
-static json_t *choice_of(const struct batch_request *request, const struct batch_answer *answer)
+static json_t *choice_of(const struct batch_request *request, int index,
+                         const struct batch_answer *answer)
 {
     json_t *choice = json_object();
     json_t *text = json_any_text(answer->text.size > 0 ? answer->text.data : "", answer->text.size);
-    json_put(&choice, "index", json_integer(0));
+    json_put(&choice, "index", json_integer(index));
     if (request->chat) {
         json_t *message = json_object();
         json_put(&message, "role", json_string("assistant"));
@@ -127,13 +128,18 @@ static json_t *choice_of(const struct batch_request *request, const struct batch
     return choice;
 }
 
-static json_t *usage_of(const graft_stream_info *info)
+/* The prompt of several answers counts once. */
+static json_t *usage_of(const struct batch_answer *answers, int n)
 {
     json_t *usage = json_object(), *details = json_object();
+    const graft_stream_info *info = &answers[0].info;
+    size_t tokens = 0;
+    for (int i = 0; i < n; i++) {
+        tokens += answers[i].info.tokens;
+    }
     json_put(&usage, "prompt_tokens", json_integer((json_int_t)info->prompt_tokens));
-    json_put(&usage, "completion_tokens", json_integer((json_int_t)info->tokens));
-    json_put(&usage, "total_tokens",
-             json_integer((json_int_t)(info->prompt_tokens + info->tokens)));
+    json_put(&usage, "completion_tokens", json_integer((json_int_t)tokens));
+    json_put(&usage, "total_tokens", json_integer((json_int_t)(info->prompt_tokens + tokens)));
     json_put(&details, "cached_tokens", json_integer((json_int_t)info->cached_tokens));
     json_put(&usage, "prompt_tokens_details", details);
     return usage;
@@ -160,17 +166,19 @@ static json_t *origin_of(const struct batch_request *request, const struct batch
 
 static json_t *body_of(const struct batch_defaults *defaults, size_t line,
                        const struct batch_request *request, const struct batch_mix *mix,
-                       const struct batch_answer *answer)
+                       const struct batch_answer *answers)
 {
     json_t *body = json_object(), *choices = json_array();
     const char *base = path_base(defaults->info.path);
-    json_append(&choices, choice_of(request, answer));
+    for (int i = 0; i < request->n; i++) {
+        json_append(&choices, choice_of(request, i, &answers[i]));
+    }
     json_put(&body, "id", numbered(request->chat ? "chatcmpl-" : "cmpl-", line));
     json_put(&body, "object", json_string(request->chat ? "chat.completion" : "text_completion"));
     json_put(&body, "created", json_integer((json_int_t)time(NULL)));
     json_put(&body, "model", json_string(request->model != NULL ? request->model : base));
     json_put(&body, "choices", choices);
-    json_put(&body, "usage", usage_of(&answer->info));
+    json_put(&body, "usage", usage_of(answers, request->n));
     json_put(&body, "graft", origin_of(request, mix));
     return body;
 }
@@ -189,12 +197,12 @@ static json_t *line_of(size_t line, const struct batch_request *request)
 
 json_t *batch_result(const struct batch_defaults *defaults, size_t line,
                      const struct batch_request *request, const struct batch_mix *mix,
-                     const struct batch_answer *answer)
+                     const struct batch_answer *answers)
 {
     json_t *result = line_of(line, request), *response = json_object();
     json_put(&response, "status_code", json_integer(200));
     json_put(&response, "request_id", numbered("req_", line));
-    json_put(&response, "body", body_of(defaults, line, request, mix, answer));
+    json_put(&response, "body", body_of(defaults, line, request, mix, answers));
     json_put(&result, "response", response);
     json_put(&result, "error", json_null());
     return result;

@@ -49,6 +49,43 @@ result name >"$scratch/out"
 check "what is registered goes first" out_has '"adapters":{"coder@[0-9.]*":1.0}'
 check "... and is what it says" test "$(text name)" = "$security"
 
+# ---- several answers to one request
+choices() { result "$1" | grep -o '"index":[0-9]*,"text":"[^"]*"' | sed 's/.*"text"://'; }
+long=$(for i in 1 2 3 4 5 6 7 8 9; do printf 'One day a girl called Anna found a box in the garden. '; done)
+cat >requests.jsonl <<LINES
+{"custom_id":"three","body":{"prompt":"Once upon a time","n":3,"seed":5,"temperature":1,"max_tokens":12,"logprobs":0}}
+{"custom_id":"many","body":{"prompt":"$long","n":9,"best_of":9,"temperature":1,"max_tokens":8,"ignore_eos":true}}
+{"custom_id":"form","body":{"prompt":"x","n":2,"temperature":1,"max_tokens":30,"json_schema":{"enum":["a","b"]}}}
+{"custom_id":"best","body":{"prompt":"x","n":2,"best_of":3}}
+{"custom_id":"none","body":{"prompt":"x","n":0}}
+{"custom_id":"context","body":{"prompt":"x","n":2,"max_tokens":100000}}
+{"custom_id":"adapted","body":{"model":"coder","messages":[{"role":"user","content":"$question"}],"n":2,"max_tokens":16,"temperature":0}}
+LINES
+run batch -i requests.jsonl -o results.jsonl --overwrite --json -np 2
+check "some of these fail" status_is 1
+check "... the others do not" test "$(value "done")" -eq 4
+cached=$(value cached_tokens)
+check "each answer is that of the next seed" test "$(choices three)" = "$(for seed in 5 6 7; do alone --raw -p "Once upon a time" -n 12 --temp 1 -s $seed; done)"
+result three >"$scratch/out"
+check "... in order" out_has '"index":0,.*"index":1,.*"index":2,'
+check "... with logprobs of its own" test "$(grep -o '"token_logprobs":\[-' "$scratch/out" | wc -l)" -eq 3
+check "... and the first one's seed" out_has '"seed":5,'
+check "more answers than streams" test "$(choices many | wc -l)" -eq 9
+check "... that differ" test "$(choices many | sort -u | wc -l)" -gt 5
+prompt=$("$GRAFT" tokenize --json -m "$tiny" -p "$long" | tr , "\n" | grep -c "[0-9]")
+result many >"$scratch/many"
+check "their tokens are counted, the prompt once" grep -q "\"prompt_tokens\":$prompt,\"completion_tokens\":72," "$scratch/many"
+check "... and computed once, in whole blocks" test "$cached" -eq $((8 * (prompt / 64 * 64)))
+check "each held to its schema" test "$(result form | grep -o '"text":"\\"[ab]\\""' | wc -l)" -eq 2
+check "with an adapter, greedy: the same" test "$(result adapted | grep -o '"content":"[^"]*"' | sort -u | wc -l)" -eq 1
+check "... what the adapter says" test "$(text adapted | sed 's/","refusal.*/"/')" = "$security"
+code best unsupported_parameter best_of
+code none invalid_request '128'
+code context context_length_exceeded 100000
+mv results.jsonl before.jsonl
+run batch -i requests.jsonl -o results.jsonl -np 40
+check "the same answers, however many at once" same_results results.jsonl before.jsonl
+
 # ---- messages
 cat >requests.jsonl <<'LINES'
 {"custom_id":"many","body":{"prompt":"x","max_tokens":1000000000000}}

@@ -453,7 +453,7 @@ static void offsets_of_tokens_are_in_characters(void **state)
 {
     (void)state;
     static const struct batch_defaults defaults = {.info.path = "tiny"};
-    static const struct batch_request request = {.logprobs = true};
+    static const struct batch_request request = {.logprobs = true, .n = 1};
     static const struct batch_mix mix;
     static const struct batch_token tokens[] = {{0, 1, -1}, {1, 4, -1}, {4, 8, -1}, {8, 9, -1}};
     struct batch_answer answer = {.finish = GRAFT_FINISH_LENGTH};
