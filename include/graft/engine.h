@@ -84,6 +84,7 @@ typedef struct graft_request {
     size_t n_stop_ids;
     bool ignore_eos;
     bool show_special;
+    int top;       /* best tokens that come along with each (graft_token.top); 0 (default) to 20 */
     bool no_draft; /* no guesses for this one, where the engine makes them; default false */
     /* What the answer is held to, of the engine's model; NULL (default): nothing. It comes to its end within max_tokens. */
     const graft_constraint *constraint;

@@ -108,6 +108,10 @@ GRAFT_API graft_status graft_tokenize(const graft_tokenizer *tokenizer, const ch
 GRAFT_API graft_status graft_detokenize(const graft_tokenizer *tokenizer, const graft_token_id *ids,
                                         size_t n, bool with_special, char **text, size_t *size,
                                         graft_error *error);
+/* What one token stands for in the midst of a text, as *size bytes, which need be no whole characters and have no NUL behind
+ * them; special tokens as they are written. Borrowed from the tokenizer; "" for an id that is not in the vocabulary. */
+GRAFT_API const char *graft_token_bytes(const graft_tokenizer *tokenizer, graft_token_id id,
+                                        size_t *size);
 
 typedef struct graft_tokenizer_info {
     const char *kind; /* "byte-level BPE", "SentencePiece BPE", "unigram" */

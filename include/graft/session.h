@@ -104,6 +104,10 @@ GRAFT_API graft_status graft_session_prompt_text(graft_session *session, const c
 /* One generated token. `text` holds only whole UTF-8 characters: bytes of an unfinished one come with a
  * later token, and text that may be the beginning of a stop string is held back until it is decided;
  * it is NUL-terminated and valid until the next call on the session. */
+typedef struct graft_alternative {
+    graft_token_id id;
+    float logprob; /* as in graft_token */
+} graft_alternative;
 typedef struct graft_token {
     graft_token_id id;
     const char *text; /* never NULL; "" for a model without tokenizer */
@@ -111,6 +115,10 @@ typedef struct graft_token {
     float logprob; /* natural log, under the model's own distribution: raw logits, no penalties */
     float probability; /* the same, not as a logarithm */
     bool is_eos;       /* one of the model's end tokens: the last record (never with ignore_eos) */
+    /* The best tokens in this place, best first, where a stream was asked for them (graft_request.top); valid as long as
+     * the text. Of a session: graft_session_top. */
+    const graft_alternative *top; /* [n_top] */
+    size_t n_top;
 } graft_token;
 
 /* Pulls the next token. The token that ends the answer (end token, stop token, the one that completes a

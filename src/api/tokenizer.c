@@ -175,6 +175,16 @@ graft_status graft_detokenize(const graft_tokenizer *tokenizer, const graft_toke
     return status;
 }
 
+const char *graft_token_bytes(const graft_tokenizer *tokenizer, graft_token_id id, size_t *size)
+{
+    size_t n = 0;
+    const char *bytes = tokenizer != NULL ? tokenizer_piece(tokenizer->tokenizer, id, &n) : "";
+    if (size != NULL) {
+        *size = n;
+    }
+    return bytes;
+}
+
 graft_status graft_tokenizer_describe(const graft_tokenizer *tokenizer, graft_tokenizer_info *out,
                                       graft_error *error)
 {

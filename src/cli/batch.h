@@ -75,7 +75,7 @@ struct batch_defaults {
     bool adds_bos;
 };
 
-enum { BATCH_STOPS = 64, BATCH_MEMBERS = 64, BATCH_CHOICES = 128 };
+enum { BATCH_STOPS = 64, BATCH_MEMBERS = 64, BATCH_CHOICES = 128, BATCH_TOP = 20 };
 struct batch_member {
     char *name; /* address without a weight, path or query */
     float weight;
@@ -163,6 +163,8 @@ struct batch_token {
 struct batch_answer {
     struct buf text;
     struct buf tokens; /* struct batch_token each, where logprobs are wanted */
+    struct buf tops;   /* n_top of graft_alternative for each of them */
+    size_t n_top;
     graft_finish finish;
     graft_stream_info info;
 };

@@ -109,24 +109,30 @@ READS(read_ignore_eos)
 
 /* ---- what comes back ---- */
 
+static bool read_top(const json_t *value, struct batch_request *out)
+{
+    json_int_t number = json_integer_value(value);
+    bool good = json_is_integer(value) && number >= 0 && number <= BATCH_TOP;
+    out->request.top = good ? (int)number : 0;
+    return good;
+}
+
+/* Of a completion it says how many alternatives, too. */
 READS(read_logprobs)
 {
     if (r->out->chat) {
         r->out->logprobs = json_is_true(value);
         return json_is_boolean(value) ? GRAFT_OK : must_be(field, "true or false", error);
     }
-    r->out->logprobs = json_is_integer(value);
-    return json_is_integer(value) && json_integer_value(value) == 0
-               ? GRAFT_OK
-               : must_be(field, "0: the tokens of the answer, without alternatives", error);
+    r->out->logprobs = true;
+    return read_top(value, r->out) ? GRAFT_OK
+                                   : must_be(field, "a whole number from 0 to 20", error);
 }
 
-READS(read_no_alternatives)
+READS(read_top_logprobs)
 {
-    (void)r;
-    return json_is_integer(value) && json_integer_value(value) == 0
-               ? GRAFT_OK
-               : must_be(field, "0: there are no alternatives to the tokens of an answer", error);
+    return read_top(value, r->out) ? GRAFT_OK
+                                   : must_be(field, "a whole number from 0 to 20", error);
 }
 
 static bool read_count(const json_t *value, int *out)
@@ -546,7 +552,7 @@ static const struct field fields[] = {
     {"stop", BOTH, read_stop, 0},
     {"ignore_eos", BOTH, read_ignore_eos, 0},
     {"logprobs", BOTH, read_logprobs, 0},
-    {"top_logprobs", CHAT, read_no_alternatives, 0},
+    {"top_logprobs", CHAT, read_top_logprobs, 0},
     {"n", BOTH, read_n, 0},
     {"best_of", COMPLETION, read_best_of, 0},
     {"echo", COMPLETION, refuse, 0},
@@ -636,6 +642,10 @@ static graft_status read_body(struct reading *r, const json_t *body, graft_error
     if (status == GRAFT_OK && r->best_of != 0 && r->best_of != r->out->n) {
         status = error_set(error, GRAFT_UNSUPPORTED,
                            "\"best_of\" must be as \"n\": all answers are given back");
+    }
+    if (status == GRAFT_OK && r->out->request.top > 0 && !r->out->logprobs) {
+        status = error_set(error, GRAFT_INVALID_ARGUMENT,
+                           "\"top_logprobs\" comes with \"logprobs\": true");
     }
     if (status == GRAFT_OK) {
         status = read_adapters(r, error);

@@ -51,20 +51,38 @@ static json_t *bytes_of(const char *text, size_t size)
     return list;
 }
 
-/* {"content": [{"token", "logprob", "bytes", "top_logprobs"}]} */
-static json_t *chat_logprobs(const struct batch_answer *answer)
+static json_t *chat_token(const char *text, size_t size, float logprob)
 {
-    size_t n;
+    json_t *one = json_object();
+    json_put(&one, "token", json_any_text(text, size));
+    json_put(&one, "logprob", json_real((double)logprob));
+    json_put(&one, "bytes", bytes_of(text, size));
+    return one;
+}
+
+/* The alternatives in place i: [answer->n_top] */
+static const graft_alternative *tops_of(const struct batch_answer *answer, size_t i)
+{
+    const graft_alternative *all = (const graft_alternative *)(const void *)answer->tops.data;
+    return answer->n_top > 0 ? all + i * answer->n_top : NULL;
+}
+
+/* {"content": [{"token", "logprob", "bytes", "top_logprobs"}]} */
+static json_t *chat_logprobs(const graft_tokenizer *t, const struct batch_answer *answer)
+{
+    size_t n, size;
     const struct batch_token *tokens = tokens_of(answer, &n);
     json_t *list = json_array(), *all = json_object();
     for (size_t i = 0; i < n; i++) {
         const char *text = answer->text.size > 0 ? answer->text.data + tokens[i].begin : "";
-        size_t size = tokens[i].end - tokens[i].begin;
-        json_t *one = json_object();
-        json_put(&one, "token", json_any_text(text, size));
-        json_put(&one, "logprob", json_real((double)tokens[i].logprob));
-        json_put(&one, "bytes", bytes_of(text, size));
-        json_put(&one, "top_logprobs", json_array());
+        json_t *one = chat_token(text, tokens[i].end - tokens[i].begin, tokens[i].logprob);
+        json_t *others = json_array();
+        const graft_alternative *tops = tops_of(answer, i);
+        for (size_t k = 0; k < answer->n_top; k++) {
+            const char *bytes = graft_token_bytes(t, tops[k].id, &size);
+            json_append(&others, chat_token(bytes, size, tops[k].logprob));
+        }
+        json_put(&one, "top_logprobs", others);
         json_append(&list, one);
     }
     json_put(&all, "content", list);
@@ -81,32 +99,59 @@ static size_t characters_of(const json_t *text)
     return n;
 }
 
+/* {TEXT: logprob} of the best and of the token that was picked; the better one of two that read alike */
+static json_t *completion_tops(const graft_tokenizer *t, const graft_alternative *tops, size_t n,
+                               const json_t *picked, float logprob)
+{
+    json_t *all = json_object();
+    size_t size;
+    for (size_t k = 0; k < n; k++) {
+        const char *bytes = graft_token_bytes(t, tops[k].id, &size);
+        json_t *text = json_any_text(bytes, size);
+        const char *key = json_string_value(text);
+        if (key != NULL && json_object_get(all, key) == NULL) {
+            json_put(&all, key, json_real((double)tops[k].logprob));
+        }
+        json_decref(text);
+    }
+    const char *key = json_string_value(picked);
+    if (key != NULL && json_object_get(all, key) == NULL) {
+        json_put(&all, key, json_real((double)logprob));
+    }
+    return all;
+}
+
 /* {"tokens", "token_logprobs", "top_logprobs", "text_offset"}: offsets in characters */
-static json_t *completion_logprobs(const struct batch_answer *answer)
+static json_t *completion_logprobs(const graft_tokenizer *t, const struct batch_answer *answer)
 {
     size_t n;
     const struct batch_token *tokens = tokens_of(answer, &n);
     json_t *texts = json_array(), *logprobs = json_array(), *offsets = json_array();
-    json_t *all = json_object();
+    json_t *all = json_object(), *others = answer->n_top > 0 ? json_array() : json_null();
     size_t offset = 0;
     for (size_t i = 0; i < n; i++) {
         const char *text = answer->text.size > 0 ? answer->text.data + tokens[i].begin : "";
         json_t *one = json_any_text(text, tokens[i].end - tokens[i].begin);
         json_append(&offsets, json_integer((json_int_t)offset));
         json_append(&logprobs, json_real((double)tokens[i].logprob));
+        if (answer->n_top > 0) {
+            json_append(&others, completion_tops(t, tops_of(answer, i), answer->n_top, one,
+                                                 tokens[i].logprob));
+        }
         offset += characters_of(one);
         json_append(&texts, one);
     }
     json_put(&all, "tokens", texts);
     json_put(&all, "token_logprobs", logprobs);
-    json_put(&all, "top_logprobs", json_null());
+    json_put(&all, "top_logprobs", others);
     json_put(&all, "text_offset", offsets);
     return all;
 }
 
-static json_t *choice_of(const struct batch_request *request, int index,
-                         const struct batch_answer *answer)
+static json_t *choice_of(const struct batch_defaults *defaults, const struct batch_request *request,
+                         int index, const struct batch_answer *answer)
 {
+    const graft_tokenizer *t = graft_model_tokenizer(defaults->model);
     json_t *choice = json_object();
     json_t *text = json_any_text(answer->text.size > 0 ? answer->text.data : "", answer->text.size);
     json_put(&choice, "index", json_integer(index));
@@ -121,8 +166,8 @@ static json_t *choice_of(const struct batch_request *request, int index,
     }
     json_put(&choice, "logprobs",
              !request->logprobs ? json_null()
-             : request->chat    ? chat_logprobs(answer)
-                                : completion_logprobs(answer));
+             : request->chat    ? chat_logprobs(t, answer)
+                                : completion_logprobs(t, answer));
     json_put(&choice, "finish_reason",
              json_string(answer->finish == GRAFT_FINISH_LENGTH ? "length" : "stop"));
     return choice;
@@ -171,7 +216,7 @@ static json_t *body_of(const struct batch_defaults *defaults, size_t line,
     json_t *body = json_object(), *choices = json_array();
     const char *base = path_base(defaults->info.path);
     for (int i = 0; i < request->n; i++) {
-        json_append(&choices, choice_of(request, i, &answers[i]));
+        json_append(&choices, choice_of(defaults, request, i, &answers[i]));
     }
     json_put(&body, "id", numbered(request->chat ? "chatcmpl-" : "cmpl-", line));
     json_put(&body, "object", json_string(request->chat ? "chat.completion" : "text_completion"));

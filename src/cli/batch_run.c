@@ -47,6 +47,11 @@ static void hear(struct choice *choice)
     }
 }
 
+static bool is_whole(const struct batch_answer *a)
+{
+    return a->text.status == GRAFT_OK && a->tokens.status == GRAFT_OK && a->tops.status == GRAFT_OK;
+}
+
 /* Called on the engine's thread; until the end of the answer what it fills is its own. */
 static bool take_token(void *user, const graft_token *token)
 {
@@ -58,14 +63,16 @@ static bool take_token(void *user, const graft_token *token)
     record.end = a->text.size;
     if (token->id >= 0) {
         if (choice->slot->request.logprobs) {
+            a->n_top = token->n_top;
             buf_append(&a->tokens, &record, sizeof record);
+            buf_append(&a->tops, token->top, token->n_top * sizeof *token->top);
         }
         if (!choice->heard) {
             pthread_mutex_lock(&b->lock);
             hear(choice);
             pthread_mutex_unlock(&b->lock);
         }
-        return a->text.status == GRAFT_OK && a->tokens.status == GRAFT_OK;
+        return is_whole(a);
     }
     pthread_mutex_lock(&b->lock);
     hear(choice);
@@ -104,6 +111,7 @@ static bool slot_choices(struct slot *slot)
         slot->choices[i] = (struct choice){.slot = slot, .answer = &slot->answers[i]};
         buf_init(&slot->answers[i].text, NULL, ANSWER_BYTES);
         buf_init(&slot->answers[i].tokens, NULL, ANSWER_BYTES);
+        buf_init(&slot->answers[i].tops, NULL, ANSWER_BYTES);
     }
     return slot->choices != NULL && slot->answers != NULL;
 }
@@ -113,6 +121,7 @@ static void slot_free(struct slot *slot)
     for (int i = 0; i < slot->n_begun; i++) {
         buf_free(&slot->answers[i].text);
         buf_free(&slot->answers[i].tokens);
+        buf_free(&slot->answers[i].tops);
     }
     mem_free(NULL, slot->choices);
     mem_free(NULL, slot->answers);
@@ -370,7 +379,7 @@ static void finish(struct batch *b, struct choice *choice)
     (void)graft_stream_describe(choice->stream, &a->info, NULL);
     graft_stream_close(&choice->stream);
     b->running--;
-    if (a->text.status != GRAFT_OK || a->tokens.status != GRAFT_OK) {
+    if (!is_whole(a)) {
         status = error_set(&why, GRAFT_NO_MEMORY, "no memory for the answer");
     }
     if (status != GRAFT_END) {

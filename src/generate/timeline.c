@@ -84,11 +84,29 @@ void timeline_close(struct timeline *t)
         mem_free(t->mem, t->tokens);
         mem_free(t->mem, t->roles);
         mem_free(t->mem, t->stop_ids);
+        mem_free(t->mem, t->tops);
         timeline_forget_spans(t);
         mem_free(t->mem, t->spans);
         mix_release(&t->mix);
         *t = (struct timeline){0};
     }
+}
+
+graft_status timeline_want_top(struct timeline *t, int n, graft_error *error)
+{
+    if (n < 0 || n > TIMELINE_TOP_MOST) {
+        return error_set(error, GRAFT_INVALID_ARGUMENT, "top must be from 0 to %d",
+                         TIMELINE_TOP_MOST);
+    }
+    n = n < t->model->config.n_vocab ? n : t->model->config.n_vocab;
+    if (n > 0) {
+        t->tops = mem_calloc(t->mem, (size_t)(DRAFT_MOST + 2) * (size_t)n, sizeof *t->tops);
+        if (t->tops == NULL) {
+            return error_set(error, GRAFT_NO_MEMORY, "no memory for %d tokens in each place", n);
+        }
+    }
+    t->n_top = n;
+    return GRAFT_OK;
 }
 
 /* ---- tokens ---- */
@@ -297,6 +315,17 @@ static bool ends_answer(const struct timeline *t, graft_token_id id)
     return is_eos(t, id) || is_stop_token(t, id);
 }
 
+static void take_top(struct timeline *t, const float *logits, struct sampler *sampler)
+{
+    graft_token_id ids[TIMELINE_TOP_MOST];
+    float logprobs[TIMELINE_TOP_MOST];
+    graft_alternative *tops = t->tops + (t->n_ahead + 1) * t->n_top;
+    sampler_top(sampler, logits, (size_t)t->n_top, ids, logprobs);
+    for (int i = 0; i < t->n_top; i++) {
+        tops[i] = (graft_alternative){ids[i], logprobs[i]};
+    }
+}
+
 /* The pick that follows the timeline and the picks in hand, which are in the array behind it. */
 static graft_status pick_next(struct timeline *t, const float *logits, struct sampler *sampler,
                               graft_error *error)
@@ -317,6 +346,9 @@ static graft_status pick_next(struct timeline *t, const float *logits, struct sa
     if (status == GRAFT_OK) {
         status = sampler_pick(sampler, &t->sampling, logits, mask, t->tokens, at,
                               &t->ahead[t->n_ahead], error);
+    }
+    if (status == GRAFT_OK && t->n_top > 0) {
+        take_top(t, logits, sampler);
     }
     t->n_ahead += status == GRAFT_OK;
     return status;
@@ -392,7 +424,9 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
                           .text = "",
                           .logprob = pick->logprob,
                           .probability = pick->probability,
-                          .is_eos = ends};
+                          .is_eos = ends,
+                          .top = t->tops,
+                          .n_top = (size_t)t->n_top};
     if (!(ends || is_stop) || t->text.show_special) {
         graft_status status = text_push(&t->text, pick->id, &record.text, &record.text_size, error);
         if (status != GRAFT_OK) {
@@ -401,6 +435,9 @@ graft_status timeline_commit(struct timeline *t, graft_token *out, graft_error *
     }
     t->tokens[t->n_tokens] = pick->id;
     t->roles[t->n_tokens++] = ROLE_DECODE;
+    if (t->n_top > 0) {
+        memmove(t->tops, t->tops + t->n_top, (size_t)(t->n_ahead * t->n_top) * sizeof *t->tops);
+    }
     t->n_ahead--;
     memmove(t->ahead, t->ahead + 1, (size_t)t->n_ahead * sizeof *t->ahead);
     t->finish = ends                         ? GRAFT_FINISH_EOS

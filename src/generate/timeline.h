@@ -55,6 +55,9 @@ struct timeline {
     /* Picks that are verified and not yet part of the timeline: ahead[0..n_ahead), the next one first. */
     struct pick ahead[DRAFT_MOST + 1];
     int n_ahead;
+    /* The best tokens in the place of the one that was said last, then of each pick in hand; NULL: nobody asked. */
+    graft_alternative *tops; /* [DRAFT_MOST + 2, n_top] */
+    int n_top;
     /* What answers are held to; NULL: nothing. tokens[held_from..held_to) went through it. */
     struct matcher *matcher;
     size_t held_from, held_to;
@@ -66,6 +69,10 @@ struct timeline {
 graft_status timeline_open(struct timeline *t, const struct model *model, struct kv_pool *pool,
                            size_t n_ctx, const graft_session_options *options, graft_error *error);
 void timeline_close(struct timeline *t); /* a zeroed one is allowed */
+
+/* From the next pick on records have the n (0 to TIMELINE_TOP_MOST) best tokens, or as many as there are. Once. */
+enum { TIMELINE_TOP_MOST = 20 };
+graft_status timeline_want_top(struct timeline *t, int n, graft_error *error);
 
 /* INVALID_ARGUMENT for an id that is not in the vocabulary. */
 graft_status timeline_check_ids(const struct timeline *t, const graft_token_id *ids, size_t n,

@@ -176,7 +176,7 @@ check "--overwrite means it" grep -q '"custom_id":"a","response":{"status_code":
 {"custom_id":"hot","body":{"prompt":"x","temperature":-1}}
 {"custom_id":"type","body":{"prompt":"x","top_p":"all"}}
 {"custom_id":"two","body":{"prompt":"x","n":129}}
-{"custom_id":"alternatives","body":{"prompt":"x","logprobs":3}}
+{"custom_id":"alternatives","body":{"prompt":"x","logprobs":21}}
 {"custom_id":"vocabulary","body":{"prompt":[99999999],"max_tokens":2}}
 {"custom_id":"image","body":{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}}
 {"custom_id":"both","body":{"model":"coder","graft":{"adapters":{"security":1}},"prompt":"x"}}

@@ -51,7 +51,8 @@ check "... and is what it says" test "$(text name)" = "$security"
 
 # ---- several answers to one request
 choices() { result "$1" | grep -o '"index":[0-9]*,"text":"[^"]*"' | sed 's/.*"text"://'; }
-long=$(for i in 1 2 3 4 5 6 7 8 9; do printf 'One day a girl called Anna found a box in the garden. '; done)
+box='One day a girl called Anna found a box in the garden. '
+long="$box$box$box$box$box$box$box$box$box"
 cat >requests.jsonl <<LINES
 {"custom_id":"three","body":{"prompt":"Once upon a time","n":3,"seed":5,"temperature":1,"max_tokens":12,"logprobs":0}}
 {"custom_id":"many","body":{"prompt":"$long","n":9,"best_of":9,"temperature":1,"max_tokens":8,"ignore_eos":true}}
@@ -85,6 +86,32 @@ code context context_length_exceeded 100000
 mv results.jsonl before.jsonl
 run batch -i requests.jsonl -o results.jsonl -np 40
 check "the same answers, however many at once" same_results results.jsonl before.jsonl
+
+# ---- alternatives
+cat >requests.jsonl <<LINES
+{"custom_id":"chat","body":{"messages":[{"role":"user","content":"$question"}],"logprobs":true,"top_logprobs":3,"max_tokens":5,"temperature":0}}
+{"custom_id":"guessed","body":{"messages":[{"role":"user","content":"$question"}],"logprobs":true,"top_logprobs":1,"max_tokens":5,"temperature":0}}
+{"custom_id":"completion","body":{"prompt":"Once upon a time","logprobs":2,"max_tokens":4,"temperature":2,"seed":3,"n":2}}
+{"custom_id":"without","body":{"messages":[{"role":"user","content":"x"}],"top_logprobs":3,"max_tokens":5}}
+{"custom_id":"much","body":{"messages":[{"role":"user","content":"x"}],"logprobs":true,"top_logprobs":21}}
+LINES
+run batch -i requests.jsonl -o results.jsonl --overwrite
+check "some of these fail" status_is 1
+result chat >"$scratch/out"
+check "the best tokens beside each" test "$(grep -o '"top_logprobs":\[{"token":"[^]]*\]},{"token":"[^]]*\]},{"token":"[^]]*\]}\]' "$scratch/out" | wc -l)" -eq 5
+check "... of which a greedy answer has the first" test "$(grep -o '"token":"\([^"]*\)","logprob":\([^,]*\),"bytes":[^]]*\],"top_logprobs":\[{"token":"\1","logprob":\2,' "$scratch/out" | wc -l)" -eq 5
+cp "$scratch/out" chat.json
+result guessed >"$scratch/out"
+check "... as many as were asked for" test "$(grep -o '"top_logprobs":\[{"token":"[^]]*\]}\]' "$scratch/out" | wc -l)" -eq 5
+result completion >"$scratch/out"
+check "of a completion by their texts, the picked one included" out_has '"top_logprobs":\[{"[^}]*":-[^}]*":-[^}]*},{'
+check "... in each answer" test "$(grep -o '"top_logprobs":\[{' "$scratch/out" | wc -l)" -eq 2
+code without invalid_request logprobs
+code much invalid_request '20'
+run batch -i requests.jsonl -o results.jsonl --overwrite --model-draft ngram --draft-max 8
+result chat | sed 's/"created":[0-9]*,//' >guessed.json
+sed 's/"created":[0-9]*,//' chat.json >plain.json
+check "the same with guesses" cmp -s guessed.json plain.json
 
 # ---- messages
 cat >requests.jsonl <<'LINES'

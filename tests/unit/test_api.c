@@ -564,7 +564,16 @@ static void tokenizer_works_both_ways(void **state)
         graft_token_id outside = 259;
         assert_int_equal(graft_detokenize(all[i], &outside, 1, true, &text, &size, NULL),
                          GRAFT_INVALID_ARGUMENT);
+        assert_memory_equal(graft_token_bytes(all[i], RM_BOS, &size), "<s>", 3);
+        assert_int_equal(size, 3);
+        assert_memory_equal(graft_token_bytes(all[i], 'H', &size), "H", 1);
+        assert_int_equal(size, 1);
+        assert_string_equal(graft_token_bytes(all[i], outside, &size), "");
+        assert_int_equal(size, 0);
     }
+    size_t none = 1;
+    assert_string_equal(graft_token_bytes(NULL, 'H', &none), "");
+    assert_int_equal(none, 0);
     mem_free(NULL, path);
     graft_tokenizer_close(&own[0]);
     graft_tokenizer_close(&own[1]);

@@ -217,6 +217,73 @@ static void callbacks_get_what_readers_get(void **state)
     answer_free(b);
 }
 
+enum { TOP = 5 };
+static graft_alternative taken[N][TOP];
+static size_t n_taken;
+
+static bool take_top(void *user, const graft_token *token)
+{
+    (void)user;
+    if (token->id >= 0) {
+        assert_int_equal(token->n_top, TOP);
+        memcpy(taken[n_taken++], token->top, sizeof taken[0]);
+    } else {
+        assert_int_equal(token->n_top, 0);
+    }
+    return true;
+}
+
+/* What was taken is what a session says of the same answer, token by token. */
+static void assert_top_of_a_session(const char *prompt)
+{
+    graft_session_options o = sampled(7);
+    struct text_ids t = ids_of(prompt);
+    graft_token token;
+    o.n_ctx = (int)t.n + N;
+    graft_session *s = open_session(F.model, &o);
+    MUST(graft_session_prompt_text(s, prompt, strlen(prompt), error));
+    assert_int_equal(n_taken, N);
+    for (int i = 0; i < N; i++) {
+        graft_token_id ids[TOP];
+        float logprobs[TOP];
+        MUST(graft_session_next(s, &token, error));
+        MUST(graft_session_top(s, TOP, ids, logprobs, error));
+        assert_null(token.top);
+        for (int k = 0; k < TOP; k++) {
+            assert_int_equal(taken[i][k].id, ids[k]);
+            assert_true(taken[i][k].logprob == logprobs[k]);
+        }
+    }
+    graft_session_close(&s);
+}
+
+static void alternatives_come_along_with_each_token(void **state)
+{
+    (void)state;
+    static const char PROMPT[] = "abcabcabcabcabcabc";
+    graft_draft_options d = graft_draft_options_default();
+    graft_engine_options o = graft_engine_options_default();
+    struct text_ids t = ids_of(PROMPT);
+    graft_request r = request_of(&t, 7, N);
+    d.fixed = true;
+    o.ring = 2;
+    r.top = TOP;
+    for (int way = 0; way < 4; way++) { /* read or called, without guesses and with */
+        graft_token token;
+        o.draft = way < 2 ? NULL : &d;
+        r.callback = way % 2 == 0 ? NULL : take_top;
+        n_taken = 0;
+        graft_engine *engine = open_engine(&o);
+        graft_stream *stream = submit(engine, &r);
+        while (graft_stream_next(stream, &token, NULL) == GRAFT_OK) {
+            take_top(NULL, &token);
+        }
+        assert_top_of_a_session(PROMPT);
+        graft_stream_close(&stream);
+        graft_engine_close(&engine);
+    }
+}
+
 /* ---- polling ---- */
 
 static void a_descriptor_is_readable_while_there_is_something(void **state)
@@ -521,6 +588,10 @@ static void requests_that_make_no_sense_are_refused_by_name(void **state)
     bad[n].r.prompt = (const graft_token_id[]){-1};
     bad[n].r.n_prompt = 1;
     bad[n++].word = "vocabulary";
+    bad[n].r.top = 21;
+    bad[n++].word = "top";
+    bad[n].r.top = -1;
+    bad[n++].word = "top";
     for (size_t i = 0; i < n; i++) {
         graft_error error = {0};
         assert_int_equal(graft_engine_submit(engine, &bad[i].r, &stream, &error),
@@ -697,6 +768,7 @@ int main(void)
         cmocka_unit_test(streams_that_pause_for_lack_of_blocks_say_the_same),
         cmocka_unit_test(a_ring_that_nobody_reads_holds_its_stream_and_no_other),
         cmocka_unit_test(callbacks_get_what_readers_get),
+        cmocka_unit_test(alternatives_come_along_with_each_token),
         cmocka_unit_test(a_descriptor_is_readable_while_there_is_something),
         cmocka_unit_test(a_prompt_that_was_there_before_is_not_computed_again),
         cmocka_unit_test(answers_are_shared_only_where_that_was_asked_for),

@@ -50,6 +50,31 @@ static void take(struct fixture *f, graft_token_id id)
     assert_int_equal(token.id, id);
 }
 
+static void texts_of_any_length_and_alternatives_come_out_as_they_went_in(void **state)
+{
+    struct fixture *f = *state;
+    static const graft_alternative TOP[] = {{7, -0.5f}, {9, -1}};
+    char text[100];
+    memset(text, 'x', sizeof text);
+    for (size_t size = 0; size < sizeof text; size += 13) {
+        for (size_t n = 0; n <= ARRAY_LEN(TOP); n++) {
+            graft_token token = {.text = text, .text_size = size, .top = TOP, .n_top = n};
+            bool wake;
+            assert_true(ring_put(&f->ring, &token));
+            MUST(ring_take(&f->ring, false, &token, &wake, error));
+            assert_int_equal(token.text_size, size);
+            assert_memory_equal(token.text, text, size);
+            assert_int_equal(token.text[size], 0);
+            assert_int_equal(token.n_top, n);
+            assert_true((token.top == NULL) == (n == 0));
+            for (size_t i = 0; i < n; i++) {
+                assert_int_equal(token.top[i].id, TOP[i].id);
+                assert_true(token.top[i].logprob == TOP[i].logprob);
+            }
+        }
+    }
+}
+
 static void a_record_is_there_at_once_and_its_reader_is_woken_when_told(void **state)
 {
     struct fixture *f = *state;
@@ -133,6 +158,8 @@ static void a_descriptor_that_comes_late_knows_what_is_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            texts_of_any_length_and_alternatives_come_out_as_they_went_in, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_record_is_there_at_once_and_its_reader_is_woken_when_told,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(half_a_ring_wakes_its_reader, set_up, tear_down),

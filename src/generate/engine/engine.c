@@ -342,6 +342,9 @@ static graft_status open_stream(struct graft_engine *e, const struct submission 
     if (status == GRAFT_OK) {
         status = timeline_check_ids(&s->line, r->prompt, r->n_prompt, error);
     }
+    if (status == GRAFT_OK) {
+        status = timeline_want_top(&s->line, r->top, error);
+    }
     if (status == GRAFT_OK && submission->grammar != NULL) {
         status = timeline_hold(&s->line, submission->grammar, submission->vocabulary, error);
     }

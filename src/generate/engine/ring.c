@@ -50,15 +50,26 @@ static bool record_set(struct mem *mem, struct record *record, const graft_token
     char *text = record->small;
     record->token = *token;
     record->large = NULL;
-    if (token->text_size >= sizeof record->small) {
-        record->large = text = mem_alloc(mem, token->text_size + 1);
-        if (text == NULL) {
+    if (token->text_size >= sizeof record->small || token->n_top > 0) {
+        size_t bytes = token->n_top * sizeof *token->top;
+        record->large = mem_alloc(mem, bytes + token->text_size + 1);
+        if (record->large == NULL) {
             return false;
         }
+        if (bytes > 0) {
+            memcpy(record->large, token->top, bytes);
+        }
+        text = (char *)record->large + bytes;
     }
     memcpy(text, token->text, token->text_size);
     text[token->text_size] = '\0';
     return true;
+}
+
+static const char *text_of(const struct record *record)
+{
+    return record->large != NULL ? (const char *)(record->large + record->token.n_top)
+                                 : record->small;
 }
 
 /* Moves a record to where its text stays until the next one, and hands it out. */
@@ -67,7 +78,8 @@ static void hand_out(struct ring *r, const struct record *record, graft_token *o
     mem_free(r->mem, r->current.large);
     r->current = *record;
     *out = r->current.token;
-    out->text = r->current.large != NULL ? r->current.large : r->current.small;
+    out->text = text_of(&r->current);
+    out->top = out->n_top > 0 ? r->current.large : NULL;
 }
 
 /* ---- the writer ---- */

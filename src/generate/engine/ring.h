@@ -10,11 +10,11 @@
 
 #include <pthread.h>
 
-/* A token with its text, in place where it is short. */
+/* A token with its text, in place where it is short and comes alone. */
 struct record {
     graft_token token;
     char small[40];
-    char *large; /* NULL: small */
+    graft_alternative *large; /* [token.n_top], and behind them the text; NULL: small */
 };
 
 struct ring {

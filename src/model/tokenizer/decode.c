@@ -44,6 +44,14 @@ const char *tokenizer_bytes(const struct tokenizer *t, graft_token_id id, size_t
     return text;
 }
 
+const char *tokenizer_piece(const struct tokenizer *t, graft_token_id id, size_t *size)
+{
+    bool started = true, space;
+    const char *text;
+    (void)piece_text(t, id, true, &started, &text, size, &space, NULL); /* "" of no token */
+    return text;
+}
+
 graft_status tokenizer_decode(const struct tokenizer *t, const graft_token_id *ids, size_t n,
                               bool with_special, struct buf *out, graft_error *error)
 {

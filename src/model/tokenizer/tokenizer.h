@@ -90,6 +90,8 @@ const char *tokenizer_token(const struct tokenizer *t, graft_token_id id, size_t
  * space comes before them. */
 const char *tokenizer_bytes(const struct tokenizer *t, graft_token_id id, size_t *size,
                             bool *apart);
+/* The same with special tokens, as they are written; "": none. */
+const char *tokenizer_piece(const struct tokenizer *t, graft_token_id id, size_t *size);
 /* The chat template found beside the vocabulary (tokenizer_config.json, chat_template.jinja or GGUF),
  * NULL when there is none. With several, the one named "default". */
 const char *tokenizer_chat_template(const struct tokenizer *t);
