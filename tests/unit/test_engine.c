@@ -1,120 +1,12 @@
 /* test_engine.c: the engine through the public headers: whatever shares the batch, a stream says what a session says; streams that
  * fail, are dropped or come too late hurt nobody else.
  */
-#include "unit/api_fixture.h"
+#include "unit/engine_fixture.h"
 
 #include <poll.h>
 #include <time.h>
 
-static struct fixture F;
-
-enum { N = 60, MANY = 12 };
-
-static const char *const PROMPTS[] = {
-    "It was a bright cold day in April, and the clocks were striking thirteen; the rest of this "
-    "sentence only "
-    "makes the prompt longer, so that it takes more than one block of the cache and more than one "
-    "piece.",
-    "Call me Ishmael.",
-    "All happy families are alike; each unhappy family is unhappy in its own way.",
-    "x",
-};
-
-static int setup(void **state)
-{
-    (void)state;
-    F = open_fixture(&(struct random_model){.nan_token = true}, 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    close_fixture(&F);
-    return 0;
-}
-
-/* ---- requests ---- */
-
-struct text_ids {
-    graft_token_id ids[400];
-    size_t n;
-};
-
-static struct text_ids ids_of(const char *text)
-{
-    struct text_ids t = {.n = 0};
-    graft_token_id *ids = NULL;
-    MUST(graft_tokenize(graft_model_tokenizer(F.model), text, strlen(text), GRAFT_TOKENIZE_BOS,
-                        &ids, &t.n, error));
-    assert_true(t.n <= ARRAY_LEN(t.ids));
-    memcpy(t.ids, ids, t.n * sizeof *ids);
-    graft_free(F.runtime, ids);
-    return t;
-}
-
-static graft_engine *open_engine(const graft_engine_options *o)
-{
-    graft_engine *engine = NULL;
-    MUST(graft_engine_open(F.model, o, &engine, error));
-    return engine;
-}
-
-static graft_request request_of(const struct text_ids *t, uint64_t seed, size_t n)
-{
-    graft_request r = graft_request_default();
-    r.prompt = t->ids;
-    r.n_prompt = t->n;
-    r.sampling = sampled(seed).sampling;
-    r.max_tokens = n;
-    return r;
-}
-
-static graft_stream *submit(graft_engine *engine, const graft_request *r)
-{
-    graft_stream *stream = NULL;
-    MUST(graft_engine_submit(engine, r, &stream, error));
-    return stream;
-}
-
-static graft_stream *ask(graft_engine *engine, const char *prompt, uint64_t seed, size_t n)
-{
-    struct text_ids t = ids_of(prompt);
-    graft_request r = request_of(&t, seed, n);
-    return submit(engine, &r);
-}
-
-/* Reads a stream to its end. */
-static struct answer *read_all(graft_stream *stream)
-{
-    struct answer *a = answer_new();
-    graft_token token;
-    graft_status status;
-    graft_error error = {0};
-    while ((status = graft_stream_next(stream, &token, &error)) == GRAFT_OK) {
-        answer_take(a, &token);
-    }
-    assert_int_equal(status, GRAFT_END);
-    answer_take(a, &token);
-    return a;
-}
-
-/* What a session says; an engine's answer is over at max_tokens, so that nothing stays held back. */
-static struct answer *alone(const char *prompt, uint64_t seed, size_t n)
-{
-    graft_session_options o = sampled(seed);
-    struct text_ids t = ids_of(prompt);
-    o.n_ctx = (int)(t.n + n);
-    return solo(F.model, &o, prompt, 0);
-}
-
-static void assert_says(graft_stream *stream, const char *prompt, uint64_t seed, size_t n)
-{
-    struct answer *a = read_all(stream), *b = alone(prompt, seed, n);
-    assert_same_answer(a, b);
-    answer_free(a);
-    answer_free(b);
-}
+enum { MANY = 12 };
 
 static void check_many(const graft_engine_options *o)
 {
@@ -314,62 +206,7 @@ static void a_descriptor_is_readable_while_there_is_something(void **state)
     answer_free(b);
 }
 
-/* ---- prefixes ---- */
-
-static void a_prompt_that_was_there_before_is_not_computed_again(void **state)
-{
-    (void)state;
-    graft_engine *engine = open_engine(NULL);
-    graft_stream_info info;
-    size_t cached[3];
-    for (int i = 0; i < 3; i++) {
-        graft_stream *stream = ask(engine, PROMPTS[0], 3, N);
-        assert_says(stream, PROMPTS[0], 3, N);
-        MUST(graft_stream_describe(stream, &info, error));
-        cached[i] = info.cached_tokens;
-        assert_int_equal(info.prompt_tokens, ids_of(PROMPTS[0]).n);
-        assert_int_equal(info.tokens, N);
-        assert_true(info.first_token > 0);
-        graft_stream_close(&stream);
-        if (i == 1) {
-            graft_engine_forget_prefixes(engine);
-        }
-    }
-    assert_int_equal(cached[0], 0);
-    assert_int_equal(cached[1], (ids_of(PROMPTS[0]).n - 1) / 64 * 64);
-    assert_true(cached[1] > 0);
-    assert_int_equal(cached[2], 0);
-    graft_engine_close(&engine);
-}
-
-/* The answer of a first turn, as part of the prompt of a second one: other roles, so another name, unless asked for. */
-static void answers_are_shared_only_where_that_was_asked_for(void **state)
-{
-    (void)state;
-    for (int share = 0; share < 2; share++) {
-        graft_engine_options o = graft_engine_options_default();
-        o.share_decoded = share;
-        graft_engine *engine = open_engine(&o);
-        struct text_ids t = ids_of(PROMPTS[2]);
-        graft_request r = request_of(&t, 9, 150);
-        graft_stream *stream = submit(engine, &r);
-        struct answer *a = read_all(stream);
-        graft_stream_info info;
-        graft_stream_close(&stream);
-        memcpy(t.ids + t.n, a->ids, a->n * sizeof *a->ids);
-        t.n += a->n;
-        r = request_of(&t, 9, 5);
-        stream = submit(engine, &r);
-        answer_free(a);
-        a = read_all(stream);
-        MUST(graft_stream_describe(stream, &info, error));
-        size_t prompt_alone = ids_of(PROMPTS[2]).n / 64 * 64;
-        assert_int_equal(info.cached_tokens, share ? (t.n - 1) / 64 * 64 : prompt_alone);
-        graft_stream_close(&stream);
-        graft_engine_close(&engine);
-        answer_free(a);
-    }
-}
+/* ---- forks ---- */
 
 static void a_fork_goes_on_from_the_tokens_of_another(void **state)
 {
@@ -770,8 +607,6 @@ int main(void)
         cmocka_unit_test(callbacks_get_what_readers_get),
         cmocka_unit_test(alternatives_come_along_with_each_token),
         cmocka_unit_test(a_descriptor_is_readable_while_there_is_something),
-        cmocka_unit_test(a_prompt_that_was_there_before_is_not_computed_again),
-        cmocka_unit_test(answers_are_shared_only_where_that_was_asked_for),
         cmocka_unit_test(a_fork_goes_on_from_the_tokens_of_another),
         cmocka_unit_test(who_is_cancelled_or_dropped_ends_and_nobody_else),
         cmocka_unit_test(time_that_is_over_ends_a_stream_even_if_nobody_reads_it),

@@ -2,11 +2,12 @@
  *
  * A hit across two mixes would be a wrong answer, so names are SHA-256 over all that counts and never compared in part. Entries
  * lie in one array, chained by bucket and by age; blocks that a stream uses are not worth evicting, as that would free nothing.
+ * Of one prompt the end is older than the beginning, without which it could not be found.
  */
 #include "generate/engine/prefix.h"
 
 struct prefix_entry {
-    uint8_t name[PREFIX_NAME];
+    uint8_t name[PREFIX_NAME], before[PREFIX_NAME]; /* its own, and of the block before it */
     struct kv_block *block;
     int32_t next;         /* in its bucket, or of the free list */
     int32_t newer, older; /* -1: none */
@@ -82,15 +83,23 @@ static int32_t find(const struct prefixes *p, const uint8_t *name)
     return i;
 }
 
-struct kv_block *prefixes_find(struct prefixes *p, const uint8_t name[PREFIX_NAME])
+struct kv_block *prefixes_find(const struct prefixes *p, const uint8_t name[PREFIX_NAME])
 {
     int32_t i = find(p, name);
-    if (i < 0) {
-        return NULL;
-    }
+    return i >= 0 ? p->entries[i].block : NULL;
+}
+
+static void make_newest(struct prefixes *p, int32_t i)
+{
     age_remove(p, i);
     age_begin(p, i);
-    return p->entries[i].block;
+}
+
+void prefixes_use(struct prefixes *p, const uint8_t name[PREFIX_NAME])
+{
+    for (int32_t i = find(p, name); i >= 0; i = find(p, p->entries[i].before)) {
+        make_newest(p, i);
+    }
 }
 
 static void drop(struct prefixes *p, int32_t i)
@@ -109,14 +118,17 @@ static void drop(struct prefixes *p, int32_t i)
     p->count--;
 }
 
+/* What is in use is passed by once, and newer then. */
 bool prefixes_evict(struct prefixes *p)
 {
-    for (int32_t i = p->oldest; i >= 0; i = p->entries[i].newer) {
+    for (size_t n = p->count; n > 0; n--) {
+        int32_t i = p->oldest;
         if (kv_block_is_lone(p->pool, p->entries[i].block)) {
             drop(p, i);
             p->evictions++;
             return true;
         }
+        make_newest(p, i);
     }
     return false;
 }
@@ -136,10 +148,10 @@ void prefixes_forget(struct prefixes *p)
     }
 }
 
-void prefixes_keep(struct prefixes *p, const uint8_t name[PREFIX_NAME], const struct kv_seq *seq,
-                   int64_t index)
+void prefixes_keep(struct prefixes *p, const uint8_t name[PREFIX_NAME],
+                   const uint8_t before[PREFIX_NAME], const struct kv_seq *seq, int64_t index)
 {
-    if (prefixes_find(p, name) != NULL) {
+    if (find(p, name) >= 0) {
         return;
     }
     if (p->count == p->capacity) {
@@ -149,6 +161,7 @@ void prefixes_keep(struct prefixes *p, const uint8_t name[PREFIX_NAME], const st
     struct prefix_entry *e = &p->entries[i];
     p->free_list = e->next;
     memcpy(e->name, name, PREFIX_NAME);
+    memcpy(e->before, before, PREFIX_NAME);
     e->block = kv_seq_hold(seq, index);
     int32_t *bucket = bucket_of(p, name);
     e->next = *bucket;
@@ -209,6 +222,7 @@ graft_status prefix_attach(struct prefix_chain *chain, const struct prefix_kind 
             p->hits++;
         }
     }
+    prefixes_use(p, chain->name);
     return status;
 }
 
@@ -217,13 +231,16 @@ void prefix_keep_new(struct prefix_chain *chain, const struct prefix_kind *kind,
 {
     uint8_t name[PREFIX_NAME];
     size_t held = (size_t)kv_seq_length(t->seq);
+    int64_t before = chain->named;
     held = held < t->n_tokens ? held : t->n_tokens;
     while (!chain->broken && (size_t)(chain->named + 1) * KV_BLOCK <= held) {
-        if (!next_name(chain, kind, t, name)) {
-            chain->broken = true;
-            return;
+        chain->broken = !next_name(chain, kind, t, name);
+        if (!chain->broken) {
+            prefixes_keep(p, name, chain->name, t->seq, chain->named);
+            advance(chain, name);
         }
-        prefixes_keep(p, name, t->seq, chain->named);
-        advance(chain, name);
+    }
+    if (chain->named > before) {
+        prefixes_use(p, chain->name);
     }
 }

@@ -24,11 +24,14 @@ struct prefixes {
 graft_status prefixes_open(struct prefixes *p, struct mem *mem, struct kv_pool *pool,
                            size_t capacity, graft_error *error);
 void prefixes_close(struct prefixes *p); /* lets all blocks go; a zeroed one is allowed */
-/* The block of a name, which counts as used now; NULL: none. Borrowed. */
-struct kv_block *prefixes_find(struct prefixes *p, const uint8_t name[PREFIX_NAME]);
-/* Keeps a block, which it then holds, under its name; not if the name is taken. */
-void prefixes_keep(struct prefixes *p, const uint8_t name[PREFIX_NAME], const struct kv_seq *seq,
-                   int64_t index);
+/* The block of a name; NULL: none. Borrowed. */
+struct kv_block *prefixes_find(const struct prefixes *p, const uint8_t name[PREFIX_NAME]);
+/* Keeps a block, which it then holds, under its name, behind that of the name `before` (zero: the first); not if the name is
+ * taken. */
+void prefixes_keep(struct prefixes *p, const uint8_t name[PREFIX_NAME],
+                   const uint8_t before[PREFIX_NAME], const struct kv_seq *seq, int64_t index);
+/* The block of a name and those before it count as used now, the first one last. */
+void prefixes_use(struct prefixes *p, const uint8_t name[PREFIX_NAME]);
 /* Lets go the block longest unused that nobody else holds. false: there is none. */
 bool prefixes_evict(struct prefixes *p);
 /* Whether that would free so many blocks. */
