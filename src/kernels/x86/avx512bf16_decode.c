@@ -12,7 +12,7 @@
 #include "kernels/decode_tiles.h"
 #include "kernels/panels.h"
 
-enum { TALL_ROWS = 8, TALL_TOKENS = 2, WIDE_ROWS = 4, WIDE_TOKENS = 4, OUTPUTS = 16 };
+enum { TALL_ROWS = 8, TALL_TOKENS = 2, WIDE_ROWS = 4, WIDE_TOKENS = 5, OUTPUTS = 24 };
 
 /* Tokens that are held split at once: as many bytes as DECODE_PACK rows of two-byte values. Bytes of W that stay in the
  * second cache meanwhile. */
@@ -70,7 +70,7 @@ ALWAYS_INLINE void pair_tile(const struct pair_tile *p, int rows, int tokens)
         TIMES(i, n) p->y[i / rows * p->y_stride + i % rows * p->y_pitch] = out[i];
 }
 
-/* `rows` rows of W from o on and all tokens, of which no tile has one alone where two can have some. */
+/* `rows` rows of W from o on and all tokens, in as few tiles as there can be, as equal as they can be. */
 ALWAYS_INLINE void pair_rows(const struct matrix *w, const struct streams *s, int64_t o,
                              struct pair_tile p, int n_tok, int rows)
 {
@@ -80,13 +80,16 @@ ALWAYS_INLINE void pair_rows(const struct matrix *w, const struct streams *s, in
     p.y_pitch = s->apart;
     p.ahead = s->ahead;
     for (int left = n_tok, taken; left; left -= taken) {
-        taken = left == WIDE_TOKENS + 1 ? WIDE_TOKENS - 1 : left;
+        const int tiles = (left + WIDE_TOKENS - 1) / WIDE_TOKENS;
+        taken = (left + tiles - 1) / tiles;
         if (rows == TALL_ROWS && taken == 1) {
             pair_tile(&p, TALL_ROWS, 1);
         } else if (rows == TALL_ROWS) {
             pair_tile(&p, TALL_ROWS, taken = TALL_TOKENS);
-        } else if (taken >= WIDE_TOKENS) {
-            pair_tile(&p, rows, taken = WIDE_TOKENS);
+        } else if (taken == WIDE_TOKENS) {
+            pair_tile(&p, rows, WIDE_TOKENS);
+        } else if (taken == 4) {
+            pair_tile(&p, rows, 4);
         } else if (taken == 3) {
             pair_tile(&p, rows, 3);
         } else if (taken == 2) {
