@@ -101,13 +101,13 @@ GRAFT_API graft_status graft_session_prompt(graft_session *session, const graft_
 GRAFT_API graft_status graft_session_prompt_text(graft_session *session, const char *text,
                                                  size_t size, graft_error *error);
 
-/* One generated token. `text` holds only whole UTF-8 characters: bytes of an unfinished one come with a
- * later token, and text that may be the beginning of a stop string is held back until it is decided;
- * it is NUL-terminated and valid until the next call on the session. */
 typedef struct graft_alternative {
     graft_token_id id;
     float logprob; /* as in graft_token */
 } graft_alternative;
+/* One generated token. `text` holds only whole UTF-8 characters: bytes of an unfinished one come with a
+ * later token, and text that may be the beginning of a stop string is held back until it is decided;
+ * it is NUL-terminated and valid until the next call on the session or stream, or until a callback returns. */
 typedef struct graft_token {
     graft_token_id id;
     const char *text; /* never NULL; "" for a model without tokenizer */

@@ -157,7 +157,8 @@ void batch_forms_close(struct batch_forms *forms);
 
 /* A token of an answer, for logprobs. */
 struct batch_token {
-    size_t begin, end; /* of its text, in the answer */
+    size_t begin, end; /* of the text that came with it, in the answer */
+    graft_token_id id;
     float logprob;
 };
 struct batch_answer {
@@ -174,6 +175,8 @@ json_t *batch_result(const struct batch_defaults *defaults, size_t line,
                      const struct batch_answer *answers); /* [request->n] */
 json_t *batch_failure(size_t line, const struct batch_request *request, const char *code,
                       const char *message);
+/* As a line, appended; takes `result` over. LIMIT: more than BATCH_RESULT_BYTES, which nothing would read again. */
+graft_status batch_result_line(json_t *result, struct buf *out);
 /* OpenAI's word for what went wrong. */
 const char *batch_code(graft_status status);
 extern const char
@@ -201,8 +204,8 @@ graft_status batch_output_open(struct batch_output *o, const char *path, struct 
  * were, with RETRY what failed, with OVERWRITE all. */
 graft_status batch_output_begin(struct batch_output *o, const struct batch_index *index,
                                 graft_error *error);
-/* Appends one line, of the request in `line` (from 0); takes `result` over, NULL: there was no memory for it. */
-graft_status batch_output_add(struct batch_output *o, size_t line, json_t *result,
+/* Appends one line, of the request in `line` (from 0). */
+graft_status batch_output_add(struct batch_output *o, size_t line, const char *text, size_t size,
                               graft_error *error);
 /* Puts results that are not in the order of their requests into it. */
 graft_status batch_output_order(struct batch_output *o, const struct batch_index *index,

@@ -440,27 +440,11 @@ static graft_status sync_file(struct batch_output *o, graft_error *error)
     return fdatasync(o->file) == 0 ? GRAFT_OK : io_failed(error, o->path);
 }
 
-static int append_piece(const char *bytes, size_t size, void *line)
-{
-    return buf_append(line, bytes, size) ? 0 : -1;
-}
-
-graft_status batch_output_add(struct batch_output *o, size_t line, json_t *result,
+graft_status batch_output_add(struct batch_output *o, size_t line, const char *text, size_t size,
                               graft_error *error)
 {
-    struct buf text;
-    buf_init(&text, NULL, BATCH_RESULT_BYTES);
-    bool whole = result != NULL && json_dump_callback(result, append_piece, &text,
-                                                      JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0;
-    json_decref(result);
-    graft_status status = GRAFT_OK;
-    if (!whole || !buf_putc(&text, '\n')) {
-        status = error_set(error, GRAFT_NO_MEMORY, "no memory for a result");
-    } else {
-        status = write_all(o, text.data, text.size, error);
-        note_order(o, line);
-    }
-    buf_free(&text);
+    graft_status status = write_all(o, text, size, error);
+    note_order(o, line);
     if (status == GRAFT_OK && time_seconds() - o->synced > SYNC_EVERY) {
         status = sync_file(o, error);
     }

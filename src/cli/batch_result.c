@@ -51,11 +51,28 @@ static json_t *bytes_of(const char *text, size_t size)
     return list;
 }
 
+/* The bytes of a token itself; of a model without a tokenizer, what came with it. */
+static const char *text_of(const graft_tokenizer *t, const struct batch_answer *answer,
+                           const struct batch_token *token, size_t *size)
+{
+    if (t != NULL) {
+        return graft_token_bytes(t, token->id, size);
+    }
+    *size = token->end - token->begin;
+    return *size > 0 ? answer->text.data + token->begin : "";
+}
+
+/* As OpenAI, who have -9999 for what cannot be. */
+static json_t *logprob_of(float logprob)
+{
+    return json_real(logprob > -9999 ? (double)logprob : -9999.0);
+}
+
 static json_t *chat_token(const char *text, size_t size, float logprob)
 {
     json_t *one = json_object();
     json_put(&one, "token", json_any_text(text, size));
-    json_put(&one, "logprob", json_real((double)logprob));
+    json_put(&one, "logprob", logprob_of(logprob));
     json_put(&one, "bytes", bytes_of(text, size));
     return one;
 }
@@ -74,9 +91,8 @@ static json_t *chat_logprobs(const graft_tokenizer *t, const struct batch_answer
     const struct batch_token *tokens = tokens_of(answer, &n);
     json_t *list = json_array(), *all = json_object();
     for (size_t i = 0; i < n; i++) {
-        const char *text = answer->text.size > 0 ? answer->text.data + tokens[i].begin : "";
-        json_t *one = chat_token(text, tokens[i].end - tokens[i].begin, tokens[i].logprob);
-        json_t *others = json_array();
+        const char *text = text_of(t, answer, &tokens[i], &size);
+        json_t *one = chat_token(text, size, tokens[i].logprob), *others = json_array();
         const graft_alternative *tops = tops_of(answer, i);
         for (size_t k = 0; k < answer->n_top; k++) {
             const char *bytes = graft_token_bytes(t, tops[k].id, &size);
@@ -99,24 +115,33 @@ static size_t characters_of(const json_t *text)
     return n;
 }
 
-/* {TEXT: logprob} of the best and of the token that was picked; the better one of two that read alike */
-static json_t *completion_tops(const graft_tokenizer *t, const graft_alternative *tops, size_t n,
-                               const json_t *picked, float logprob)
+/* Of two tokens that read alike the better one stays. */
+static void put_top(json_t **all, const char *bytes, size_t size, float logprob)
 {
+    json_t *text = json_any_text(bytes, size);
+    const char *key = json_string_value(text);
+    if (key != NULL && json_object_get(*all, key) == NULL) {
+        json_put(all, key, logprob_of(logprob));
+    }
+    json_decref(text);
+}
+
+/* {TEXT: logprob} of the best and of the token that was picked. */
+static json_t *completion_tops(const graft_tokenizer *t, const struct batch_answer *answer,
+                               size_t i, const struct batch_token *picked)
+{
+    const graft_alternative *tops = tops_of(answer, i);
     json_t *all = json_object();
     size_t size;
-    for (size_t k = 0; k < n; k++) {
+    bool among = false;
+    for (size_t k = 0; k < answer->n_top; k++) {
         const char *bytes = graft_token_bytes(t, tops[k].id, &size);
-        json_t *text = json_any_text(bytes, size);
-        const char *key = json_string_value(text);
-        if (key != NULL && json_object_get(all, key) == NULL) {
-            json_put(&all, key, json_real((double)tops[k].logprob));
-        }
-        json_decref(text);
+        put_top(&all, bytes, size, tops[k].logprob);
+        among = among || tops[k].id == picked->id;
     }
-    const char *key = json_string_value(picked);
-    if (key != NULL && json_object_get(all, key) == NULL) {
-        json_put(&all, key, json_real((double)logprob));
+    if (!among) {
+        const char *bytes = text_of(t, answer, picked, &size);
+        put_top(&all, bytes, size, picked->logprob);
     }
     return all;
 }
@@ -124,22 +149,23 @@ static json_t *completion_tops(const graft_tokenizer *t, const graft_alternative
 /* {"tokens", "token_logprobs", "top_logprobs", "text_offset"}: offsets in characters */
 static json_t *completion_logprobs(const graft_tokenizer *t, const struct batch_answer *answer)
 {
-    size_t n;
+    size_t n, size;
     const struct batch_token *tokens = tokens_of(answer, &n);
     json_t *texts = json_array(), *logprobs = json_array(), *offsets = json_array();
     json_t *all = json_object(), *others = answer->n_top > 0 ? json_array() : json_null();
     size_t offset = 0;
     for (size_t i = 0; i < n; i++) {
-        const char *text = answer->text.size > 0 ? answer->text.data + tokens[i].begin : "";
-        json_t *one = json_any_text(text, tokens[i].end - tokens[i].begin);
+        const char *text = text_of(t, answer, &tokens[i], &size);
+        json_append(&texts, json_any_text(text, size));
         json_append(&offsets, json_integer((json_int_t)offset));
-        json_append(&logprobs, json_real((double)tokens[i].logprob));
+        json_append(&logprobs, logprob_of(tokens[i].logprob));
         if (answer->n_top > 0) {
-            json_append(&others, completion_tops(t, tops_of(answer, i), answer->n_top, one,
-                                                 tokens[i].logprob));
+            json_append(&others, completion_tops(t, answer, i, &tokens[i]));
         }
-        offset += characters_of(one);
-        json_append(&texts, one);
+        const char *given = answer->text.size > 0 ? answer->text.data + tokens[i].begin : "";
+        json_t *in_answer = json_any_text(given, tokens[i].end - tokens[i].begin);
+        offset += characters_of(in_answer);
+        json_decref(in_answer);
     }
     json_put(&all, "tokens", texts);
     json_put(&all, "token_logprobs", logprobs);
@@ -262,4 +288,22 @@ json_t *batch_failure(size_t line, const struct batch_request *request, const ch
     json_put(&result, "response", json_null());
     json_put(&result, "error", error);
     return result;
+}
+
+static int append_piece(const char *bytes, size_t size, void *line)
+{
+    return buf_append(line, bytes, size) ? 0 : -1;
+}
+
+graft_status batch_result_line(json_t *result, struct buf *out)
+{
+    bool whole = result != NULL && json_dump_callback(result, append_piece, out,
+                                                      JSON_COMPACT | JSON_REAL_PRECISION(9)) == 0;
+    json_decref(result);
+    if (whole) {
+        buf_putc(out, '\n');
+    } else if (out->status == GRAFT_OK) {
+        out->status = GRAFT_NO_MEMORY;
+    }
+    return out->status;
 }

@@ -32,7 +32,7 @@ struct slot {
     bool heard;                   /* the first one has a token, or ended; under the batch's lock */
     bool constrained;
     bool ready, failed; /* `result` is there, and waits to be written; it says what went wrong */
-    json_t *result;     /* NULL, though ready: no memory */
+    struct buf result;  /* a line */
 };
 
 /* ---- what the engine's thread does --------------------------------------------------------- */
@@ -58,7 +58,7 @@ static bool take_token(void *user, const graft_token *token)
     struct choice *choice = user;
     struct batch *b = choice->slot->batch;
     struct batch_answer *a = choice->answer;
-    struct batch_token record = {.begin = a->text.size, .logprob = token->logprob};
+    struct batch_token record = {.begin = a->text.size, .id = token->id, .logprob = token->logprob};
     buf_append(&a->text, token->text, token->text_size);
     record.end = a->text.size;
     if (token->id >= 0) {
@@ -126,7 +126,7 @@ static void slot_free(struct slot *slot)
     mem_free(NULL, slot->choices);
     mem_free(NULL, slot->answers);
     batch_request_close(&slot->request);
-    json_decref(slot->result);
+    buf_free(&slot->result);
     mem_free(NULL, slot);
 }
 
@@ -139,7 +139,8 @@ static void set_failure(struct slot *slot, const char *code, const graft_error *
     const char *what =
         error->message[0] != '\0' ? error->message : graft_status_text(error->status);
     snprintf(message, sizeof message, "%s%s%s", named ? error->file : "", named ? ": " : "", what);
-    slot->result = batch_failure(slot->line, &slot->request, code, message);
+    (void)batch_result_line(batch_failure(slot->line, &slot->request, code, message),
+                            &slot->result);
     slot->failed = true;
     slot->ready = slot->n_running == 0;
     if (slot->batch->args->common.verbose) {
@@ -160,6 +161,9 @@ static graft_status read_request(struct batch *b, struct slot *slot, graft_error
     }
     graft_status status = batch_request_read(&b->defaults, b->lines.text.data, b->lines.text.size,
                                              &slot->request, &why);
+    if (status == GRAFT_NO_MEMORY) {
+        return error_set(error, status, "%s", why.message);
+    }
     batch_key_of(slot->request.json, key);
     if (memcmp(key, entry->key, BATCH_KEY) != 0) {
         return error_set(error, GRAFT_STATE, "%s: line %zu has changed in the meantime",
@@ -169,8 +173,6 @@ static graft_status read_request(struct batch *b, struct slot *slot, graft_error
         error_set(&why, GRAFT_INVALID_ARGUMENT, "line %zu has this custom_id, too",
                   batch_index_find(&b->index, key) + 1);
         set_failure(slot, "duplicate_custom_id", &why);
-    } else if (status == GRAFT_NO_MEMORY) {
-        return error_set(error, status, "%s", why.message);
     } else if (status != GRAFT_OK) {
         set_failure(slot, slot->request.json == NULL ? "invalid_json" : batch_code(status), &why);
     }
@@ -195,6 +197,7 @@ static graft_status read_next(struct batch *b, graft_error *error)
     }
     slot->batch = b;
     slot->line = b->lines.number;
+    buf_init(&slot->result, NULL, BATCH_RESULT_BYTES);
     b->slots[b->n_slots++] = slot;
     status = read_request(b, slot, error);
     if (status == GRAFT_OK && !slot->ready && !slot_choices(slot)) {
@@ -357,9 +360,19 @@ static void count(struct batch_sums *sums, const struct slot *slot)
 static void complete(struct batch *b, struct slot *slot)
 {
     if (!slot->failed) {
-        slot->result =
+        json_t *result =
             batch_result(&b->defaults, slot->line, &slot->request, &slot->mix, slot->answers);
         count(&b->sums, slot);
+        if (batch_result_line(result, &slot->result) == GRAFT_LIMIT) {
+            graft_error why = {0};
+            error_set(&why, GRAFT_LIMIT,
+                      "the result has more than %d bytes: ask for fewer answers (\"n\"), or fewer "
+                      "alternatives",
+                      BATCH_RESULT_BYTES);
+            buf_free(&slot->result);
+            buf_init(&slot->result, NULL, BATCH_RESULT_BYTES);
+            set_failure(slot, "result_too_large", &why);
+        }
     }
     slot->ready = true;
     batch_adapters_give(&b->adapters, &slot->mix);
@@ -414,9 +427,10 @@ static graft_status write_ready(struct batch *b, graft_error *error)
             b->slots[kept++] = slot;
             continue;
         }
-        json_t *result = slot->result;
-        slot->result = NULL;
-        status = batch_output_add(&b->output, slot->line - 1, result, error);
+        status = slot->result.status == GRAFT_OK
+                     ? batch_output_add(&b->output, slot->line - 1, slot->result.data,
+                                        slot->result.size, error)
+                     : error_set(error, GRAFT_NO_MEMORY, "no memory for a result");
         if (status == GRAFT_OK) {
             batch_index_set(&b->index, slot->line - 1, slot->failed ? BATCH_FAILED : BATCH_DONE);
             b->sums.answered++;

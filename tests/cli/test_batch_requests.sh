@@ -92,6 +92,8 @@ cat >requests.jsonl <<LINES
 {"custom_id":"chat","body":{"messages":[{"role":"user","content":"$question"}],"logprobs":true,"top_logprobs":3,"max_tokens":5,"temperature":0}}
 {"custom_id":"guessed","body":{"messages":[{"role":"user","content":"$question"}],"logprobs":true,"top_logprobs":1,"max_tokens":5,"temperature":0}}
 {"custom_id":"completion","body":{"prompt":"Once upon a time","logprobs":2,"max_tokens":4,"temperature":2,"seed":3,"n":2}}
+{"custom_id":"ended","body":{"messages":[{"role":"user","content":"Hello"}],"logprobs":true,"top_logprobs":1,"max_tokens":300,"temperature":0}}
+{"custom_id":"stopped","body":{"prompt":"Once upon a time","logprobs":1,"max_tokens":40,"temperature":0,"stop":["a little girl"," the"]}}
 {"custom_id":"without","body":{"messages":[{"role":"user","content":"x"}],"top_logprobs":3,"max_tokens":5}}
 {"custom_id":"much","body":{"messages":[{"role":"user","content":"x"}],"logprobs":true,"top_logprobs":21}}
 LINES
@@ -106,6 +108,13 @@ check "... as many as were asked for" test "$(grep -o '"top_logprobs":\[{"token"
 result completion >"$scratch/out"
 check "of a completion by their texts, the picked one included" out_has '"top_logprobs":\[{"[^}]*":-[^}]*":-[^}]*},{'
 check "... in each answer" test "$(grep -o '"top_logprobs":\[{' "$scratch/out" | wc -l)" -eq 2
+result ended >"$scratch/out"
+check "an answer that ends" out_has '"finish_reason":"stop"'
+check "... with its end among the best" test "$(grep -o '"token":"\([^"]*\)","logprob":\([^,]*\),"bytes":[^]]*\],"top_logprobs":\[{"token":"\1","logprob":\2,' "$scratch/out" | wc -l)" -eq "$(grep -o '"completion_tokens":[0-9]*' "$scratch/out" | tr -dc 0-9)"
+result stopped >"$scratch/out"
+check "an answer that a text stops" out_has '"finish_reason":"stop"'
+sed 's/.*"top_logprobs":\[//; s/\],"text_offset.*//' "$scratch/out" >tops
+check "... has each token once" test "$(grep -o '{' tops | wc -l)" -eq "$(grep -o '":-' tops | wc -l)"
 code without invalid_request logprobs
 code much invalid_request '20'
 run batch -i requests.jsonl -o results.jsonl --overwrite --model-draft ngram --draft-max 8

@@ -5,6 +5,7 @@
 #include "test_support.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -122,8 +123,12 @@ static graft_status open_results(struct batch_output *o, struct batch_index *ind
 static void add(struct batch_output *o, size_t line, const char *json)
 {
     json_t *value = json_loads(json, 0, NULL);
+    struct buf text;
     assert_non_null(value);
-    assert_int_equal(batch_output_add(o, line, value, NULL), GRAFT_OK);
+    buf_init(&text, NULL, 1000);
+    assert_int_equal(batch_result_line(value, &text), GRAFT_OK);
+    assert_int_equal(batch_output_add(o, line, text.data, text.size, NULL), GRAFT_OK);
+    buf_free(&text);
 }
 
 #define DONE(n, id)                                                                                \
@@ -455,7 +460,8 @@ static void offsets_of_tokens_are_in_characters(void **state)
     static const struct batch_defaults defaults = {.info.path = "tiny"};
     static const struct batch_request request = {.logprobs = true, .n = 1};
     static const struct batch_mix mix;
-    static const struct batch_token tokens[] = {{0, 1, -1}, {1, 4, -1}, {4, 8, -1}, {8, 9, -1}};
+    static const struct batch_token tokens[] = {
+        {0, 1, 7, -1}, {1, 4, 8, -1}, {4, 8, 9, -1}, {8, 9, 7, -1}};
     struct batch_answer answer = {.finish = GRAFT_FINISH_LENGTH};
     buf_init(&answer.text, NULL, 100);
     buf_init(&answer.tokens, NULL, 1000);
@@ -468,6 +474,54 @@ static void offsets_of_tokens_are_in_characters(void **state)
     json_decref(result);
     buf_free(&answer.text);
     buf_free(&answer.tokens);
+}
+
+/* The best of each place, and the picked one where it is not among them; what cannot be has a number all the same. */
+static void alternatives_are_told_by_id(void **state)
+{
+    (void)state;
+    static const struct batch_defaults defaults = {.info.path = "tiny"};
+    static const struct batch_request request = {.logprobs = true, .n = 1};
+    static const struct batch_mix mix;
+    static const struct batch_token tokens[] = {{0, 1, 7, -0.5f}, {1, 2, 8, -0.25f}};
+    static const graft_alternative tops[] = {{7, -0.5f}, {9, -0.125f}};
+    struct batch_answer answer = {.finish = GRAFT_FINISH_LENGTH, .n_top = 1};
+    buf_init(&answer.text, NULL, 100);
+    buf_init(&answer.tokens, NULL, 1000);
+    buf_init(&answer.tops, NULL, 1000);
+    buf_append(&answer.text, "ab", 2);
+    buf_append(&answer.tokens, tokens, sizeof tokens);
+    buf_append(&answer.tops, tops, sizeof tops);
+    struct buf line;
+    buf_init(&line, NULL, 10000);
+    assert_int_equal(batch_result_line(batch_result(&defaults, 1, &request, &mix, &answer), &line),
+                     GRAFT_OK);
+    /* without a tokenizer only what came has a text */
+    assert_non_null(strstr(line.data, "\"top_logprobs\":[{\"\":-0.5},{\"\":-0.125,\"b\":-0.25}]"));
+    buf_free(&line);
+    static const graft_alternative never[] = {{7, -INFINITY}, {9, -INFINITY}};
+    memcpy(answer.tops.data, never, sizeof never);
+    buf_init(&line, NULL, 10000);
+    assert_int_equal(batch_result_line(batch_result(&defaults, 1, &request, &mix, &answer), &line),
+                     GRAFT_OK);
+    assert_non_null(strstr(line.data, "-9999.0"));
+    buf_free(&line);
+    buf_free(&answer.text);
+    buf_free(&answer.tokens);
+    buf_free(&answer.tops);
+}
+
+static void a_result_that_nothing_would_read_again_is_none(void **state)
+{
+    (void)state;
+    struct buf line;
+    buf_init(&line, NULL, 20);
+    assert_int_equal(batch_result_line(json_pack("{s:s}", "id", "twenty bytes and more"), &line),
+                     GRAFT_LIMIT);
+    buf_free(&line);
+    buf_init(&line, NULL, 20);
+    assert_int_equal(batch_result_line(NULL, &line), GRAFT_NO_MEMORY);
+    buf_free(&line);
 }
 
 #define SENTENCE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -490,6 +544,8 @@ int main(void)
         SENTENCE(one_program_writes_at_a_time),
         SENTENCE(before_it_begins_an_end_says_that_results_are_as_they_were),
         cmocka_unit_test(offsets_of_tokens_are_in_characters),
+        cmocka_unit_test(alternatives_are_told_by_id),
+        cmocka_unit_test(a_result_that_nothing_would_read_again_is_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
