@@ -30,8 +30,8 @@ typedef struct graft_restore_options {
     /* NULL (default): sampling, stops, cache types and flags as saved. Else these, and the tokens are all that is gone on with:
      * the answer in hand is over. Its n_ctx, where not 0, and prefill_chunk count in place of the above. */
     const graft_session_options *settings;
-    /* Where the mix or a cache type is another one, or the kernels have other last bits (another tier, or a version of graft that
-     * computes otherwise), so that keys and values cannot be used as they are: false (default): refused with GRAFT_STATE; true:
+    /* Where the mix or a cache type is another one, or the kernels have other last bits (most other tiers, or those of another
+     * version of graft), so that keys and values cannot be used as they are: false (default): refused with GRAFT_STATE; true:
      * computed again when the next token is asked for. Under another mix that is GRAFT_KV_REPLAY; with other kernels, what the
      * session would have come to there. */
     bool replay;

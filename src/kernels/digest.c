@@ -1,23 +1,24 @@
 /* digest.c: a tier's arithmetic, told by what it computes.
  *
- * Bits depend on more than the tier's name: on the version of graft and on who compiled it. So every entry that takes part
- * in a forward pass is run on inputs that are always the same, wide enough for each of its loops and its last piece, and what
- * comes out is summed up. By the arithmetic rule (kernels.h) few rows and outputs speak for all.
+ * A tier's name does not tell its bits: those of another version of graft, or of another compiler, might be others. So what a
+ * forward pass computes is computed of inputs that are always the same, and what comes out is summed up. By the arithmetic
+ * rule (kernels.h) an output depends on nothing but its own inputs, so few rows and outputs speak for all; what they sum over is
+ * as long as it takes to meet each loop, its last piece, and the places where sums are cut.
  */
 #include "kernels/kernels_internal.h"
 
-enum { N_IN = 3 * Q8K_BLOCK, N_OUT = 3, RANK = LOWRANK_RANKS + 4, MLX_GROUP = 64 };
+enum { N_IN = 3 * Q8K_BLOCK, N_OUT = 3, RANK = LOWRANK_UP_RANKS + 4, MLX_GROUP = 64 };
 enum { D_HEAD = 72, N_GROUP = 2, POSITIONS = ATTENTION_CHUNK + KV_BLOCK + 3 };
 enum { KV_BLOCKS = POSITIONS / KV_BLOCK + 1, OUTPUTS_MAX = 1 << 20 /* bytes */ };
 
 struct probe {
     const struct kernels *k;
     struct buf outputs;
-    float values[2 * N_IN]; /* from which all inputs are taken */
-    float weights[RANK * N_IN], y[N_IN];
-    uint8_t blocks[RANK * N_IN * sizeof(float)]; /* `weights` in a type */
-    uint16_t scales[N_OUT * N_IN / MLX_GROUP], biases[N_OUT * N_IN / MLX_GROUP];
-    uint8_t tiles[(RANK + 1) * LOWRANK_TILE * sizeof(float)];
+    float values[2 * N_IN], y[N_IN]; /* from which all activations are taken */
+    uint16_t
+        halves[2 *
+               N_IN]; /* f16 from 1/16 to 1/2 in size: as scales, and as anything else in blocks */
+    float weights[RANK * N_IN], tiles[RANK * LOWRANK_TILE], split[N_OUT * N_IN];
     float acts[N_IN], cache[KV_BLOCKS][KV_BLOCK * D_HEAD]; /* no format takes more */
     void *scratch;
 };
@@ -36,37 +37,54 @@ static void take(struct probe *p, const float *x, int64_t n)
     buf_append(&p->outputs, x, (size_t)n * sizeof *x);
 }
 
-/* The first rows of `weights`. */
-static struct matrix make_matrix(struct probe *p, graft_type type, int64_t n_out)
+/* Some weights of a type in `data`, which has room for floats. No quantiser has a part in them, so that these may change. */
+static struct matrix make_matrix(struct probe *p, graft_type type, int64_t n_out, int64_t n_in,
+                                 float *data)
 {
-    bool mlx = type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8;
-    struct matrix w = {.type = type, .n_out = n_out, .n_in = N_IN, .data = p->blocks};
-    type_row_bytes(type, N_IN, &w.row_bytes);
-    if (mlx) {
-        w.scales = p->scales;
-        w.biases = p->biases;
+    struct matrix w = {.type = type, .n_out = n_out, .n_in = n_in, .data = data};
+    type_row_bytes(type, n_in, &w.row_bytes);
+    if (type == GRAFT_TYPE_MLX4 || type == GRAFT_TYPE_MLX8) {
+        w.scales = p->halves;
+        w.biases = p->halves + N_IN;
         w.scale_type = GRAFT_TYPE_F16;
         w.group = MLX_GROUP;
     }
     for (int64_t row = 0; row < n_out; row++) {
-        const float *x = p->weights + row * N_IN;
-        if (mlx)
-            quantize_mlx(&w, row, 0, N_IN, x);
+        uint8_t *out = (uint8_t *)data + (size_t)row * w.row_bytes;
+        if (type == GRAFT_TYPE_F32 || type == GRAFT_TYPE_F16 || type == GRAFT_TYPE_BF16)
+            quantize_row(type, p->values + 7 * row, n_in, out); /* nothing but rounding */
         else
-            quantize_row(type, x, N_IN, p->blocks + (size_t)row * w.row_bytes);
+            memcpy(out, p->halves + 7 * row, w.row_bytes);
     }
     return w;
+}
+
+/* Decode products of rows that lie otherwise have the same bits, but are other code. */
+static void probe_split(struct probe *p, const struct matrix *w)
+{
+    struct matrix split = *w;
+    split.layout = LAYOUT_SPLIT;
+    split.row_bytes = split_row_bytes(w->type, w->n_in);
+    split.data = p->split;
+    for (int64_t row = 0; row < w->n_out; row++)
+        split_row(w, row, (uint8_t *)p->split + (size_t)row * split.row_bytes);
+    p->k->linear_decode[w->type](&split, p->acts, 1, 0, N_OUT, p->y, N_OUT, p->scratch);
+    take(p, p->y, N_OUT);
 }
 
 static void probe_linear(struct probe *p, graft_type type)
 {
     const struct kernels *k = p->k;
-    const struct matrix w = make_matrix(p, type, N_OUT);
+    const struct matrix w = make_matrix(p, type, N_OUT, N_IN, p->weights);
+    k->dequantize[type](&w, N_OUT - 1, 0, N_IN, p->y); /* of an embedding */
+    take(p, p->y, N_IN);
     k->act_quantize[act_format_for(type, ROLE_DECODE)](p->values, N_IN, p->acts);
     k->linear_decode[type](&w, p->acts, 1, 0, N_OUT, p->y, N_OUT, p->scratch);
     take(p, p->y, N_OUT);
     k->linear_prefill(k, &w, p->values, 1, 0, N_OUT, p->y, N_OUT, p->scratch);
     take(p, p->y, N_OUT);
+    if (k->splits[type])
+        probe_split(p, &w);
 }
 
 /* y + B u, with the factors of DoRA and without. */
@@ -120,11 +138,9 @@ static void probe_delta(struct probe *p, const struct matrix *a, const struct ma
 
 static void probe_factors(struct probe *p, graft_type type)
 {
-    const struct matrix a = make_matrix(p, type, RANK);
-    struct matrix b = {
-        .type = type, .n_out = lowrank_b_rows(RANK, N_OUT), .n_in = LOWRANK_TILE, .data = p->tiles};
-    type_row_bytes(type, LOWRANK_TILE, &b.row_bytes);
-    lowrank_pack_b(type, p->weights, N_OUT, RANK, p->tiles);
+    const struct matrix a = make_matrix(p, type, RANK, N_IN, p->weights);
+    const struct matrix b =
+        make_matrix(p, type, lowrank_b_rows(RANK, N_OUT), LOWRANK_TILE, p->tiles);
     probe_delta(p, &a, &b, GRAFT_TYPE_F32);
     probe_delta(p, &a, &b, GRAFT_TYPE_Q8_0);
 }
@@ -170,6 +186,8 @@ static void probe_rows(struct probe *p)
     k->rmsnorm(x, other, ODD, 1e-5f, p->y);
     take(p, p->y, ODD);
     k->silu_mul(x, other, ODD, p->y);
+    k->add(p->y, x, ODD);
+    k->mul(p->y, other, ODD);
     k->gain_add(p->y, other, 0.3f, ODD);
     k->rope(p->y, other, other + D_HEAD / 2, D_HEAD);
     k->rope_interleaved(p->y + D_HEAD, other, other + D_HEAD / 2, D_HEAD);
@@ -182,7 +200,11 @@ static void probe_rows(struct probe *p)
 static void probe_all(struct probe *p)
 {
     fill(p->values, 2 * N_IN, 1);
-    fill(p->weights, RANK * N_IN, 2);
+    for (int i = 0; i < 2 * N_IN; i++) {
+        uint32_t bits;
+        memcpy(&bits, &p->values[i], sizeof bits);
+        p->halves[i] = (uint16_t)(0x2c00 + (bits & 0x8bff));
+    }
     for (int type = 0; type < GRAFT_TYPE_COUNT; type++) {
         if (kernels_have_type(type))
             probe_linear(p, type);

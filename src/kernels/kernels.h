@@ -371,8 +371,8 @@ bool kernels_is_tier_name(const char *name);
 const char *kernels_refusal(const char *name);
 /* The processor's own name, or "". */
 const char *kernels_processor(void);
-/* A sum over what a forward pass of the tier computes on inputs that never change. Who has the same has the same bits,
- * whatever versions and compilers made the two; NO_MEMORY. */
+/* A sum over what the entries of a forward pass give for inputs that never change: kernels that have the same compute the same
+ * bits, whatever their names, versions and compilers. About 1 ms. NO_MEMORY. */
 graft_status kernels_digest(const struct kernels *k, struct mem *mem, uint8_t out[32],
                             graft_error *error);
 

@@ -54,6 +54,7 @@ static void formats_and_sizes_are_as_documented(void **state)
     assert_false(kernels_have_type(GRAFT_TYPE_I32));
 }
 
+/* Those of aarch64 differ from the scalar tier alone, see check_linear.c. */
 static void a_digest_tells_a_tier_by_its_bits(void **state)
 {
     (void)state;
@@ -64,8 +65,13 @@ static void a_digest_tells_a_tier_by_its_bits(void **state)
         assert_int_equal(kernels_digest(k, NULL, seen[n], NULL), GRAFT_OK);
         assert_int_equal(kernels_digest(k, NULL, again, NULL), GRAFT_OK);
         assert_memory_equal(again, seen[n], sizeof again);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
+#if defined(__aarch64__)
+            assert_true((memcmp(seen[i], seen[n], sizeof again) == 0) == (i > 0));
+#else
             assert_memory_not_equal(seen[i], seen[n], sizeof again);
+#endif
+        }
         n++;
     }
 }

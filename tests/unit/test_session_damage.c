@@ -374,7 +374,7 @@ static void what_a_file_says_is_checked(void **state)
     mem_free(NULL, bytes);
 }
 
-/* Of a build of graft, or of a compiler, whose kernels have the same name and other last bits. */
+/* Of a build of graft whose kernels have the same name and other last bits. */
 static void other_bits_are_refused_or_computed_again(void **state)
 {
     (void)state;
