@@ -6,8 +6,10 @@
  * gain from them, and a pass of the draft model is paid by all whom it serves.
  *
  * No plan is taken unless it is faster by more than a little. What does not pay is tried again ever more rarely, and the less
- * often the more a trial costs; where drafts pay, plans beside the best one are looked at now and then, since
- * times change while contexts grow. Nothing is allocated; levels are evaluated one by one.
+ * often the more a trial costs; where drafts pay, plans beside the best one are looked at now and then, as often as that is
+ * cheap, since times change while contexts grow, and of what is not tried nothing is learned. Drafts that cost more than they gain
+ * have to wait, and the less long the more a well-known model promises: answers have passages at which any guess fails. Nothing is
+ * allocated; levels are evaluated one by one.
  */
 #include "generate/draft/draft_internal.h"
 
@@ -17,8 +19,9 @@
 static const double LEAST_GAIN = 0.04;
 /* Share of the tokens that trials may cost, and looks; and one look, in tokens of each stream. */
 static const double TRIAL_SHARE = 0.005, LOOK_SHARE = 0.01, LOOK_LOSS = 2;
-/* What drafts may have cost before they have to wait, in tokens of each stream, and what is forgiven with each step. */
-static const double DEBT_MOST = 1.5, DEBT_SHARE = 0.01;
+/* What drafts may have cost before they have to wait, in tokens of each stream; what is forgiven with each step, and of the
+ * share of speed that a well-known model promises. */
+static const double DEBT_MOST = 1.5, DEBT_SHARE = 0.01, PROMISE_SHARE = 0.2;
 /* What a pass of the draft model costs while nobody knows, of one of the model. */
 static const double PRIOR_DRAFT = 0.1;
 /* The levels that are looked at for many streams. */
@@ -29,7 +32,8 @@ enum {
     LEVELS = FEW_STREAMS * DRAFT_MOST, /* else: down to a gain of 0.03 */
     LOOK_NEW = 4, /* steps between looks at what was never measured, while drafts pay */
     LOOK_LEAST = 16,
-    LOOK_MOST = 256 /* and at what was */
+    LOOK_MOST = 256, /* and at what was */
+    WELL_KNOWN = 32  /* tries of a model */
 };
 
 /* A step and all streams that may draft in it. */
@@ -206,7 +210,7 @@ static const struct plan *look_around(const struct scene *s, const struct plans 
     }
     c->steps = 0;
     if (sure) {
-        c->look_wait = (uint32_t)fmin(fmax(2.0 * wait, price / LOOK_SHARE), LOOK_MOST);
+        c->look_wait = (uint32_t)fmin(fmax(LOOK_LEAST, price / LOOK_SHARE), LOOK_MOST);
     }
     return other;
 }
@@ -274,19 +278,31 @@ static bool is_dear(const struct scene *s, const struct adapt_turn *t)
     return dues > 0.5 * t->adapt->age * (t->model.tokens[t->model.n] - 1);
 }
 
+static void forgive(struct draft_costs *c, const struct plan *plain, const struct plan *best)
+{
+    double share = DEBT_SHARE;
+    if (best->model && c->tried[DRAFT_MODEL] >= WELL_KNOWN) {
+        share += PROMISE_SHARE * (speed_of(best) / speed_of(plain) - 1);
+    }
+    c->debt = fmax(c->debt - share * plain->tokens, -DEBT_MOST * plain->tokens);
+}
+
 static struct plan choose(const struct scene *s)
 {
-    const struct draft_costs *c = s->costs;
+    struct draft_costs *c = s->costs;
     struct plans plans;
     list_plans(s, &plans);
     const struct plan *best = best_plan(&plans);
+    forgive(c, &plans.all[0], best);
     if (best->drafts == 0 || c->debt > DEBT_MOST * s->tokens) {
         return plans.all[0];
     }
     if (cost_is_guess(&c->target, s->rows + 1) || (best->model && cost_is_guess(&c->draft, 1))) {
         return *least_plan(&plans, best); /* says what rows cost at the least price */
     }
-    return *look_around(s, &plans, best);
+    struct plan p = *look_around(s, &plans, best);
+    c->debt -= s->tokens * (p.seconds - best->seconds) / s->plain; /* looks are paid for already */
+    return p;
 }
 
 static void hand_out(const struct scene *s, const struct plan *p)
@@ -319,7 +335,6 @@ void adapt_plan(struct adapt_turn *turns, int n, struct draft_costs *costs, int 
     for (int i = 0; i < n; i++) {
         turns[i].model.n = is_dear(&s, &turns[i]) ? 0 : turns[i].model.n;
     }
-    costs->debt = fmax(costs->debt - DEBT_SHARE * tokens, -DEBT_MOST * tokens);
     struct plan p = choose(&s);
     hand_out(&s, &p);
     for (int i = 0; i < n; i++) {
