@@ -71,6 +71,14 @@ static inline graft_session *open_session(const graft_model *model, const graft_
     return session;
 }
 
+static inline graft_session *prompted(const graft_model *model, const graft_session_options *o,
+                                      const char *prompt)
+{
+    graft_session *session = open_session(model, o);
+    MUST(graft_session_prompt_text(session, prompt, strlen(prompt), error));
+    return session;
+}
+
 static inline bool is_utf8(const char *text, size_t size)
 {
     uint32_t code;

@@ -23,13 +23,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static graft_session *prompted(const graft_session_options *o, const char *prompt)
-{
-    graft_session *s = open_session(F.model, o);
-    MUST(graft_session_prompt_text(s, prompt, strlen(prompt), error));
-    return s;
-}
-
 /* ---- determinism ---- */
 
 static void text_does_not_depend_on_the_prefill_chunk(void **state)
@@ -84,7 +77,7 @@ static void pulling_gives_what_the_callback_gets(void **state)
     (void)state;
     graft_session_options o = sampled(2);
     struct answer *pushed = solo(F.model, &o, PROMPT, N), *pulled = answer_new();
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     graft_token token;
     size_t before = graft_session_length(s);
     for (size_t i = 0; i < N; i++) {
@@ -109,7 +102,7 @@ static void greedy_takes_the_first_of_top(void **state)
     (void)state;
     graft_session_options o = graft_session_options_default();
     o.sampling.temperature = 0;
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     graft_token_id ids[3];
     float logprobs[3];
     graft_token token;
@@ -128,7 +121,7 @@ static void sampling_may_change_between_tokens(void **state)
 {
     (void)state;
     graft_session_options o = sampled(3);
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     graft_sampling greedy = graft_sampling_default();
     greedy.temperature = 0;
     graft_token_id best;
@@ -174,7 +167,7 @@ static void no_piece_breaks_a_character(void **state)
     graft_session_options o = sampled(4);
     o.sampling.temperature = 5;
     o.ignore_eos = true;
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     graft_token token;
     size_t held = 0;
     for (int i = 0; i < 300; i++) {
@@ -231,7 +224,7 @@ static void max_tokens_ends_a_call_and_the_next_call_goes_on(void **state)
     (void)state;
     graft_session_options o = sampled(1);
     struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     for (size_t n = 10; n <= N; n += 10) {
         MUST(graft_session_generate(s, 10, answer_take, a, error));
         assert_int_equal(a->n, n);
@@ -249,7 +242,7 @@ static void full_context_ends_the_answer(void **state)
     graft_session_options o = sampled(1);
     o.n_ctx = 100;
     struct answer *a = answer_new();
-    graft_session *s = prompted(&o, "Hello");
+    graft_session *s = prompted(F.model, &o, "Hello");
     assert_int_equal(graft_session_context(s), 100);
     MUST(graft_session_generate(s, 0, answer_take, a, error));
     assert_int_equal(graft_session_length(s), 100);
@@ -282,7 +275,7 @@ static void callback_cancels_and_the_session_goes_on(void **state)
     (void)state;
     graft_session_options o = sampled(1);
     struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     a->stop_at = 17;
     MUST(graft_session_generate(s, N, answer_take, a, error));
     assert_int_equal(a->n, 17);
@@ -303,7 +296,7 @@ static void trimmed_session_gives_what_it_gave_before(void **state)
     graft_session_options o = sampled(1);
     o.prefill_chunk = 32;
     struct answer *a = answer_new(), *whole = solo(F.model, &o, PROMPT, N);
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     size_t prompt = graft_session_length(s);
     MUST(graft_session_generate(s, N, answer_take, a, error));
     static const size_t BACK[] = {N, N - 1, 1, 33, 0, 79};
@@ -336,7 +329,7 @@ static void prompt_that_does_not_fit_leaves_the_session_unchanged(void **state)
     graft_session_options o = sampled(1);
     o.n_ctx = 256;
     struct answer *whole = solo(F.model, &o, PROMPT, 60), *a = answer_new();
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     MUST(graft_session_generate(s, 30, answer_take, a, error));
     size_t length = graft_session_length(s);
     char text[300];
@@ -372,7 +365,7 @@ static void cancelled_prompt_leaves_the_session_unchanged(void **state)
     graft_token_id ids[100] = {65, 66, 67};
     for (uint64_t at = 1; at <= 96; at += 19) {
         struct answer *a = answer_new();
-        graft_session *s = prompted(&o, PROMPT);
+        graft_session *s = prompted(F.model, &o, PROMPT);
         MUST(graft_session_generate(s, 30, answer_take, a, error));
         size_t length = graft_session_length(s);
         graft_error why = {0};
@@ -391,7 +384,7 @@ static void prompts_in_pieces_are_one_prompt(void **state)
     (void)state;
     graft_session_options o = sampled(1);
     struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
-    graft_session *s = prompted(&o, "");
+    graft_session *s = prompted(F.model, &o, "");
     assert_int_equal(graft_session_length(s), 1); /* BOS */
     for (const char *p = PROMPT; *p != '\0'; p++) {
         MUST(graft_session_prompt_text(s, p, 1, error));
@@ -408,7 +401,7 @@ static void special_tokens_in_a_prompt_text_are_plain_text(void **state)
 {
     (void)state;
     graft_session_options o = sampled(1);
-    graft_session *s = prompted(&o, "</s>");
+    graft_session *s = prompted(F.model, &o, "</s>");
     size_t n;
     const graft_token_id *ids = graft_session_tokens(s, &n);
     assert_int_equal(n, 5);
@@ -589,7 +582,7 @@ static void cache_types_give_nearly_the_same_distribution(void **state)
     size_t bytes[3];
     for (int type = 0; type < 3; type++) {
         o.cache_k = o.cache_v = (graft_kv_type)type;
-        graft_session *s = prompted(&o, PROMPT);
+        graft_session *s = prompted(F.model, &o, PROMPT);
         MUST(graft_session_top(s, 1, &id, &best[type], error));
         bytes[type] = graft_session_kv_bytes(s);
         graft_session_close(&s);

@@ -26,13 +26,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static graft_session *prompted(const graft_session_options *o, const char *prompt)
-{
-    graft_session *s = open_session(F.model, o);
-    MUST(graft_session_prompt_text(s, prompt, strlen(prompt), error));
-    return s;
-}
-
 static void save(const graft_session *s)
 {
     MUST(graft_session_save(s, PATH, error));
@@ -63,7 +56,7 @@ static graft_status read_back(graft_error *why)
 
 static void take_bytes(const graft_session_options *o, const char *prompt)
 {
-    graft_session *s = prompted(o, prompt);
+    graft_session *s = prompted(F.model, o, prompt);
     MUST(graft_session_generate(s, 2, NULL, NULL, error));
     save(s);
     graft_session_close(&s);
@@ -167,7 +160,7 @@ static void a_look_tells_what_a_file_is_for_without_its_keys_and_values(void **s
                          i >= 8 && i < 12 ? GRAFT_UNSUPPORTED : GRAFT_FORMAT);
     }
     mem_free(NULL, bytes);
-    graft_session *s = prompted(&o, "Hi");
+    graft_session *s = prompted(F.model, &o, "Hi");
     MUST(graft_session_set_note(s, "who said", 8, error));
     save(s);
     graft_session_close(&s);

@@ -26,13 +26,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static graft_session *prompted(const graft_session_options *o)
-{
-    graft_session *s = open_session(F.model, o);
-    MUST(graft_session_prompt_text(s, PROMPT, strlen(PROMPT), error));
-    return s;
-}
-
 static graft_session *fork_of(const graft_session *s)
 {
     graft_session *fork = NULL;
@@ -56,7 +49,7 @@ static void fork_and_session_both_say_what_a_session_alone_says(void **state)
     static const size_t AT[] = {0, 1, 40, N - 1};
     for (size_t i = 0; i < ARRAY_LEN(AT); i++) {
         struct answer *a = answer_new(), *b = answer_new();
-        graft_session *s = prompted(&o);
+        graft_session *s = prompted(F.model, &o, PROMPT);
         if (AT[i] > 0) {
             MUST(graft_session_generate(s, AT[i], answer_take, a, error));
             memcpy(b->ids, a->ids, sizeof a->ids);
@@ -112,7 +105,7 @@ static void fork_keeps_the_settings_of_the_session(void **state)
     o.stop_ids = STOP_IDS;
     o.n_stop_ids = ARRAY_LEN(STOP_IDS);
     struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
-    graft_session *s = prompted(&o), *fork = fork_of(s);
+    graft_session *s = prompted(F.model, &o, PROMPT), *fork = fork_of(s);
     assert_int_equal(graft_session_context(fork), 200);
     graft_session_close(&s);
     MUST(graft_session_generate(fork, N, answer_take, a, error));
@@ -135,7 +128,7 @@ static void fork_goes_on_in_the_midst_of_a_stop_text_and_of_a_character(void **s
         const char *stops[] = {"~~~~", "ee", whole->text.data + whole->text.size - 3};
         o.stops = stops;
         o.n_stops = is_utf8(stops[2], 3) ? 3 : 2;
-        graft_session *s = prompted(&o);
+        graft_session *s = prompted(F.model, &o, PROMPT);
         graft_token token;
         for (;;) {
             graft_session *fork = fork_of(s);
@@ -179,7 +172,7 @@ static void fork_is_held_to_the_same_constraint(void **state)
     static const char RULES[] = "root ::= \"[\" ([a-z]+ \",\")* [a-z] [a-z] \"]\"";
     graft_session_options o = sampled(7);
     graft_constraint *constraint = NULL;
-    graft_session *s = prompted(&o);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     struct answer *whole = answer_new(), *rest = answer_new();
     MUST(graft_constraint_from_gbnf(F.model, RULES, strlen(RULES), &constraint, error));
     MUST(graft_session_set_constraint(s, constraint, error));
@@ -214,7 +207,7 @@ static void fork_of_a_finished_answer_is_finished(void **state)
     struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
     o.stop_ids = &whole->ids[5];
     o.n_stop_ids = 1;
-    graft_session *s = prompted(&o);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     MUST(graft_session_generate(s, N, NULL, NULL, error));
     assert_int_equal(graft_session_finish(s), GRAFT_FINISH_STOP);
     graft_session *fork = fork_of(s);
@@ -235,7 +228,7 @@ static void nothing_that_one_does_reaches_the_other(void **state)
     graft_session_options o = sampled(1), other = sampled(2);
     struct answer *whole = solo(F.model, &o, PROMPT, N), *second = solo(F.model, &other, PROMPT, N);
     struct answer *a = answer_new(), *b = answer_new();
-    graft_session *s = prompted(&o), *fork = fork_of(s);
+    graft_session *s = prompted(F.model, &o, PROMPT), *fork = fork_of(s);
     size_t prompt = graft_session_length(s);
     reseed(fork, 2);
     MUST(graft_session_generate(fork, N, answer_take, b, error));
@@ -287,7 +280,7 @@ static void forks_run_on_threads_of_their_own(void **state)
 {
     (void)state;
     graft_session_options o = sampled(0);
-    graft_session *s = prompted(&o);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     struct speaker speakers[FORKS];
     for (int i = 0; i < FORKS; i++) {
         speakers[i] = (struct speaker){.session = fork_of(s), .answer = answer_new()};
@@ -321,7 +314,8 @@ static void blocks_are_shared_until_they_are_written(void **state)
 {
     (void)state;
     graft_session_options o = sampled(1);
-    graft_session *s = prompted(&o); /* 131 tokens: two full blocks and one that is not */
+    graft_session *s =
+        prompted(F.model, &o, PROMPT); /* 131 tokens: two full blocks and one that is not */
     size_t block = graft_session_kv_bytes(s) / 3;
     graft_session *forks[FORKS];
     for (int i = 0; i < FORKS; i++) {
@@ -349,7 +343,7 @@ static void every_fork_can_fill_its_context(void **state)
     o.ignore_eos = true;
     struct answer *whole = solo(F.model, &o, PROMPT, 0);
     for (int order = 0; order < 2; order++) {
-        graft_session *all[FORKS + 1] = {prompted(&o)};
+        graft_session *all[FORKS + 1] = {prompted(F.model, &o, PROMPT)};
         for (int i = 1; i <= FORKS; i++) {
             all[i] = fork_of(all[i - 1]);
         }

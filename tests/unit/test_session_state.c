@@ -31,13 +31,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static graft_session *prompted(const graft_session_options *o, const char *prompt)
-{
-    graft_session *s = open_session(F.model, o);
-    MUST(graft_session_prompt_text(s, prompt, strlen(prompt), error));
-    return s;
-}
-
 static void save(const graft_session *s)
 {
     MUST(graft_session_save(s, PATH, error));
@@ -62,7 +55,7 @@ static void restored_session_says_what_the_saved_one_would_have_said(void **stat
         o.sampling.repetition_penalty = 1.1f;
         for (size_t i = 0; i < ARRAY_LEN(AT); i++) {
             struct answer *rest = answer_new(), *restored = answer_new(), *again = answer_new();
-            graft_session *s = prompted(&o, PROMPT);
+            graft_session *s = prompted(F.model, &o, PROMPT);
             if (AT[i] > 0) {
                 MUST(graft_session_generate(s, AT[i], NULL, NULL, error));
             }
@@ -132,7 +125,7 @@ static void settings_come_back(void **state)
     o.n_stops = ARRAY_LEN(stops);
     o.stop_ids = STOP_IDS;
     o.n_stop_ids = ARRAY_LEN(STOP_IDS);
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     save(s);
     graft_session *restored = restore(F.model);
     graft_sampling sampling = graft_session_sampling(restored);
@@ -165,7 +158,7 @@ static void an_answer_is_gone_on_with_in_the_midst_of_a_stop_text_and_of_a_chara
         const char *stops[] = {"~~~~", "ee", whole->text.data + whole->text.size - 3};
         o.stops = stops;
         o.n_stops = is_utf8(stops[2], 3) ? 3 : 2;
-        graft_session *s = prompted(&o, PROMPT);
+        graft_session *s = prompted(F.model, &o, PROMPT);
         graft_token token;
         for (int i = 0; i < 30 && graft_session_finish(s) == GRAFT_FINISH_NONE; i++) {
             struct answer *a = answer_new(), *b = answer_new();
@@ -197,7 +190,7 @@ static void a_finished_answer_is_finished(void **state)
     struct answer *whole = solo(F.model, &o, PROMPT, N), *a = answer_new();
     o.stop_ids = &whole->ids[5];
     o.n_stop_ids = 1;
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     MUST(graft_session_generate(s, N, NULL, NULL, error));
     save(s);
     graft_session_close(&s);
@@ -223,7 +216,7 @@ static void an_answer_held_to_a_constraint_is_saved_at_its_end(void **state)
     static const char RULES[] = "root ::= \"[\" [a-z]* \"]\"";
     graft_session_options o = sampled(7);
     graft_constraint *constraint = NULL;
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     graft_error why;
     MUST(graft_constraint_from_gbnf(F.model, RULES, strlen(RULES), &constraint, error));
     MUST(graft_session_set_constraint(s, constraint, error));
@@ -243,7 +236,7 @@ static void a_trimmed_session_forgets_on_disk_too(void **state)
 {
     (void)state;
     graft_session_options o = sampled(1);
-    graft_session *s = prompted(&o, "The password is swordfish.");
+    graft_session *s = prompted(F.model, &o, "The password is swordfish.");
     MUST(graft_session_trim(s, 5, error));
     save(s);
     graft_session_close(&s);
@@ -259,7 +252,7 @@ static void a_trimmed_session_forgets_on_disk_too(void **state)
 static void a_note_goes_along(void **state)
 {
     (void)state;
-    graft_session *s = prompted(NULL, "Hi"), *fork = NULL;
+    graft_session *s = prompted(F.model, NULL, "Hi"), *fork = NULL;
     size_t size = 1;
     assert_null(graft_session_note(s, &size));
     assert_int_equal(size, 0);
@@ -289,7 +282,7 @@ static void a_restored_session_may_have_another_context(void **state)
     graft_restore_options r = graft_restore_options_default();
     struct answer *rest = answer_new(), *a = answer_new();
     graft_error why;
-    graft_session *s = prompted(&o, PROMPT), *restored = NULL;
+    graft_session *s = prompted(F.model, &o, PROMPT), *restored = NULL;
     save(s);
     MUST(graft_session_generate(s, N, answer_take, rest, error));
     graft_session_close(&s);
@@ -323,7 +316,7 @@ static void a_restored_session_may_have_other_settings(void **state)
     graft_restore_options r = graft_restore_options_default();
     struct answer *whole = solo(F.model, &other, PROMPT, N), *a = answer_new(), *b = answer_new();
     const char *stop = "never to be said";
-    graft_session *s = prompted(&o, PROMPT), *restored = NULL;
+    graft_session *s = prompted(F.model, &o, PROMPT), *restored = NULL;
     size_t prompt = graft_session_length(s);
     graft_error why;
     MUST(graft_session_generate(s, 5, NULL, NULL, error));
@@ -370,7 +363,7 @@ static void settings_of_a_look_restore(void **state)
     graft_restore_options r = graft_restore_options_default();
     graft_session_file *file = NULL;
     struct answer *rest = answer_new(), *a = answer_new();
-    graft_session *s = prompted(&o, PROMPT), *restored = NULL;
+    graft_session *s = prompted(F.model, &o, PROMPT), *restored = NULL;
     save(s);
     MUST(graft_session_file_open(F.runtime, PATH, &file, error));
     r.settings = graft_session_file_options(file);
@@ -441,7 +434,7 @@ static void no_memory_is_an_error_that_leaves_nothing_behind(void **state)
 static void what_saving_and_restoring_refuse(void **state)
 {
     (void)state;
-    graft_session *s = prompted(NULL, "Hi"), *none = NULL;
+    graft_session *s = prompted(F.model, NULL, "Hi"), *none = NULL;
     graft_error why;
     char path[300];
     snprintf(path, sizeof path, "%s/nowhere/x", F.dir);

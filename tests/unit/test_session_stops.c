@@ -23,13 +23,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static graft_session *prompted(const graft_session_options *o, const char *prompt)
-{
-    graft_session *s = open_session(F.model, o);
-    MUST(graft_session_prompt_text(s, prompt, strlen(prompt), error));
-    return s;
-}
-
 /* ---- stop texts ---- */
 
 /* A generation of N tokens with `stop`; the text must be that of `whole` before `at`. */
@@ -39,7 +32,7 @@ static void assert_stops(const struct answer *whole, uint64_t seed, const char *
     o.stops = &stop;
     o.n_stops = 1;
     struct answer *a = answer_new();
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     MUST(graft_session_generate(s, N, answer_take, a, error));
     assert_int_equal(graft_session_finish(s), GRAFT_FINISH_STOP);
     assert_int_equal(a->text.size, at);
@@ -93,7 +86,7 @@ static void false_beginning_of_a_stop_text_is_given_out_later(void **state)
     const char *stops[] = {begins, last};
     o.stops = stops;
     o.n_stops = 2;
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     graft_token token;
     size_t held = 0;
     for (int i = 0; i < N; i++) {
@@ -147,7 +140,7 @@ static void stop_token_ends_the_answer_unseen(void **state)
     }
     o.stop_ids = &stop;
     o.n_stop_ids = 1;
-    graft_session *s = prompted(&o, PROMPT);
+    graft_session *s = prompted(F.model, &o, PROMPT);
     MUST(graft_session_generate(s, 0, answer_take, a, error));
     assert_int_equal(graft_session_finish(s), GRAFT_FINISH_STOP);
     assert_int_equal(a->n, first + 1);
@@ -168,7 +161,7 @@ static struct answer *sliced(const graft_session_options *o, size_t n, size_t sl
                              graft_finish *finish)
 {
     struct answer *a = answer_new();
-    graft_session *s = prompted(o, PROMPT);
+    graft_session *s = prompted(F.model, o, PROMPT);
     do {
         MUST(graft_session_generate(s, slice < n - a->n ? slice : n - a->n, answer_take, a, error));
         *finish = graft_session_finish(s);
@@ -277,7 +270,7 @@ static void text_given_at_the_end_of_a_slice_is_not_given_again(void **state)
         assert_int_equal(finish, GRAFT_FINISH_LENGTH);
         answer_free(a);
     }
-    graft_session *s = prompted(&o, PROMPT); /* pulled after a slice: the same */
+    graft_session *s = prompted(F.model, &o, PROMPT); /* pulled after a slice: the same */
     struct answer *a = answer_new();
     graft_token token;
     MUST(graft_session_generate(s, 12, answer_take, a, error));
