@@ -132,6 +132,7 @@ graft_status session_top(const struct graft_session *s, size_t n, graft_token_id
         return error_set(error, GRAFT_INVALID_ARGUMENT, "the number of tokens must be from 1 to %d",
                          s->model->config.n_vocab);
     }
-    sampler_top(s->sampler, workspace_logits(s->workspace, s->logits_row), n, ids, logprobs);
+    const float *logits = workspace_logits(s->workspace, s->logits_row);
+    sampler_top(s->sampler, logits, sampler_log_sum(s->sampler, logits), n, ids, logprobs);
     return GRAFT_OK;
 }

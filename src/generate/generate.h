@@ -32,6 +32,7 @@ struct pick {
     graft_token_id id;
     float logprob;     /* log softmax of the raw logits, before penalties, mask and temperature */
     float probability; /* softmax of the same */
+    double log_sum;    /* log Σ exp of them */
 };
 /* OK, or INVALID_ARGUMENT naming the field. */
 graft_status sampling_check(const graft_sampling *options, graft_error *error);
@@ -45,9 +46,11 @@ void sampler_close(struct sampler **sampler); /* NULL allowed */
 graft_status sampler_pick(struct sampler *s, const graft_sampling *options, const float *logits,
                           const uint32_t *mask, const graft_token_id *history, size_t n_history,
                           struct pick *out, graft_error *error);
+/* log Σ exp(logits) */
+double sampler_log_sum(struct sampler *s, const float *logits);
 /* The n best of logits, best first, with their log-probabilities; n in 1..n_vocab. */
-void sampler_top(struct sampler *s, const float *logits, size_t n, graft_token_id *ids,
-                 float *logprobs);
+void sampler_top(const struct sampler *s, const float *logits, double log_sum, size_t n,
+                 graft_token_id *ids, float *logprobs);
 
 /* ---- session ------------------------------------------------------------------------------ */
 

@@ -403,17 +403,21 @@ graft_status sampler_pick(struct sampler *s, const graft_sampling *o, const floa
         return error_set(error, GRAFT_NUMERIC, "the logits after %zu tokens are not numbers",
                          n_history);
     }
-    memcpy(s->x, logits, bytes);
-    double log_sum = s->kernels->softmax(s->x, s->n_vocab);
-    *out = (struct pick){id, (float)((double)logits[id] - log_sum), s->x[id]};
+    double log_sum = sampler_log_sum(s, logits);
+    *out = (struct pick){id, (float)((double)logits[id] - log_sum), s->x[id], log_sum};
     return GRAFT_OK;
 }
 
-void sampler_top(struct sampler *s, const float *logits, size_t n, graft_token_id *ids,
-                 float *logprobs)
+/* s->x becomes the softmax. */
+double sampler_log_sum(struct sampler *s, const float *logits)
 {
     memcpy(s->x, logits, (size_t)s->n_vocab * sizeof *s->x);
-    double log_sum = s->kernels->softmax(s->x, s->n_vocab);
+    return s->kernels->softmax(s->x, s->n_vocab);
+}
+
+void sampler_top(const struct sampler *s, const float *logits, double log_sum, size_t n,
+                 graft_token_id *ids, float *logprobs)
+{
     select_best(logits, s->n_vocab, (int)n, ids);
     for (size_t i = 0; i < n; i++) {
         logprobs[i] = (float)((double)logits[ids[i]] - log_sum);

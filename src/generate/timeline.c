@@ -315,12 +315,12 @@ static bool ends_answer(const struct timeline *t, graft_token_id id)
     return is_eos(t, id) || is_stop_token(t, id);
 }
 
-static void take_top(struct timeline *t, const float *logits, struct sampler *sampler)
+static void take_top(struct timeline *t, const float *logits, const struct sampler *sampler)
 {
     graft_token_id ids[TIMELINE_TOP_MOST];
     float logprobs[TIMELINE_TOP_MOST];
     graft_alternative *tops = t->tops + (t->n_ahead + 1) * t->n_top;
-    sampler_top(sampler, logits, (size_t)t->n_top, ids, logprobs);
+    sampler_top(sampler, logits, t->ahead[t->n_ahead].log_sum, (size_t)t->n_top, ids, logprobs);
     for (int i = 0; i < t->n_top; i++) {
         tops[i] = (graft_alternative){ids[i], logprobs[i]};
     }

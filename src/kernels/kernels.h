@@ -372,7 +372,7 @@ const char *kernels_refusal(const char *name);
 /* The processor's own name, or "". */
 const char *kernels_processor(void);
 /* A sum over what the entries of a forward pass give for inputs that never change: kernels that have the same compute the same
- * bits, whatever their names, versions and compilers. About 1 ms. NO_MEMORY. */
+ * bits, whatever their names, versions and compilers. NO_MEMORY. */
 graft_status kernels_digest(const struct kernels *k, struct mem *mem, uint8_t out[32],
                             graft_error *error);
 

@@ -597,7 +597,7 @@ static void top_lists_the_best_first_with_their_logprobs(void **state)
     float logprobs[N];
     static const size_t COUNTS[] = {1, 2, K, N};
     for (size_t c = 0; c < ARRAY_LEN(COUNTS); c++) {
-        sampler_top(s, logits, COUNTS[c], ids, logprobs);
+        sampler_top(s, logits, sampler_log_sum(s, logits), COUNTS[c], ids, logprobs);
         for (size_t i = 0; i < COUNTS[c]; i++) {
             assert_int_equal(ids[i], r[i].id);
             assert_true(fabs((double)logprobs[i] - (r[i].logit - log(sum))) < 1e-5);
